@@ -1,0 +1,1 @@
+"""Receives Bitrix24's open-line deletions and records them in Firestore."""

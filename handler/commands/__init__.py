@@ -1,0 +1,34 @@
+"""The commands of `python -m handler`, one module each."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from handler.commands import deletions, portals, quarantine, send
+from handler.commands.console import CommandError
+from handler.open_store import LazyStore
+from handler.settings import SettingError, Settings
+from handler.store import StoreError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code, which is 0 only on success."""
+    parser = argparse.ArgumentParser(
+        prog="python -m handler",
+        description="Commands around the receiver of Bitrix24 open-line deletions.",
+        epilog="They use the same settings (environment variables) as the function.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (portals, deletions, quarantine, send):
+        command.register(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.settings = Settings.from_environment(os.environ)
+        options.open_store = LazyStore(options.settings)
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return 0 if getattr(options, "follow", False) else 130
+    except (SettingError, StoreError, CommandError) as error:
+        print(error, file=sys.stderr)
+        return 1

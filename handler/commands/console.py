@@ -1,0 +1,75 @@
+"""What the commands share: their time limit, their errors, and how they print documents."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from handler.portal import PORTALS
+from handler.store import Deadline, Document, Store
+
+# Nobody waits longer for one answer of the store at a prompt.
+STORE_SECONDS: Final = 60
+
+_MOST_PORTALS = 10_000
+
+
+class CommandError(Exception):
+    """A command cannot go on; the message says what is wrong and what to do."""
+
+
+def store_deadline() -> Deadline:
+    """Return a new deadline for one call to the store."""
+    return Deadline(STORE_SECONDS)
+
+
+def newest_of_portals(
+    store: Store,
+    portal: str | None,
+    collection: str,
+    stamp: str,
+    *,
+    since: datetime | None = None,
+    limit: int | None = None,
+) -> list[Document]:
+    """Return the newest documents of one portal's collection, or of all portals', in one list."""
+    deadline = store_deadline()
+    members = [portal] if portal else store.names(PORTALS, deadline, limit=_MOST_PORTALS)
+    found = [
+        document
+        for member in members
+        for document in store.newest(
+            f"{PORTALS}/{member}/{collection}", stamp, deadline, since=since, limit=limit
+        )
+    ]
+    found.sort(key=lambda document: document.fields[stamp], reverse=True)  # type: ignore[arg-type,return-value] # all are timestamps
+    return found[:limit]
+
+
+def print_json(document: Document) -> None:
+    """Print a document as one JSON line, with its name as `id`."""
+    print(json.dumps({"id": document.name, **document.fields}, default=_json_time), flush=True)
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table for people."""
+    texts = [titles, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def printable(value: object) -> str:
+    """Return a cell's text, in which nothing can command the terminal."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in str(value)
+    )
+
+
+def _json_time(value: datetime) -> str:
+    return value.isoformat()

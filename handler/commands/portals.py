@@ -1,0 +1,135 @@
+"""`portals`: enter, list, remove and purge portals by hand."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from handler.commands.console import (
+    CommandError,
+    print_json,
+    print_table,
+    store_deadline,
+)
+from handler.documents import DELETIONS, QUARANTINE
+from handler.event import document_name
+from handler.portal import PORTALS, Portal, change_portal, portal_path
+from handler.settings import is_secure_url
+from handler.store import Document, Store
+from handler.tokens import token_digest
+
+_PAGE = 300
+
+
+def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
+    """Add the command to the parser."""
+    parser = commands.add_parser("portals", help="whose events are accepted", description=__doc__)
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+
+    add = actions.add_parser("add", help="accept a portal's application token")
+    add.add_argument("--member-id", required=True, type=_member_id, help="auth[member_id]")
+    add.add_argument(
+        "--token", required=True, help="auth[application_token]; - reads it from standard input"
+    )
+    add.add_argument("--domain", help="as in mycompany.bitrix24.com")
+    add.add_argument("--endpoint", help="the portal's REST address, to drain its offline queue")
+    add.add_argument("--json", action="store_true", help="print the portal as JSON")
+    add.set_defaults(run=_add)
+
+    listing = actions.add_parser("list", help="list the portals")
+    listing.add_argument("--json", action="store_true", help="print JSON lines")
+    listing.set_defaults(run=_list)
+
+    remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
+    remove.add_argument("member_id", type=_member_id, metavar="M")
+    remove.set_defaults(run=_remove)
+
+    purge = actions.add_parser("purge", help="delete a portal and all its records")
+    purge.add_argument("member_id", type=_member_id, metavar="M")
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    purge.set_defaults(run=_purge)
+
+
+def _member_id(text: str) -> str:
+    try:
+        return document_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def _add(options: argparse.Namespace) -> int:
+    token = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105
+    if not token:
+        raise CommandError("The token is empty: copy auth[application_token] from the portal.")
+    endpoint = options.endpoint and options.endpoint.rstrip("/") + "/"
+    if endpoint and not is_secure_url(endpoint):
+        raise CommandError("--endpoint: give https://…/rest/ (plain http to this machine only).")
+    known = {"domain": options.domain, "client_endpoint": endpoint}
+    now = datetime.now(UTC)
+    portal = change_portal(
+        options.open_store(),
+        options.member_id,
+        lambda portal: (
+            (portal or Portal(member_id=options.member_id))
+            .model_copy(update={name: value for name, value in known.items() if value})
+            .with_token(token_digest(token), now)
+        ),
+        store_deadline(),
+    )
+    document = Document(portal_path(portal.member_id), portal.to_fields())
+    if options.json:
+        print_json(document)
+    else:
+        print(f"Portal {portal.member_id} is accepted.")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    deadline = store_deadline()
+    names = store.names(PORTALS, deadline, limit=_PAGE)
+    found = [store.get(portal_path(name), deadline) for name in names]
+    documents = [document for document in found if document]
+    if options.json:
+        for document in documents:
+            print_json(document)
+        return 0
+    rows = []
+    for document in documents:
+        portal = Portal.from_fields(document.name, document.fields)
+        tokens = len(portal.token_digests or ())
+        active = "yes" if portal.active else "no"
+        rows.append((portal.member_id, portal.domain, active, tokens, portal.updated_at))
+    print_table(("MEMBER ID", "DOMAIN", "ACTIVE", "TOKENS", "UPDATED"), rows)
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    path = portal_path(options.member_id)
+    if not store.get(path, store_deadline()):
+        raise CommandError(f"There is no portal {options.member_id}; see `portals list`.")
+    store.delete([path], store_deadline())
+    print(
+        f"Portal {options.member_id} is removed; functions that run accept it for at most"
+        " TOKEN_CACHE_SECONDS longer. Its records stay until `portals purge`."
+    )
+    return 0
+
+
+def _purge(options: argparse.Namespace) -> int:
+    member_id = options.member_id
+    if not options.yes:
+        question = f"Delete portal {member_id} and all its records? Type its member_id: "
+        if input(question).strip() != member_id:
+            raise CommandError("Nothing is deleted.")
+    store: Store = options.open_store()
+    path = portal_path(member_id)
+    store.delete([path], store_deadline())  # first, so that no more comes in
+    deleted = 0
+    for collection in (DELETIONS, QUARANTINE):
+        while names := store.names(f"{path}/{collection}", store_deadline(), limit=_PAGE):
+            store.delete([f"{path}/{collection}/{name}" for name in names], store_deadline())
+            deleted += len(names)
+    print(f"Portal {member_id} is deleted, with {deleted} records.")
+    return 0

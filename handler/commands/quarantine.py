@@ -1,0 +1,87 @@
+"""`quarantine`: events with a valid token that did not fit, and another try after a fix."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from handler.commands.console import newest_of_portals, print_json, print_table, store_deadline
+from handler.deletion import Unfit
+from handler.documents import QUARANTINE, RECEIVED_AT, Delivery
+from handler.event import document_name
+from handler.record import Counts, Recorder
+from handler.store import Document
+
+
+def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "quarantine", help="events that did not fit, and another try", description=__doc__
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
+    )
+    parser.add_argument("--portal", metavar="M", type=document_name, help="of this portal only")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.set_defaults(run=_quarantine)
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    store = options.open_store()
+    documents = newest_of_portals(store, options.portal, QUARANTINE, RECEIVED_AT)
+    if options.action == "retry":
+        return _retry(options, documents)
+    if options.json:
+        for document in documents:
+            print_json(document)
+    else:
+        print_table(("RECEIVED (UTC)", "PORTAL", "EVENT", "REASONS", "ID"), map(_row, documents))
+    return 0
+
+
+def _retry(options: argparse.Namespace, documents: list[Document]) -> int:
+    """Record what fits by now, and take it out; fails when something is left."""
+    recorder = Recorder(options.open_store, options.settings, lambda: datetime.now(UTC))
+    counts = Counts()
+    left = 0
+    for document in documents:
+        try:
+            records = recorder.documents(_delivery(document), _payload(document.fields))
+        except (Unfit, ValueError) as problem:
+            left += 1
+            print(f"{document.name} still does not fit: {problem}")
+            continue
+        if records:
+            counts += recorder.record(records, store_deadline())
+        options.open_store().delete([document.path], store_deadline())
+    print(f"{counts.recorded} recorded, {counts.duplicates} known already, {left} left.")
+    return 1 if left else 0
+
+
+def _delivery(document: Document) -> Delivery:
+    fields: Mapping[str, Any] = document.fields
+    return Delivery(
+        member_id=document.path.split("/")[1],
+        event=fields["event"],
+        via="replay",
+        domain=fields.get("domain"),
+        event_at=fields.get("event_at"),
+        user_id=fields.get("user_id"),
+    )
+
+
+def _payload(fields: Mapping[str, Any]) -> object:
+    return json.loads(fields["payload"])
+
+
+def _row(document: Document) -> tuple[object, ...]:
+    fields: Mapping[str, Any] = document.fields
+    portal = fields.get("domain") or document.path.split("/")[1]
+    return (
+        fields[RECEIVED_AT],
+        portal,
+        fields["event"],
+        "; ".join(fields["reasons"]),
+        document.name,
+    )

@@ -1,0 +1,243 @@
+"""From a request to its answer: method, size, type, decoding, token, event."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from handler import dead_letter
+from handler.answers import Answer, Refused
+from handler.body import decode_body
+from handler.deletion import DELETION_EVENTS, Unfit
+from handler.documents import Delivery
+from handler.event import SENSIBLE_LENGTH, Event, parse_event
+from handler.log import Log
+from handler.portal import Portal, change_portal, read_portal
+from handler.record import Recorder
+from handler.settings import Settings
+from handler.store import Deadline, Store, StoreUnavailable
+from handler.tokens import TrustedTokens, accepts, token_digest
+
+# Bitrix24 does not send again, whatever it is told; people and their tools may.
+_RETRY_AFTER_SECONDS = "10"
+
+_TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the core sees of an HTTP request.
+
+    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the address that
+    was called, `trace` the trace header.
+    """
+
+    method: str
+    path: str
+    content_type: str
+    read_body: Callable[[], bytes]
+    url: str = ""
+    trace: str = ""
+
+
+class Receiver:
+    """Receives the events of all portals, in any number of threads at once.
+
+    `open_store` may raise `StoreUnavailable`; it is asked for each event.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_store: Callable[[], Store],
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self.open_store = open_store
+        self.log = log
+        self.now = now
+        self.recorder = Recorder(open_store, settings, now)
+        self.trusted = TrustedTokens(settings.token_cache_seconds)
+
+    def receive(self, request: Request) -> Answer:
+        """Answer a request; every fault, ours included, becomes an answer."""
+        if request.method == "GET" and request.path in ("/", "/health"):
+            return Answer(200, {"status": "up"})
+        return _Reception(self, request).answer()
+
+
+class _Reception:
+    """One request on its way. It remembers how far it came, for the log and the last resort."""
+
+    def __init__(self, receiver: Receiver, request: Request) -> None:
+        self._receiver = receiver
+        self._request = request
+        self._log = receiver.log.for_request(request.trace)
+        self._deadline = Deadline(receiver.settings.store_deadline_seconds)
+        self._event: Event | None = None
+        self._verified = False
+
+    def answer(self) -> Answer:
+        started = time.perf_counter()
+        try:
+            answer = self._receive()
+        except Refused as refused:
+            answer = refused.answer
+        except Exception as bug:  # noqa: BLE001 - the last resort: the event must not be lost
+            answer = self._after_bug(bug)
+        self._log_answer(answer, time.perf_counter() - started)
+        return answer
+
+    def _receive(self) -> Answer:
+        request = self._request
+        if request.method != "POST":
+            allowed = "GET, POST" if request.path in ("/", "/health") else "POST"
+            raise Refused(
+                405,
+                "method_not_allowed",
+                "Bitrix24 sends events by POST; GET /health tells whether the function is up.",
+                headers={"Allow": allowed},
+            )
+        body = request.read_body()
+        event = self._event = parse_event(decode_body(request.content_type, body))
+        digest = token_digest(event.auth.application_token.get_secret_value())
+        portal = self._verify(event, digest)
+        self._verified = True
+        if event.name in DELETION_EVENTS:
+            return self._take_deletions(event, portal)
+        if event.name == "ONAPPTEST":
+            return Answer(200, {"status": "ok", "event": event.name})
+        if event.name == "ONAPPUNINSTALL":
+            return self._uninstall(event, digest)
+        return _ignored(event)
+
+    def _verify(self, event: Event, digest: str) -> Portal:
+        member_id = event.auth.member_id
+        portal = self._receiver.trusted.get(member_id, digest)
+        if portal:
+            return portal
+        try:
+            portal = read_portal(self._receiver.open_store(), member_id, self._deadline)
+        except StoreUnavailable as problem:
+            self._keep_unverified(event, digest)
+            raise _unavailable(problem) from None
+        if portal is None or not accepts(portal, digest):
+            raise Refused(403, "forbidden", "No active portal has this application token.")
+        self._receiver.trusted.trust(portal, digest)
+        return portal
+
+    def _take_deletions(self, event: Event, portal: Portal) -> Answer:
+        recorder = self._receiver.recorder
+        delivery = _delivery(event, portal.domain)
+        try:
+            documents = recorder.documents(delivery, event.data)
+        except Unfit as unfit:
+            return self._quarantine(event, delivery, unfit)
+        if not documents:
+            return _ignored(event)
+        try:
+            counts = recorder.record(documents, self._deadline)
+        except StoreUnavailable as problem:
+            dead_letter.keep_records(self._log, documents)
+            raise _unavailable(problem) from None
+        return Answer(200, {"status": "recorded", **vars(counts)})
+
+    def _quarantine(self, event: Event, delivery: Delivery, unfit: Unfit) -> Answer:
+        try:
+            name = self._receiver.recorder.quarantine(delivery, event.data, unfit, self._deadline)
+        except StoreUnavailable as problem:
+            dead_letter.keep_event(self._log, delivery, event.data)
+            raise _unavailable(problem) from None
+        raise Refused(
+            422,
+            "unprocessable_event",
+            "The data does not fit the event; it is kept in quarantine.",
+            quarantine_id=name,
+            fields=unfit.fields,
+        )
+
+    def _uninstall(self, event: Event, digest: str) -> Answer:
+        member_id = event.auth.member_id
+        clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
+        now = self._receiver.now()
+        try:
+            change_portal(
+                self._receiver.open_store(),
+                member_id,
+                lambda portal: (portal or Portal(member_id=member_id)).without_token(
+                    digest, now, clean=clean
+                ),
+                self._deadline,
+            )
+        except StoreUnavailable as problem:
+            raise _unavailable(problem) from None
+        self._receiver.trusted.forget(member_id)
+        return Answer(200, {"status": "uninstalled"})
+
+    def _keep_unverified(self, event: Event, digest: str) -> None:
+        """Keep what parses as a deletion, and nothing else that a stranger may have sent."""
+        if event.name not in DELETION_EVENTS:
+            return
+        try:
+            documents = self._receiver.recorder.documents(_delivery(event, None), event.data)
+        except Unfit:
+            return
+        dead_letter.keep_records(self._log, documents, unverified_digest=digest)
+
+    def _after_bug(self, bug: Exception) -> Answer:
+        # Neither the error's text nor its variables: they may hold what nobody may log.
+        frames = traceback.extract_tb(bug.__traceback__)
+        where = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        event = self._event
+        if event and self._verified and event.name in DELETION_EVENTS:
+            dead_letter.keep_event(self._log, _delivery(event, None), event.data)
+        return Answer(
+            500,
+            {
+                "error": "internal_error",
+                "detail": "This is a fault of the function; its log tells more.",
+            },
+            log={"bug": type(bug).__name__, "where": where},
+        )
+
+    def _log_answer(self, answer: Answer, seconds: float) -> None:
+        severity = {4: "WARNING", 5: "ERROR"}.get(answer.status // 100, "INFO")
+        event = self._event
+        self._log(
+            severity,
+            str(answer.body.get("detail") or answer.outcome),
+            outcome=answer.outcome,
+            event=event and event.name,
+            member_id=event and event.auth.member_id[:SENSIBLE_LENGTH],
+            recorded=answer.body.get("recorded"),
+            duplicates=answer.body.get("duplicates"),
+            duration_ms=round(seconds * 1000, 1),
+            **answer.log,
+        )
+
+
+def _delivery(event: Event, known_domain: str | None) -> Delivery:
+    return Delivery(
+        member_id=event.auth.member_id,
+        event=event.name,
+        via="online",
+        domain=event.auth.domain or known_domain,
+        event_at=event.sent_at,
+        user_id=event.auth.user_id,
+    )
+
+
+def _ignored(event: Event) -> Answer:
+    return Answer(200, {"status": "ignored", "event": event.name})
+
+
+def _unavailable(problem: StoreUnavailable) -> Refused:
+    return Refused(
+        503,
+        "store_unavailable",
+        "Firestore could not be reached in time; deletions are kept in the function's log.",
+        headers={"Retry-After": _RETRY_AFTER_SECONDS},
+        log={"reason": str(problem)},
+    )

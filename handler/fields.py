@@ -1,0 +1,42 @@
+"""The types of single fields, as Bitrix24 sends them: text in forms, typed in JSON."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
+
+_MAX_INTEGER = 2**63 - 1  # Firestore's
+_MAX_DIGITS = len(str(_MAX_INTEGER))
+
+# The documentation gives external ids up to 100 characters. What is longer than this is not
+# one, and would not fit a line of the log when Firestore is away.
+_MAX_TEXT = 1_000
+
+
+def whole_number(value: object) -> int:
+    """Take digits for a number, but no `true`, `1.0` or ` 1_0`. Raises `ValueError`."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        return int(value)
+    if type(value) is int and value >= 0:
+        return value
+    raise ValueError("should be a whole number")
+
+
+def _text(value: object) -> object:
+    """Take a whole number for the text that it is in a form."""
+    return str(value) if type(value) is int else value
+
+
+def _none_if_unfit(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+    try:
+        return validate(value)
+    except ValueError:
+        return None
+
+
+Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
+
+# The length limits also make pydantic refuse text that is not Unicode (lone surrogates).
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=_MAX_TEXT)]
+
+# For what is good to have: `None` instead of an error.
+IfFits = WrapValidator(_none_if_unfit)

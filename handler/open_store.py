@@ -1,0 +1,44 @@
+"""Opening the store that the settings name, when the first event needs it."""
+
+import threading
+
+from handler.settings import Settings
+from handler.store import Store
+
+
+class LazyStore:
+    """Opens the store once, for whichever thread asks first.
+
+    Firestore's client takes longer to import than all the rest together, and what is refused
+    before it is needed (or /health) should not wait for it. The store must not be opened before
+    functions-framework forks its worker.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+
+    def __call__(self) -> Store:
+        """Return the store; raises `StoreUnavailable` when it cannot be opened."""
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._settings)
+            return self._store
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store that the settings name; raises `StoreUnavailable`."""
+    if settings.store == "local":
+        from handler.local_store import LocalStore  # noqa: PLC0415 - imported only where it is used
+
+        return LocalStore(settings.local_store_path)
+
+    from handler.firestore import Firestore  # noqa: PLC0415 - the same
+
+    return Firestore.connect(
+        settings.project,
+        settings.database,
+        settings.emulator_host,
+        on_google_cloud=settings.on_google_cloud,
+    )

@@ -1,0 +1,109 @@
+"""A portal, as `portals/{member_id}` keeps it: whose events are accepted, and where it lives."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict
+
+from handler.fields import IfFits
+from handler.store import Deadline, Document, Fields, Store, StoreUnavailable
+
+PORTALS = "portals"
+
+# An application that is deleted and added again has a new token, and the old one's uninstall
+# may come after the new one's install: so the former token stays accepted until then.
+_TOKENS_KEPT = 2
+
+
+class Portal(BaseModel):
+    """A portal that events may come from; of its tokens only digests are known.
+
+    People may have written the document by hand: what does not fit counts as absent.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    member_id: str
+    token_digests: Annotated[list[str] | None, IfFits] = None
+    active: Annotated[bool | None, IfFits] = None
+    domain: Annotated[str | None, IfFits] = None
+    client_endpoint: Annotated[str | None, IfFits] = None
+    server_endpoint: Annotated[str | None, IfFits] = None
+    client_id: Annotated[str | None, IfFits] = None
+    status: Annotated[str | None, IfFits] = None
+    scope: Annotated[str | None, IfFits] = None
+    installed_at: Annotated[datetime | None, IfFits] = None
+    updated_at: Annotated[datetime | None, IfFits] = None
+    clean_requested_at: Annotated[datetime | None, IfFits] = None
+
+    @classmethod
+    def from_fields(cls, member_id: str, fields: Fields) -> "Portal":
+        """Read the document that was found under a `member_id`."""
+        return cls.model_validate({**fields, "member_id": member_id})
+
+    def to_fields(self) -> Fields:
+        """Return the document's fields; what is not known is absent."""
+        return self.model_dump(exclude_none=True)
+
+    def with_token(self, digest: str, now: datetime) -> "Portal":
+        """Accept a token from now on, and the one before it."""
+        return self.model_copy(
+            update={
+                "token_digests": [digest, *self._others(digest)][:_TOKENS_KEPT],
+                "active": True,
+                "installed_at": now,
+                "updated_at": now,
+                "clean_requested_at": None,
+            }
+        )
+
+    def without_token(self, digest: str, now: datetime, *, clean: bool) -> "Portal":
+        """Accept a token no longer; a portal with none left is not active."""
+        others = self._others(digest)
+        return self.model_copy(
+            update={
+                "token_digests": others,
+                "active": bool(self.active and others),
+                "updated_at": now,
+                "clean_requested_at": now if clean else self.clean_requested_at,
+            }
+        )
+
+    def _others(self, digest: str) -> list[str]:
+        return [known for known in self.token_digests or () if known != digest]
+
+
+def portal_path(member_id: str) -> str:
+    """Return where a portal's document is; its records are in collections below it."""
+    return f"{PORTALS}/{member_id}"
+
+
+def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | None:
+    """Return a portal, if it is known."""
+    document = store.get(portal_path(member_id), deadline)
+    return Portal.from_fields(member_id, document.fields) if document else None
+
+
+def change_portal(
+    store: Store,
+    member_id: str,
+    change: Callable[[Portal | None], Portal],
+    deadline: Deadline,
+) -> Portal:
+    """Change a portal by what is stored of it, again whenever somebody else was faster.
+
+    Fields of the document that mean nothing here stay as they are.
+    """
+    path = portal_path(member_id)
+    while deadline.remaining:
+        found = store.get(path, deadline) or Document(path, {})
+        portal = Portal.from_fields(member_id, found.fields) if found.fields else None
+        foreign = {
+            name: found.fields[name] for name in found.fields if name not in Portal.model_fields
+        }
+        changed = change(portal)
+        fields = {**foreign, **changed.to_fields()}
+        if store.put(Document(path, fields, found.version), deadline):
+            return changed
+    raise StoreUnavailable(f"{path} kept changing until the deadline.")

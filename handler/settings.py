@@ -1,0 +1,179 @@
+"""Settings, read once from the environment; every default and its reason stands here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+# The two hosts that vouch for installs; bitrix24.tech serves portals in the ru, by, kz, uz, am,
+# az, ge and kg zones.
+OFFICIAL_OAUTH_SERVERS: Final = ("https://oauth.bitrix.info", "https://oauth.bitrix24.tech")
+
+# A handler's address longer than this is cut by some versions of event.bind.
+MAX_HANDLER_URL: Final = 180
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class SettingError(Exception):
+    """A setting makes no sense; the message names it and says what would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be set, with its defaults. Durations are in seconds."""
+
+    project: str | None = None
+    database: str = "(default)"
+    emulator_host: str | None = None
+    on_google_cloud: bool = False
+    store: str = "firestore"
+    local_store_path: str = ".data/deletions.sqlite3"
+    allowed_portals: frozenset[str] = frozenset()
+    client_id: str | None = None
+    connectors: frozenset[str] = frozenset()
+    retention_days: int | None = None
+    # How long a removed portal's events may still be accepted, against one read per event.
+    token_cache_seconds: float = 60
+    # Bitrix24 calls slow handlers less often; past this the log keeps the records instead.
+    store_deadline_seconds: float = 8
+    # About a hundred times the longest event that Bitrix24 is known to send.
+    max_body_bytes: int = 262_144
+    function_url: str | None = None
+    oauth_servers: tuple[str, ...] = OFFICIAL_OAUTH_SERVERS
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings; an empty variable counts as not set.
+
+        Raises `SettingError` for the first that makes no sense.
+        """
+        read = _Reader(environment)
+        return cls(
+            project=read("GOOGLE_CLOUD_PROJECT", str, None),
+            database=read("FIRESTORE_DATABASE", str, cls.database),
+            emulator_host=read("FIRESTORE_EMULATOR_HOST", str, None),
+            on_google_cloud=read("K_SERVICE", bool, default=False),
+            store=read("STORE", _store(environment), cls.store),
+            local_store_path=read("LOCAL_STORE_PATH", str, cls.local_store_path),
+            allowed_portals=read("ALLOWED_PORTALS", _domains, cls.allowed_portals),
+            client_id=read("CLIENT_ID", str, None),
+            connectors=read("CONNECTORS", _names, cls.connectors),
+            retention_days=read("RETENTION_DAYS", _whole(1, 36_500, "days"), None),
+            token_cache_seconds=read(
+                "TOKEN_CACHE_SECONDS", _seconds(0, 86_400), cls.token_cache_seconds
+            ),
+            store_deadline_seconds=read(
+                "STORE_DEADLINE_SECONDS", _seconds(0.1, 60), cls.store_deadline_seconds
+            ),
+            max_body_bytes=read(
+                "MAX_BODY_BYTES", _whole(1, 33_554_432, "bytes"), cls.max_body_bytes
+            ),
+            function_url=read("FUNCTION_URL", _function_url, None),
+            oauth_servers=read("BITRIX24_OAUTH_SERVERS", _oauth_servers, cls.oauth_servers),
+            log_level=read("LOG_LEVEL", _log_level, cls.log_level),
+        )
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def __call__(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self._environment.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as problem:
+            raise SettingError(f"{name}={text!r} makes no sense: {problem}") from None
+
+
+def is_secure_url(url: str) -> bool:
+    """Tell whether a URL is https, or plain http to this machine, and nothing odd besides."""
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return (
+        port_is_fine
+        and bool(parts.hostname)
+        and parts.username is None
+        and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
+    )
+
+
+def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= len(str(high)):
+            number = int(text)
+            if low <= number <= high:
+                return number
+        raise ValueError(f"give a whole number of {unit} from {low} to {high}.")
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1
+        if not low <= number <= high:
+            raise ValueError(f"give a number of seconds from {low:g} to {high:g}.")
+        return number
+
+    return parse
+
+
+def _store(environment: Mapping[str, str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in ("firestore", "local"):
+            raise ValueError("give firestore or local.")
+        if text == "local" and environment.get("K_SERVICE"):
+            raise ValueError(
+                "on Cloud Run the disk does not last; leave STORE unset to use Firestore."
+            )
+        return text
+
+    return parse
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
+def _domains(text: str) -> frozenset[str]:
+    domains = frozenset(name.lower() for name in _names(text))
+    if any("/" in name or " " in name for name in domains):
+        raise ValueError("give domains only, as in mycompany.bitrix24.com, separated by commas.")
+    return domains
+
+
+def _function_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or len(text) > MAX_HANDLER_URL:
+        raise ValueError(
+            f"give the function's http(s) address, at most {MAX_HANDLER_URL} characters."
+        )
+    return text
+
+
+def _oauth_servers(text: str) -> tuple[str, ...]:
+    servers = tuple(server.strip().rstrip("/") for server in text.split(",") if server.strip())
+    if not servers or not all(map(is_secure_url, servers)):
+        raise ValueError("give https bases, separated by commas (plain http to this machine only).")
+    return servers
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise ValueError(f"give one of {', '.join(LOG_LEVELS)}.")
+    return text.upper()

@@ -1,0 +1,93 @@
+"""What a store is: documents by path, created once, changed only by who has seen them."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+Value: TypeAlias = str | int | bool | datetime | Sequence[str]
+Fields: TypeAlias = Mapping[str, Value]
+
+
+class StoreError(Exception):
+    """The store refused what it was asked, and would again: a fault of this program."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - it names the state, as in `store_unavailable`
+    """The store could not be reached or did not answer in time; later it may."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document. Its path alternates collections and names: `portals/M/deletions/ID`.
+
+    `version` tells what a store had when the document was read; it means something to that
+    store only.
+    """
+
+    path: str
+    fields: Fields
+    version: object = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+class Deadline:
+    """A moment after which nobody waits any longer."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self._end - self._clock())
+
+
+class Store(Protocol):
+    """Everything that is asked of a store.
+
+    Each call ends within its deadline, retries included. Each raises `StoreUnavailable` when
+    the store does not answer by then, and nothing else of the store's own.
+    """
+
+    def get(self, path: str, deadline: Deadline) -> Document | None:
+        """Return the document at a path, if there is one."""
+
+    def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
+        """Create those documents that are not there yet, together where possible.
+
+        Returns how many were created; documents that are there stay as they are. The field
+        `stamp` of each is set to the store's own time. The paths must differ.
+        """
+
+    def put(self, document: Document, deadline: Deadline) -> bool:
+        """Write a document unless it has changed since its version was read.
+
+        A `version` of `None` means that it must not exist. Returns whether it was written.
+        """
+
+    def newest(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        *,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Document]:
+        """Return a collection's documents that have the timestamp `stamp`, newest first.
+
+        `since` leaves out those before that moment.
+        """
+
+    def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
+        """Return the names of some of a collection's documents."""
+
+    def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
+        """Delete documents; those that are not there are fine."""
