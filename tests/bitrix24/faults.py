@@ -40,7 +40,7 @@ class Refusal:
 
     def __call__(self, exchange: Exchange, _effect: Callable[[], Message]) -> None:
         body = {"error": self.error, "error_description": self.description}
-        exchange.write(Message.json(self.status, body).encode())
+        _say_last(exchange, Message.json(self.status, body))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Html:
 
     def __call__(self, exchange: Exchange, _effect: Callable[[], Message]) -> None:
         headers = {"Content-Type": "text/html; charset=UTF-8"}
-        exchange.write(Message(self.status, headers, self.page.encode()).encode())
+        _say_last(exchange, Message(self.status, headers, self.page.encode()))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Redirect:
     status: int = 302
 
     def __call__(self, exchange: Exchange, _effect: Callable[[], Message]) -> None:
-        exchange.write(Message(self.status, {"Location": self.location}, b"").encode())
+        _say_last(exchange, Message(self.status, {"Location": self.location}, b""))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class HugeBody:
     def __call__(self, exchange: Exchange, effect: Callable[[], Message]) -> None:
         message = effect()
         padded = message.body[:-1] + b" " * self.size + message.body[-1:]
-        exchange.write(Message(message.status, message.headers, padded).encode())
+        _say_last(exchange, Message(message.status, message.headers, padded))
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class WrongContentType:
     def __call__(self, exchange: Exchange, effect: Callable[[], Message]) -> None:
         message = effect()
         headers = {**message.headers, "Content-Type": self.content_type}
-        exchange.write(Message(message.status, headers, message.body).encode())
+        _say_last(exchange, Message(message.status, headers, message.body))
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,13 @@ class OtherResult:
 
     def __call__(self, exchange: Exchange, _effect: Callable[[], Message]) -> None:
         raw = json.dumps(self.body).encode()
-        exchange.write(Message(200, {"Content-Type": "application/json"}, raw).encode())
+        _say_last(exchange, Message(200, {"Content-Type": "application/json"}, raw))
+
+
+def _say_last(exchange: Exchange, message: Message) -> None:
+    """Send a whole answer and say that the connection ends, for callers who keep it alive."""
+    headers = {**message.headers, "Connection": "close"}
+    exchange.write(Message(message.status, headers, message.body).encode())
 
 
 def _drip(exchange: Exchange, drop: bytes, interval: float, seconds: float) -> None:

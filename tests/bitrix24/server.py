@@ -260,7 +260,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _params(self) -> dict[str, Value]:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get_content_type() != "application/json":
-            return parse_str(raw.decode())
+            return parse_str(raw.decode(errors="replace"))
         try:
             params = json.loads(raw)
         except ValueError:
