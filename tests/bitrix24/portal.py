@@ -41,7 +41,7 @@ class Hub(Protocol):
 class Portal:
     """One Bitrix24; `Bitrix24.add_portal` makes it."""
 
-    def __init__(  # noqa: PLR0913 - a portal is its settings
+    def __init__(
         self,
         bitrix: Hub,
         *,
@@ -116,7 +116,7 @@ class Portal:
             self.offline.add(app.source(connector), event, data, additional)
             self._unannounced.setdefault(app, None)
 
-    def delete_message(  # noqa: PLR0913 - a deletion is its data
+    def delete_message(
         self,
         *external_ids: str,
         connector: str = "myconnector",
@@ -154,7 +154,7 @@ class Portal:
             for external_id in external_ids
         ]
 
-    def customer_deletes(  # noqa: PLR0913 - a deletion is its data
+    def customer_deletes(
         self,
         message_id: str = "",
         *,
@@ -190,7 +190,7 @@ class Portal:
         self.fire(DELETE_EVENT, {"DATA": content}, user_id, deliver=deliver, by=by)
         return CustomerDeletion(self.member_id, connector, line, chat_id, message_id, customer_id)
 
-    def fire(  # noqa: PLR0913 - an event is its circumstances
+    def fire(
         self,
         event: str,
         data: "Value",

@@ -99,7 +99,7 @@ class Bitrix24:
         if self.failures and kind is None:
             raise self.failures[0]
 
-    def add_portal(  # noqa: PLR0913 - a portal is its settings
+    def add_portal(
         self,
         domain: str = "some-domain.bitrix24.com",
         *,
