@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,17 +12,17 @@ from handler.body import decode_body
 from handler.deletion import DELETION_EVENTS, Unfit
 from handler.documents import Delivery
 from handler.event import SENSIBLE_LENGTH, Event, parse_event
+from handler.lifecycle import Lifecycle
 from handler.log import Log
-from handler.portal import Portal, change_portal, read_portal
+from handler.portal import Portal, read_portal
 from handler.record import Recorder
 from handler.settings import Settings
 from handler.store import Deadline, Store, StoreUnavailable
 from handler.tokens import TrustedTokens, accepts, token_digest
 
 # Bitrix24 does not send again, whatever it is told; people and their tools may.
+_SERVER_ERROR = 500
 _RETRY_AFTER_SECONDS = "10"
-
-_TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class Receiver:
         self.settings = settings
         self.open_store = open_store
         self.log = log
-        self.now = now
         self.recorder = Recorder(open_store, settings, now)
+        self.lifecycle = Lifecycle(settings, open_store, now)
         self.trusted = TrustedTokens(settings.token_cache_seconds)
 
     def receive(self, request: Request) -> Answer:
@@ -75,7 +75,6 @@ class _Reception:
         self._receiver = receiver
         self._request = request
         self._log = receiver.log.for_request(request.trace)
-        self._deadline = Deadline(receiver.settings.store_deadline_seconds)
         self._event: Event | None = None
         self._verified = False
 
@@ -102,18 +101,39 @@ class _Reception:
             )
         body = request.read_body()
         event = self._event = parse_event(decode_body(request.content_type, body))
+        self._deadline = Deadline(self._receiver.settings.store_deadline_seconds)
         digest = token_digest(event.auth.application_token.get_secret_value())
         portal = self._verify(event, digest)
-        self._verified = True
-        if event.name in DELETION_EVENTS:
+        self._verified = portal is not None
+        if event.name in DELETION_EVENTS and portal:
             return self._take_deletions(event, portal)
-        if event.name == "ONAPPTEST":
-            return Answer(200, {"status": "ok", "event": event.name})
-        if event.name == "ONAPPUNINSTALL":
-            return self._uninstall(event, digest)
-        return _ignored(event)
+        try:
+            answer = self._other_event(event, portal, digest)
+        except StoreUnavailable as problem:
+            raise _unavailable(problem) from None
+        self._receiver.trusted.forget(event.auth.member_id)  # it may have changed
+        return answer
 
-    def _verify(self, event: Event, digest: str) -> Portal:
+    def _other_event(self, event: Event, portal: Portal | None, digest: str) -> Answer:
+        lifecycle, url = self._receiver.lifecycle, self._request.url
+        if portal is None:
+            if event.name == "ONAPPINSTALL":
+                return lifecycle.install(event, digest, url, self._deadline)
+            raise Refused(403, "forbidden", "No active portal has this application token.")
+        match event.name:
+            case "ONAPPTEST":
+                return Answer(200, {"status": "ok", "event": event.name})
+            case "ONAPPINSTALL":
+                return lifecycle.update(event, portal, url, self._deadline)
+            case "ONAPPUNINSTALL":
+                return lifecycle.uninstall(event, digest, self._deadline)
+            case "ONOFFLINEEVENT":
+                recorder, ping = self._receiver.recorder, _delivery(event, portal.domain)
+                return lifecycle.recover(event, portal, recorder, ping, self._deadline)
+        return Answer(200, {"status": "ignored", "event": event.name})
+
+    def _verify(self, event: Event, digest: str) -> Portal | None:
+        """Return the event's portal if it accepts the token with this digest."""
         member_id = event.auth.member_id
         portal = self._receiver.trusted.get(member_id, digest)
         if portal:
@@ -124,7 +144,7 @@ class _Reception:
             self._keep_unverified(event, digest)
             raise _unavailable(problem) from None
         if portal is None or not accepts(portal, digest):
-            raise Refused(403, "forbidden", "No active portal has this application token.")
+            return None
         self._receiver.trusted.trust(portal, digest)
         return portal
 
@@ -136,7 +156,7 @@ class _Reception:
         except Unfit as unfit:
             return self._quarantine(event, delivery, unfit)
         if not documents:
-            return _ignored(event)
+            return Answer(200, {"status": "ignored", "event": event.name})
         try:
             counts = recorder.record(documents, self._deadline)
         except StoreUnavailable as problem:
@@ -157,24 +177,6 @@ class _Reception:
             quarantine_id=name,
             fields=unfit.fields,
         )
-
-    def _uninstall(self, event: Event, digest: str) -> Answer:
-        member_id = event.auth.member_id
-        clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
-        now = self._receiver.now()
-        try:
-            change_portal(
-                self._receiver.open_store(),
-                member_id,
-                lambda portal: (portal or Portal(member_id=member_id)).without_token(
-                    digest, now, clean=clean
-                ),
-                self._deadline,
-            )
-        except StoreUnavailable as problem:
-            raise _unavailable(problem) from None
-        self._receiver.trusted.forget(member_id)
-        return Answer(200, {"status": "uninstalled"})
 
     def _keep_unverified(self, event: Event, digest: str) -> None:
         """Keep what parses as a deletion, and nothing else that a stranger may have sent."""
@@ -203,11 +205,11 @@ class _Reception:
         )
 
     def _log_answer(self, answer: Answer, seconds: float) -> None:
-        severity = {4: "WARNING", 5: "ERROR"}.get(answer.status // 100, "INFO")
+        detail = answer.body.get("detail")  # in a success: something that somebody must mend
         event = self._event
         self._log(
-            severity,
-            str(answer.body.get("detail") or answer.outcome),
+            "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
+            str(detail or answer.outcome),
             outcome=answer.outcome,
             event=event and event.name,
             member_id=event and event.auth.member_id[:SENSIBLE_LENGTH],
@@ -227,10 +229,6 @@ def _delivery(event: Event, known_domain: str | None) -> Delivery:
         event_at=event.sent_at,
         user_id=event.auth.user_id,
     )
-
-
-def _ignored(event: Event) -> Answer:
-    return Answer(200, {"status": "ignored", "event": event.name})
 
 
 def _unavailable(problem: StoreUnavailable) -> Refused:

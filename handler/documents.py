@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -75,13 +75,16 @@ def _present(fields: Mapping[str, Value | None]) -> Mapping[str, Value]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _as_in_a_form(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+def _as_in_a_form(value: object) -> list[tuple[str, str]]:
     """Flatten a value as `http_build_query` does: no nulls or empty arrays, booleans as 1 or 0."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _as_in_a_form(inner, f"{name}[{key}]")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _as_in_a_form(inner, f"{name}[{index}]")
-    elif value is not None:
-        yield name, str(int(value)) if isinstance(value, bool) else str(value)
+    flat = []
+    waiting = [("", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{name}[{key}]", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{name}[{index}]", inner) for index, inner in enumerate(value)]
+        elif value is not None:
+            flat.append((name, str(int(value)) if isinstance(value, bool) else str(value)))
+    return sorted(flat)

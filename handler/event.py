@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from handler.answers import Refused
-from handler.fields import IfFits, Number, Text, whole_number
+from handler.fields import IfFits, Text, UserId, whole_number
 
 # What a stranger sends is cut to this many characters wherever it is logged.
 SENSIBLE_LENGTH = 100
@@ -64,7 +64,7 @@ class Auth(_Frozen):
     access_token: Annotated[SecretStr | None, Field(min_length=1), IfFits] = None
     domain: Annotated[Text | None, IfFits] = None
     server_endpoint: Annotated[Text | None, IfFits] = None
-    user_id: Annotated[Number | None, IfFits] = None
+    user_id: UserId = None
 
 
 class Event(_Frozen):

@@ -40,3 +40,11 @@ Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=_MA
 
 # For what is good to have: `None` instead of an error.
 IfFits = WrapValidator(_none_if_unfit)
+
+
+def _user_id(value: object) -> int | None:
+    return whole_number(value) or None
+
+
+# Who caused an event. Nobody is an absent field, or 0 in the offline queue.
+UserId = Annotated[int | None, BeforeValidator(_user_id), Field(le=_MAX_INTEGER), IfFits]

@@ -88,12 +88,13 @@ def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | No
 def change_portal(
     store: Store,
     member_id: str,
-    change: Callable[[Portal | None], Portal],
+    change: Callable[[Portal | None], Portal | None],
     deadline: Deadline,
-) -> Portal:
+) -> Portal | None:
     """Change a portal by what is stored of it, again whenever somebody else was faster.
 
-    Fields of the document that mean nothing here stay as they are.
+    `change` gets the portal as stored and returns it as it should be, or `None` to leave it
+    alone. Fields of the document that mean nothing here stay as they are.
     """
     path = portal_path(member_id)
     while deadline.remaining:
@@ -103,6 +104,8 @@ def change_portal(
             name: found.fields[name] for name in found.fields if name not in Portal.model_fields
         }
         changed = change(portal)
+        if changed is None:
+            return None
         fields = {**foreign, **changed.to_fields()}
         if store.put(Document(path, fields, found.version), deadline):
             return changed

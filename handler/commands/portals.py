@@ -3,7 +3,7 @@
 import argparse
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from handler.commands.console import (
     CommandError,
@@ -65,22 +65,20 @@ def _add(options: argparse.Namespace) -> int:
     if endpoint and not is_secure_url(endpoint):
         raise CommandError("--endpoint: give https://…/rest/ (plain http to this machine only).")
     known = {"domain": options.domain, "client_endpoint": endpoint}
+    update = {name: value for name, value in known.items() if value}
     now = datetime.now(UTC)
-    portal = change_portal(
-        options.open_store(),
-        options.member_id,
-        lambda portal: (
-            (portal or Portal(member_id=options.member_id))
-            .model_copy(update={name: value for name, value in known.items() if value})
-            .with_token(token_digest(token), now)
-        ),
-        store_deadline(),
-    )
-    document = Document(portal_path(portal.member_id), portal.to_fields())
+
+    def accept(stored: Portal | None) -> Portal:
+        portal = (stored or Portal(member_id=options.member_id)).model_copy(update=update)
+        return portal.with_token(token_digest(token), now)
+
+    store: Store = options.open_store()
+    change_portal(store, options.member_id, accept, store_deadline())
     if options.json:
-        print_json(document)
+        document = store.get(portal_path(options.member_id), store_deadline())
+        print_json(cast("Document", document))
     else:
-        print(f"Portal {portal.member_id} is accepted.")
+        print(f"Portal {options.member_id} is accepted.")
     return 0
 
 

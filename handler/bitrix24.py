@@ -1,0 +1,124 @@
+"""The only module that knows Bitrix24's REST: one call, its answer or its error, in time."""
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from handler.settings import is_secure_url
+from handler.store import Deadline
+
+# For all outgoing calls of one request together.
+OUTGOING_SECONDS: Final = 10
+
+_MAX_ANSWER_BYTES = 1_048_576
+_ERROR_CODE = re.compile(r"\w{1,60}", re.ASCII)
+
+# Plain words for the errors that somebody can do something about.
+_ADVICE: Mapping[str, str] = {
+    "ERROR_EVENT_NOT_FOUND": "the application lacks the permission imopenlines",
+    "insufficient_scope": "the application lacks the permission imopenlines",
+    "ACCESS_DENIED": "the token's user is not an administrator",
+    "expired_token": "the access token has expired; save the application's form again",
+    "invalid_token": "the access token is not valid; save the application's form again",
+    "NO_AUTH_FOUND": "the access token is not valid; save the application's form again",
+    "NOT_INSTALLED": "the application is not installed",
+    "QUERY_LIMIT_EXCEEDED": "the portal asks to slow down; try again in a minute",
+    "WRONG_LICENSE": "the portal's plan does not include it",
+}
+
+
+class Bitrix24Error(Exception):
+    """Bitrix24 refused a call, or could not be reached, or answered what makes no sense.
+
+    `code` is Bitrix24's own where it gave one. Nothing of the answer's text is in the message:
+    whoever answers could put the token there.
+    """
+
+    def __init__(self, code: str, reason: str, description: str = "") -> None:
+        super().__init__(f"{_ADVICE.get(code, reason)} ({code})" if code else reason)
+        self.code = code
+        self.description = description
+
+
+class Rest:
+    """The REST methods below one endpoint, called with one OAuth access token.
+
+    `endpoint` ends with a slash and is confirmed: it never comes from a request. Each method
+    raises `Bitrix24Error`.
+    """
+
+    def __init__(self, endpoint: str, access_token: str, deadline: Deadline) -> None:
+        self._endpoint = endpoint
+        self._access_token = access_token
+        self._deadline = deadline
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left for further calls."""
+        return self._deadline.remaining
+
+    def call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
+        """Return the `result` of a method."""
+        body = json.dumps({**parameters, "auth": self._access_token}).encode()
+        status, answer = _post(self._endpoint + method, body, self._deadline)
+        try:
+            decoded = json.loads(answer)
+        except (ValueError, RecursionError):
+            raise Bitrix24Error("", f"{method}: the answer is no JSON (HTTP {status})") from None
+        if not isinstance(decoded, dict):
+            raise Bitrix24Error("", f"{method}: the answer is no JSON object (HTTP {status})")
+        error = decoded.get("error")
+        if error is None and "result" in decoded and status == http.HTTPStatus.OK:
+            return decoded["result"]
+        code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
+        reason = f"{method} is refused (HTTP {status})"
+        raise Bitrix24Error(code, reason, str(decoded.get("error_description", "")))
+
+
+def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
+    """POST once, within the deadline whatever the other side does, and follow no redirects.
+
+    Sockets bound each single wait only, and nothing bounds a look-up of a name, so the whole
+    exchange happens in a thread of its own, which is left to end when its time is over.
+    """
+    if not is_secure_url(url):
+        raise Bitrix24Error("", "an endpoint must be https")
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
+    sockets: list[socket.socket] = []
+    outcome: list[tuple[int, bytes] | Exception] = []
+
+    def exchange() -> None:
+        try:
+            connection.connect()
+            sockets.append(connection.sock)
+            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            connection.request("POST", parts.path, body, headers)
+            response = connection.getresponse()
+            outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            outcome.append(error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=exchange, daemon=True)
+    thread.start()
+    thread.join(deadline.remaining)
+    if not outcome:
+        for open_socket in sockets:
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        raise Bitrix24Error("", f"{parts.hostname} did not answer in time")
+    (result,) = outcome
+    if isinstance(result, Exception):
+        raise Bitrix24Error("", f"{parts.hostname} cannot be reached: {type(result).__name__}")
+    if len(result[1]) > _MAX_ANSWER_BYTES:
+        raise Bitrix24Error("", f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
+    return result

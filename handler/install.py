@@ -1,0 +1,113 @@
+"""ONAPPINSTALL: whoever trusts it blindly hands a stranger the portal's trust.
+
+Anybody can send it, so it counts only when the OAuth server, one of two fixed hosts, confirms its
+access token for the same portal, and the portal confirms that the token is an administrator's.
+Where to connect to comes from the settings and from the OAuth server, never from the request.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from handler.answers import Refused
+from handler.bitrix24 import Bitrix24Error, Rest
+from handler.event import Auth
+from handler.fields import IfFits, Text
+from handler.portal import Portal
+from handler.settings import Settings, is_secure_url
+from handler.store import Deadline
+from handler.subscription import administrator_id
+
+
+class NotProven(Exception):  # noqa: N818 - the install is at fault, nothing went wrong here
+    """An install that is not proven; the message, for the log, says what to do."""
+
+
+def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
+    """Return the portal that an install is proven to come from, as the OAuth server knows it.
+
+    Raises `NotProven`.
+    """
+    if not settings.client_id and not settings.allowed_portals:
+        raise NotProven(
+            "No installs are accepted: set ALLOWED_PORTALS to the portal's domain, or CLIENT_ID"
+            " to the application's, and save the application's form again."
+        )
+    if auth.access_token is None:
+        raise NotProven("The install has no access_token, so nobody can confirm it.")
+    server = _server(auth.server_endpoint, settings.oauth_servers)
+    token = auth.access_token.get_secret_value()
+    try:
+        answer = Rest(f"{server}/rest/", token, deadline).call("app.info")
+        info = _AppInfo.model_validate(answer)
+    except Bitrix24Error as error:
+        raise NotProven(f"The OAuth server does not confirm the install: {error}.") from None
+    except ValidationError:
+        raise NotProven("The OAuth server's answer to app.info makes no sense.") from None
+    install = info.install
+    if install.member_id != auth.member_id:
+        raise NotProven("The access token belongs to another portal than the install names.")
+    if info.client_id != settings.client_id and install.domain not in settings.allowed_portals:
+        raise NotProven(
+            f"The portal {install.domain} is not in ALLOWED_PORTALS, and the application is not"
+            " the one of CLIENT_ID: set one of them and save the application's form again."
+        )
+    try:
+        administrator_id(Rest(install.client_endpoint, token, deadline))
+    except Bitrix24Error as error:
+        raise NotProven(f"The portal {install.domain} does not confirm: {error}.") from None
+    return Portal(
+        member_id=install.member_id,
+        domain=install.domain,
+        client_endpoint=install.client_endpoint,
+        server_endpoint=f"{server}/rest/",
+        client_id=info.client_id,
+        status=install.status,
+        scope=install.scope,
+    )
+
+
+def refused(reason: NotProven) -> Refused:
+    """Make the answer to an install that is not proven; why goes to the log only."""
+    return Refused(
+        403,
+        "install_refused",
+        "The install could not be proven to come from the portal; the function's log tells why.",
+        log={"reason": str(reason)},
+    )
+
+
+def _server(named: str | None, servers: Sequence[str]) -> str:
+    """Choose among the known OAuth servers the one that the request names."""
+    for server in servers:
+        if named and named.rstrip("/").lower() in (server.lower(), f"{server.lower()}/rest"):
+            return server
+    raise NotProven("The install names an OAuth server that is not in BITRIX24_OAUTH_SERVERS.")
+
+
+def _endpoint(url: str) -> str:
+    if not is_secure_url(url):
+        raise ValueError("is no https endpoint")
+    return url.rstrip("/") + "/"
+
+
+def _joined(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+class _Install(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    member_id: Text
+    domain: Annotated[Text, AfterValidator(str.lower)]
+    client_endpoint: Annotated[Text, AfterValidator(_endpoint)]
+    status: Annotated[Text | None, IfFits] = None
+    scope: Annotated[Text | None, BeforeValidator(_joined), IfFits] = None
+
+
+class _AppInfo(BaseModel):
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    client_id: Text
+    install: _Install
