@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from hashlib import sha256
 
 from handler.documents import Delivery
 from handler.log import MAX_LINE_BYTES, Log
@@ -47,7 +48,7 @@ def keep_event(log: Log, delivery: Delivery, data: object) -> None:
     # Within JSON, text of JSON grows by its quotes and backslashes: twofold at the worst.
     size = _MAX_RECORDS_BYTES // 3
     parts = [payload[start : start + size] for start in range(0, len(payload), size)]
-    event = _json_object(asdict(delivery))
+    event = {**_json_object(asdict(delivery)), "id": sha256(payload.encode()).hexdigest()}
     for number, part in enumerate(parts, start=1):
         log(
             "CRITICAL",

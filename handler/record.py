@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from handler.deletion import Unfit, parse_deletions
+from handler.deletion import Deletion, Unfit, parse_deletions
 from handler.documents import (
     RECEIVED_AT,
     RECORDED_AT,
@@ -46,12 +46,15 @@ class Recorder:
 
         Raises `Unfit`, and does not touch the store.
         """
-        expires_at = self._expires_at()
         return [
-            deletion_document(deletion, delivery, expires_at)
+            self.document(delivery, deletion)
             for deletion in parse_deletions(delivery.event, data, delivery.user_id)
             if not self._connectors or deletion.connector in self._connectors
         ]
+
+    def document(self, delivery: Delivery, deletion: Deletion) -> Document:
+        """Make the record of one deletion; does not touch the store."""
+        return deletion_document(deletion, delivery, self._expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
         """Store the records that are not there yet."""

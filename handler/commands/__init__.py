@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from handler.commands import deletions, portals, quarantine, send, subscription
+from handler.commands import deletions, portals, quarantine, replay, send, subscription
 from handler.commands.console import CommandError
 from handler.open_store import LazyStore
 from handler.settings import SettingError, Settings
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog="They use the same settings (environment variables) as the function.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (portals, deletions, quarantine, send, subscription):
+    for command in (portals, deletions, quarantine, send, subscription, replay):
         command.register(commands)
     options = parser.parse_args(arguments)
     try:
