@@ -49,8 +49,9 @@ Instead of deploying for everybody (at most one)
 Running it again updates the code. What you leave out stays as it is: --portal, --client-id,
 --connectors, --retention-days, --database, --concurrency and --max-instances are changed only when
 given. A --portal list replaces the one before; an empty --portal, --client-id, --connectors or
---retention-days clears it. Backups, alerts and checks, once made, stay. Settings made by hand stay too.
-A run that stopped in the middle: run it again.
+--retention-days clears it. Other environment variables of the service stay too; CPU, memory and the
+like are set anew each time. Backups, alerts and checks, once made, stay. If a run stops in the
+middle, run it again.
 
 Each option is also an environment variable: DEPLOY_PROJECT=ID, DEPLOY_MAX_INSTANCES=5,
 DEPLOY_BACKUPS=1, DEPLOY_DRY_RUN=1, DEPLOY_ROLLBACK=1 or a revision; options win.
@@ -480,14 +481,6 @@ service_settings() {
 	SETTINGS="^@^$settings"
 }
 
-# Why these and not others:
-# --no-invoker-iam-check  Bitrix24 cannot sign in, and this works also where an organisation forbids
-#                         allUsers; the function itself tells who may record (the application token)
-# python313               the newest that the buildpack installs with pip, which insists on the hashes
-# SOURCE_DATE_EPOCH       the image resets all file times, which would void the bytecode of our own
-#                         modules; with this it goes by content (dependencies are compiled so anyway)
-# gen1, --cpu-boost       start sooner, and nothing here needs a full Linux
-# --cpu-throttling        CPU is paid during requests only: the answer comes after the work
 deploy_service() {
 	set --
 	[ -z "${DEPLOY_CONCURRENCY+given}" ] || set -- "$@" --concurrency="$DEPLOY_CONCURRENCY"
@@ -497,6 +490,16 @@ deploy_service() {
 		"It takes the roles roles/run.admin and roles/run.sourceDeveloper, and roles/iam.serviceAccountUser for both accounts.
 If the build was refused although its account has its role: a new role can take some minutes to count.
 If the organisation enforces run.managed.requireInvokerIam: an administrator must lift it for $DEPLOY_PROJECT, since Bitrix24 cannot sign in."
+	# SOURCE_DATE_EPOCH: the image resets the times of files, which would void the bytecode of our own
+	# modules; with it, bytecode is matched by content. The buildpack does that for dependencies itself.
+	dry && note \
+		"--no-invoker-iam-check: Bitrix24 cannot sign in, and unlike allUsers an organisation with domain-restricted" \
+		"  sharing allows it; the function itself decides who may record, by the application token" \
+		"python313: the newest that Google builds with pip, which insists on the hashes in requirements.txt" \
+		"SOURCE_DATE_EPOCH: keeps the function's own bytecode valid in the image, so that it starts sooner" \
+		"--execution-environment=gen1, --cpu-boost: start sooner; nothing here needs a full Linux" \
+		"--min-instances=0, --cpu-throttling: nothing is paid while no event comes; the work is done before the answer" \
+		"--concurrency is also THREADS; --max-instances, first set to 3, is the limit of what an attack can cost"
 	run gcloud run deploy "$DEPLOY_SERVICE" --project="$DEPLOY_PROJECT" --region="$DEPLOY_REGION" \
 		--source=. --function=handle --base-image=python313 --automatic-updates \
 		--set-build-env-vars=GOOGLE_PYTHON_PACKAGE_MANAGER=pip,SOURCE_DATE_EPOCH=315532800 \
@@ -711,7 +714,7 @@ promote() {
 # The newest revision before the one that has the traffic, and that became ready.
 revision_before() { # revision_before REVISION
 	look gcloud run revisions list --project="$DEPLOY_PROJECT" --region="$DEPLOY_REGION" --service="$DEPLOY_SERVICE" \
-		--sort-by=~metadata.creationTimestamp --format='value(metadata.name,status.conditions[0].status)' || :
+		--sort-by=~metadata.creationTimestamp --format='value(metadata.name,status.conditions.filter("type=Ready").extract(status).flatten())' || :
 	BEFORE="$(printf '%s\n' "$ANSWER" | awk -v now="$1" 'found && $2 == "True" { print $1; exit } $1 == now { found = 1 }')"
 	[ -n "$BEFORE" ] || die "There is no ready revision before \"$1\" to go back to. Name one: --rollback=REVISION"
 }
