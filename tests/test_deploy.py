@@ -535,17 +535,16 @@ def offline_gcloud(folder: Path) -> dict[str, str]:
     }
 
 
-def shape(call: list[str]) -> tuple[str, ...]:
+def shape(call: list[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Tell what of a command the parser looks at: its words, and the names of its flags."""
-    words = [word for word in call if not word.startswith("--")][:5]
-    flags = sorted({word.split("=")[0] for word in call if word.startswith("--")})
-    return (*words[:4], *flags)
+    words = [word for word in call if not word.startswith("--")][:4]
+    return tuple(words), frozenset(word.split("=")[0] for word in call if word.startswith("--"))
 
 
 def test_real_gcloud_accepts_every_command(deployed: Cloud, tmp_path: Path) -> None:
     """Each shape of command, read or change, gets as far as "no active account"."""
     environment = offline_gcloud(tmp_path)
-    shapes: dict[tuple[str, ...], list[str]] = {}
+    shapes: dict[tuple[tuple[str, ...], frozenset[str]], list[str]] = {}
     finished = copy.deepcopy(deployed.state)
 
     def collect(*options: str) -> None:
@@ -562,7 +561,13 @@ def test_real_gcloud_accepts_every_command(deployed: Cloud, tmp_path: Path) -> N
     )
     deployed.state.update(projects=finished["projects"])
     collect(*ALL, "--connectors=a,b", "--database=other")
-    assert len(shapes) > 30
+    # A command with all the flags of another one, and more, speaks for both.
+    told = [
+        call
+        for (words, flags), call in shapes.items()
+        if not any(words == other and flags < more for other, more in shapes)
+    ]
+    assert len(told) > 30
 
     def parse(call: list[str]) -> str:
         done = subprocess.run(
@@ -573,7 +578,7 @@ def test_real_gcloud_accepts_every_command(deployed: Cloud, tmp_path: Path) -> N
         return "" if good else f"{shlex.join(call)}\n{done.stderr}"
 
     with ThreadPoolExecutor(4) as pool:
-        assert [wrong for wrong in pool.map(parse, shapes.values()) if wrong] == []
+        assert [wrong for wrong in pool.map(parse, told) if wrong] == []
 
 
 def test_only_what_runs_is_uploaded(tmp_path: Path) -> None:
