@@ -1,6 +1,7 @@
 """deploy.sh, without a cloud: a stand-in records what would be run, and real gcloud parses it."""
 
 import copy
+import json
 import os
 import re
 import shlex
@@ -8,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -535,50 +535,55 @@ def offline_gcloud(folder: Path) -> dict[str, str]:
     }
 
 
-def shape(call: list[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Tell what of a command the parser looks at: its words, and the names of its flags."""
-    words = [word for word in call if not word.startswith("--")][:4]
-    return tuple(words), frozenset(word.split("=")[0] for word in call if word.startswith("--"))
+def gcloud(environment: dict[str, str], *arguments: str) -> str:
+    """Run the real gcloud."""
+    program = shutil.which("gcloud") or "gcloud"
+    return subprocess.run(
+        [program, *arguments], env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_real_gcloud_accepts_every_command(deployed: Cloud, tmp_path: Path) -> None:
-    """Each shape of command, read or change, gets as far as "no active account"."""
+    """Each command line, read or change, gets as far as "no active account"."""
     environment = offline_gcloud(tmp_path)
-    shapes: dict[tuple[tuple[str, ...], frozenset[str]], list[str]] = {}
+    collected: dict[str, list[str]] = {}
     finished = copy.deepcopy(deployed.state)
 
     def collect(*options: str) -> None:
         deployed.run(*options)
-        shapes.update({shape(call): call for call in deployed.calls if call[0] == "gcloud"})
+        calls = [call[1:] for call in deployed.calls if call[0] == "gcloud"]
+        collected.update({shlex.join(call): call for call in calls})
 
     collect("--project=my-project", "--canary")
     collect("--project=my-project", "--promote")
     collect("--project=my-project", "--rollback")
     collect(*FIRST, "--alert-email=second@example.com")
     collect("--project=my-project", "--destroy")
-    deployed.state.update(
-        **{kind: {} for kind, value in finished.items() if isinstance(value, dict)}
-    )
+    deployed.state.update({kind: {} for kind in finished if isinstance(finished[kind], dict)})
     deployed.state.update(projects=finished["projects"])
     collect(*ALL, "--connectors=a,b", "--database=other")
-    # A command with all the flags of another one, and more, speaks for both.
-    told = [
-        call
-        for (words, flags), call in shapes.items()
-        if not any(words == other and flags < more for other, more in shapes)
+
+    where = "value(installation.sdk_root,basic.python_location)"
+    root, python = gcloud(environment, "info", f"--format={where}").split()
+    bad = ["run", "deploy", "--no-such-flag"]
+    done = subprocess.run(
+        [python, Path(__file__).with_name("parse_with_gcloud.py"), root],
+        env=environment,
+        input=json.dumps([*collected.values(), bad]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *said, said_of_bad = json.loads(done.stdout)
+    assert said_of_bad.startswith("exit code 2: ")
+    assert len(said) > 60
+    local = {"version", "auth"}
+    wrong = [
+        (command, answer)
+        for command, answer in zip(collected, said, strict=True)
+        if not ("active account" in answer or (command.split()[0] in local and " 0: " in answer))
     ]
-    assert len(told) > 30
-
-    def parse(call: list[str]) -> str:
-        done = subprocess.run(
-            call, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        local = call[1] in {"version", "auth"}
-        good = done.returncode == 0 if local else "active account" in done.stderr
-        return "" if good else f"{shlex.join(call)}\n{done.stderr}"
-
-    with ThreadPoolExecutor(4) as pool:
-        assert [wrong for wrong in pool.map(parse, told) if wrong] == []
+    assert wrong == []
 
 
 def test_only_what_runs_is_uploaded(tmp_path: Path) -> None:
@@ -596,11 +601,5 @@ def test_only_what_runs_is_uploaded(tmp_path: Path) -> None:
         (source / name).touch()
     shutil.copy(ROOT / ".gcloudignore", source)
 
-    listed = subprocess.run(
-        [shutil.which("gcloud") or "gcloud", "meta", "list-files-for-upload", str(source)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    listed = gcloud(environment, "meta", "list-files-for-upload", str(source))
     assert sorted(listed.split()) == wanted
