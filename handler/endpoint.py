@@ -3,9 +3,9 @@
 import io
 import json
 from collections.abc import Callable
+from typing import IO
 
 import flask
-from werkzeug.exceptions import HTTPException
 
 from handler.answers import Answer, Refused, malformed_body
 from handler.dispatch import Request
@@ -43,20 +43,37 @@ def respond(
 
 
 def _read_body(request: flask.Request, most: int) -> bytes:
-    """Read at most so many bytes; raises `Refused` when there are more, or fewer than announced."""
-    body = bytearray()
+    """Return the body; raises `Refused` when it is longer than `most`, or breaks off."""
+    announced = request.content_length or 0
     try:
-        if (request.content_length or 0) <= most:
-            while len(body) <= most and (chunk := request.stream.read(_CHUNK_BYTES)):
-                body += chunk
-            if len(body) <= most:
-                return bytes(body)
-        discarded = 0
-        while discarded < _MAX_DISCARDED_BYTES and (chunk := request.stream.read(_CHUNK_BYTES)):
-            discarded += len(chunk)
-    except (OSError, HTTPException):
-        raise malformed_body("The body ended before it was complete.") from None
-    raise Refused(413, "body_too_large", f"The body is longer than {most} bytes.")
+        body = b"" if announced > most else _read(request.stream, most + 1)
+        too_long = max(announced, len(body)) > most
+        if too_long:
+            _discard(request.stream)
+    except Exception:  # noqa: BLE001 - each server has its own errors for a broken transfer
+        raise _broken_off() from None
+    if too_long:
+        raise Refused(413, "body_too_large", f"The body is longer than {most} bytes.")
+    if len(body) < announced:
+        raise _broken_off()
+    return body
+
+
+def _read(stream: IO[bytes], most: int) -> bytes:
+    body = bytearray()
+    while len(body) < most and (chunk := stream.read(min(_CHUNK_BYTES, most - len(body)))):
+        body += chunk
+    return bytes(body)
+
+
+def _discard(stream: IO[bytes]) -> None:
+    discarded = 0
+    while discarded < _MAX_DISCARDED_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
+        discarded += len(chunk)
+
+
+def _broken_off() -> Refused:
+    return malformed_body("The body ended before it was complete.")
 
 
 def _public_url(request: flask.Request) -> str:

@@ -64,7 +64,7 @@ class Settings:
             allowed_portals=read("ALLOWED_PORTALS", _domains, cls.allowed_portals),
             client_id=read("CLIENT_ID", str, None),
             connectors=read("CONNECTORS", _names, cls.connectors),
-            retention_days=read("RETENTION_DAYS", _whole(1, 36_500, "days"), None),
+            retention_days=read("RETENTION_DAYS", _whole(1, 99_999, "days"), None),
             token_cache_seconds=read(
                 "TOKEN_CACHE_SECONDS", _seconds(0, 86_400), cls.token_cache_seconds
             ),
