@@ -16,7 +16,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    ValidationError,
 )
 
 from handler.dead_letter import NOT_RECORDED
@@ -98,7 +97,7 @@ class Replay:
                     documents.append(self._recorder.document(*deletion.parts()))
                 else:
                     self.done.forged += 1
-            except ValidationError:
+            except ValueError:  # of the models, or of a payload that is no JSON
                 self.done.problems.append(f"line {letter.line}: a record is damaged")
         if documents:
             self.done.counts += self._recorder.record(documents, self._deadline())

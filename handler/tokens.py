@@ -24,9 +24,9 @@ def token_digest(token: str) -> str:
 def accepts(portal: Portal | None, digest: str) -> bool:
     """Tell whether a portal accepts the token with this digest, in constant time.
 
-    A portal that is unknown, inactive or has no tokens accepts none.
+    A portal that is unknown, inactive or has no tokens accepts none; nothing matches nothing.
     """
-    if portal is None or not portal.active or not portal.token_digests:
+    if not digest or portal is None or not portal.active or not portal.token_digests:
         return False
     given = digest.encode()
     matches = [hmac.compare_digest(known.encode(), given) for known in portal.token_digests]

@@ -17,7 +17,7 @@ _FOLLOW_SECONDS = 2
 # Firestore's timestamps of two commits need not come in the order in which they are seen.
 _FOLLOW_OVERLAP = timedelta(seconds=10)
 
-_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_AGO = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -30,7 +30,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "--since", metavar="WHEN", type=when, help="30m, 12h, 7d, 2026-11-22 or 2026-11-22T10:00Z"
     )
-    parser.add_argument("--limit", metavar="N", type=int, default=20, help="at most so many (20)")
+    parser.add_argument(
+        "--limit", metavar="N", type=_count, default=20, help="at most so many (20)"
+    )
     parser.add_argument("--follow", action="store_true", help="go on with new ones, newest last")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.set_defaults(run=_deletions)
@@ -43,6 +45,12 @@ def when(text: str) -> datetime:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("give a whole number from 1")
+    return int(text)
 
 
 def _deletions(options: argparse.Namespace) -> int:

@@ -118,8 +118,8 @@ def _remove(options: argparse.Namespace) -> int:
 def _purge(options: argparse.Namespace) -> int:
     member_id = options.member_id
     if not options.yes:
-        question = f"Delete portal {member_id} and all its records? Type its member_id: "
-        if input(question).strip() != member_id:
+        print(f"Delete portal {member_id} and all its records? Type its member_id:", flush=True)
+        if sys.stdin.readline().strip() != member_id:
             raise CommandError("Nothing is deleted.")
     store: Store = options.open_store()
     path = portal_path(member_id)

@@ -1,0 +1,481 @@
+"""The commands of `python -m handler`, on the embedded store."""
+
+import io
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.commands import deletions, main
+from handler.documents import Delivery
+from handler.local_store import LocalStore
+from handler.record import Recorder
+from handler.settings import Settings
+from handler.store import Deadline, Document, Fields
+from handler.tokens import token_digest
+from tests.function import ROOT, Function, environment, free_port
+
+MEMBER_ID = "a223c6b3710f85df22e9377d6c4f7553"
+
+
+class Shell:
+    """Runs commands here, and knows the store that they use."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self.store = LocalStore(str(path))
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; return its exit code, what it printed, and what it complained about."""
+        try:
+            code = main(arguments)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        printed = self._capsys.readouterr()
+        return code, printed.out, printed.err
+
+    def json(self, *arguments: str) -> list[Any]:
+        """Run a command that prints JSON lines."""
+        code, out, err = self(*arguments, "--json")
+        assert (0, "") == (code, err)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def record(self, member_id: str, *message_ids: str) -> None:
+        """Record deletions, as the function would."""
+        im = {"chat_id": 1, "message_id": 2}
+        data = {
+            "CONNECTOR": "livechat",
+            "LINE": 128,
+            "DATA": [
+                {"im": im, "message": {"id": message_id}, "chat": {"id": "c"}}
+                for message_id in message_ids
+            ],
+        }
+        delivery = Delivery(member_id=member_id, event="ONOPENLINEMESSAGEDELETE", via="online")
+        recorder = Recorder(lambda: self.store, Settings(), lambda: datetime.now(UTC))
+        recorder.record(recorder.documents(delivery, data), Deadline(5))
+
+    def write(self, path: str, **fields: Any) -> None:  # noqa: ANN401
+        """Write a document."""
+        document: Fields = fields
+        assert self.store.put(Document(path, document), Deadline(5))
+
+    def fields(self, path: str) -> Fields | None:
+        """Read a document."""
+        document = self.store.get(path, Deadline(5))
+        return document.fields if document else None
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    """Point the commands to an empty embedded store."""
+    path = tmp_path / "store.sqlite3"
+    monkeypatch.setenv("STORE", "local")
+    monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
+    return Shell(path, capsys)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["portals"],
+        ["portals", "add"],
+        ["portals", "list"],
+        ["portals", "remove"],
+        ["portals", "purge"],
+        ["deletions"],
+        ["quarantine"],
+        ["send"],
+        ["subscription"],
+        ["subscription", "status"],
+        ["subscription", "bind"],
+        ["subscription", "unbind"],
+        ["replay"],
+    ],
+)
+def test_every_command_explains_itself(shell: Shell, command: list[str]) -> None:
+    """Each has --help, and asking for help is a success."""
+    code, out, err = shell(*command, "--help")
+
+    assert (0, "") == (code, err)
+    assert out.startswith("usage: python -m handler")
+
+
+def test_the_module_runs_as_a_program() -> None:
+    """`python -m handler` is what the README tells people to type."""
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "portals", "list", "--json"],
+        cwd=ROOT,
+        env=environment(STORE="local", LOCAL_STORE_PATH="/proc/no/such/place"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "LOCAL_STORE_PATH=/proc/no/such/place" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_setting_that_makes_no_sense_is_named(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands read the same settings as the function."""
+    monkeypatch.setenv("RETENTION_DAYS", "soon")
+
+    code, _, err = shell("portals", "list")
+
+    assert 1 == code
+    assert "RETENTION_DAYS='soon' makes no sense" in err
+
+
+class TestPortals:
+    def test_add_accepts_a_token_and_stores_its_digest_only(self, shell: Shell) -> None:
+        """The token itself is stored nowhere."""
+        code, out, _ = shell("portals", "add", "--member-id", "M", "--token", "T")
+
+        assert (0, "Portal M is accepted.\n") == (code, out)
+        fields = shell.fields("portals/M")
+        assert fields is not None
+        assert {
+            "member_id": "M",
+            "token_digests": [token_digest("T")],
+            "active": True,
+            "installed_at": fields["installed_at"],
+            "updated_at": fields["installed_at"],
+        } == fields
+
+    def test_add_keeps_the_token_before(self, shell: Shell) -> None:
+        """A second token comes first; the former stays, and the one before that goes."""
+        for token in ("first", "second", "third"):
+            shell("portals", "add", "--member-id", "M", "--token", token)
+
+        (portal,) = shell.json("portals", "list")
+        assert [token_digest("third"), token_digest("second")] == portal["token_digests"]
+
+    def test_add_takes_domain_and_endpoint(self, shell: Shell) -> None:
+        """With an endpoint, the offline queue can be drained too."""
+        endpoint = "https://x.bitrix24.com/rest"
+        where = ("--domain", "x.bitrix24.com", "--endpoint", endpoint)
+
+        (portal,) = shell.json("portals", "add", "--member-id", "M", "--token", "T", *where)
+
+        assert ("x.bitrix24.com", endpoint + "/") == (portal["domain"], portal["client_endpoint"])
+
+    def test_add_reads_the_token_from_standard_input(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """So that it need not stand in the shell's history."""
+        monkeypatch.setattr("sys.stdin", io.StringIO("T\n"))
+
+        assert 0 == shell("portals", "add", "--member-id", "M", "--token", "-")[0]
+        (portal,) = shell.json("portals", "list")
+        assert [token_digest("T")] == portal["token_digests"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["--member-id", "a/b", "--token", "T"], "'a/b' cannot be a portal's member_id"),
+            (["--member-id", "M", "--token", ""], "The token is empty"),
+            (["--member-id", "M", "--token", "T", "--endpoint", "http://x.com/"], "--endpoint"),
+            (["--member-id", "M"], "--token"),
+        ],
+    )
+    def test_add_refuses_what_makes_no_sense(
+        self, shell: Shell, arguments: list[str], complaint: str
+    ) -> None:
+        """Each complaint says what is wrong, and nothing is stored."""
+        code, _, err = shell("portals", "add", *arguments)
+
+        assert code > 0
+        assert complaint in err
+        assert [] == shell.json("portals", "list")
+
+    def test_list_is_a_table_for_people(self, shell: Shell) -> None:
+        """Also for documents that people wrote by hand."""
+        shell("portals", "add", "--member-id", "M", "--token", "T", "--domain", "x.bitrix24.com")
+        shell.write("portals/by-hand", token_digests=["d"], active=False)
+
+        code, out, _ = shell("portals", "list")
+
+        titles, *rows = (line.split() for line in out.splitlines())
+        assert 0 == code
+        assert ["MEMBER", "ID", "DOMAIN", "ACTIVE", "TOKENS", "UPDATED"] == titles
+        assert ["M", "x.bitrix24.com", "yes", "1"] == rows[0][:4]
+        assert ["by-hand", "-", "no", "1", "-"] == rows[1]
+
+    def test_remove_leaves_the_records(self, shell: Shell) -> None:
+        """Nothing more is accepted; the records go with purge only."""
+        shell("portals", "add", "--member-id", "M", "--token", "T")
+        shell.record("M", "one")
+
+        assert 0 == shell("portals", "remove", "M")[0]
+        assert [] == shell.json("portals", "list")
+        assert 1 == len(shell.json("deletions", "--portal", "M"))
+        code, _, err = shell("portals", "remove", "M")
+        assert (1, True) == (code, "There is no portal M" in err)
+
+    def test_purge_deletes_all_that_is_kept_of_one_portal(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After asking: whoever answers anything else keeps everything."""
+        for member_id in ("M", "other"):
+            shell("portals", "add", "--member-id", member_id, "--token", "T")
+            shell.record(member_id, "one", "two")
+            shell.write(f"portals/{member_id}/quarantine/q", received_at=datetime.now(UTC))
+
+        monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+        code, _, err = shell("portals", "purge", "M")
+        assert (1, "Nothing is deleted.\n") == (code, err)
+        assert 2 == len(shell.json("deletions", "--portal", "M"))
+
+        monkeypatch.setattr("sys.stdin", io.StringIO("M\n"))
+        code, out, _ = shell("portals", "purge", "M")
+        assert 0 == code
+        assert "Portal M is deleted, with 3 records." in out
+        assert [] == shell.json("deletions", "--portal", "M")
+        assert None is shell.fields("portals/M/quarantine/q")
+        assert ["other"] == [portal["member_id"] for portal in shell.json("portals", "list")]
+        assert 2 == len(shell.json("deletions"))
+
+        assert 0 == shell("portals", "purge", "other", "--yes")[0]
+        assert [] == shell.json("deletions", "--portal", "other")
+
+    def test_purge_needs_an_answer(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody can answer, nothing is deleted."""
+        shell("portals", "add", "--member-id", "M", "--token", "T")
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+        code, _, err = shell("portals", "purge", "M")
+
+        assert (1, "Nothing is deleted.\n") == (code, err)
+        assert shell.fields("portals/M")
+
+
+class TestDeletions:
+    def test_the_newest_of_all_portals_come_first(self, shell: Shell) -> None:
+        """As JSON lines, with all the fields of the document and its id."""
+        for member_id in ("M", "N"):
+            shell("portals", "add", "--member-id", member_id, "--token", "T")
+        for member_id, message_id in (("M", "1"), ("N", "2"), ("M", "3")):
+            shell.record(member_id, message_id)
+
+        records = shell.json("deletions")
+
+        assert ["3", "2", "1"] == [record["message_id"] for record in records]
+        stored = shell.fields(f"portals/M/deletions/{records[0]['id']}")
+        assert stored is not None
+        assert records[0] == {
+            "id": records[0]["id"],
+            **stored,
+            "recorded_at": stored["recorded_at"].isoformat(),  # type: ignore[union-attr]
+        }
+        assert ["3", "2"] == [one["message_id"] for one in shell.json("deletions", "--limit", "2")]
+        assert ["2"] == [one["message_id"] for one in shell.json("deletions", "--portal", "N")]
+
+    def test_since_leaves_out_what_is_older(self, shell: Shell) -> None:
+        """So long ago, or a moment."""
+        shell("portals", "add", "--member-id", "M", "--token", "T")
+        shell.record("M", "1")
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+
+        assert 1 == len(shell.json("deletions", "--since", "1h"))
+        assert [] == shell.json("deletions", "--since", tomorrow)
+
+    @pytest.mark.parametrize(
+        ("text", "moment"),
+        [
+            ("2026-11-22", datetime(2026, 11, 22, tzinfo=UTC)),
+            ("2026-11-22T10:00", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+            ("2026-11-22T10:00Z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+            ("2026-11-22T10:00+02:00", datetime(2026, 11, 22, 8, tzinfo=UTC)),
+        ],
+    )
+    def test_a_moment_is_utc_unless_it_says_otherwise(self, text: str, moment: datetime) -> None:
+        """As the table and Firestore show it."""
+        assert moment == deletions.when(text)
+
+    def test_so_long_ago_is_counted_from_now(self) -> None:
+        """In seconds, minutes, hours or days."""
+        for text, ago in (
+            ("30s", timedelta(seconds=30)),
+            ("5m", timedelta(minutes=5)),
+            ("2h", timedelta(hours=2)),
+            ("7d", timedelta(days=7)),
+        ):
+            before = datetime.now(UTC)
+            moment = deletions.when(text)
+            assert before - ago <= moment <= datetime.now(UTC) - ago
+
+    @pytest.mark.parametrize("text", ["yesterday", "5y", "", "9999999d", "999999d", "2026-13-01"])
+    def test_a_moment_that_is_none_is_refused(self, shell: Shell, text: str) -> None:
+        """With the usage, not with a traceback."""
+        code, _, err = shell("deletions", "--since", text)
+
+        assert 2 == code
+        assert "--since" in err
+
+    @pytest.mark.parametrize("count", ["0", "-1", "many"])
+    def test_a_limit_is_a_whole_number(self, shell: Shell, count: str) -> None:
+        """From one on."""
+        assert 2 == shell("deletions", "--limit", count)[0]
+
+    def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:
+        """External ids are whatever a customer's messenger made of them."""
+        shell("portals", "add", "--member-id", "M", "--token", "T")
+        shell.record("M", "\x1b[2J\x1b[1;1H\nfake line")
+
+        code, out, _ = shell("deletions")
+
+        assert 0 == code
+        assert "\x1b" not in out
+        assert "\\x1b[2J\\x1b[1;1H\\nfake line" in out
+        assert 2 == len(out.splitlines())
+
+    @pytest.mark.parametrize("flags", [[], ["--json"]])
+    def test_follow_goes_on_with_new_records(self, tmp_path: Path, flags: list[str]) -> None:
+        """Each is shown once, oldest first, until somebody interrupts; that is a success."""
+        path = str(tmp_path / "store.sqlite3")
+        store = Shell(Path(path), capsys=None)  # type: ignore[arg-type] # prints nothing
+        store.write("portals/M", active=True)
+        store.record("M", "first")
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "handler", "deletions", "--follow", *flags],
+            cwd=ROOT,
+            env=environment(STORE="local", LOCAL_STORE_PATH=path),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        store.record("M", "second")
+        lines.append(process.stdout.readline())
+        process.send_signal(2)
+        rest, _ = process.communicate(timeout=20)
+
+        assert 0 == process.returncode
+        assert "" == rest
+        for line, message_id in zip(lines, ("first", "second"), strict=True):
+            assert message_id in line
+            assert bool(flags) == line.startswith("{")
+
+
+FITS = json.dumps(
+    {
+        "CONNECTOR": "livechat",
+        "LINE": 1,
+        "DATA": [
+            {"im": {"chat_id": 1, "message_id": 2}, "message": {"id": "a"}, "chat": {"id": "b"}}
+        ],
+    }
+)
+
+
+class TestQuarantine:
+    def keep(self, shell: Shell, name: str, payload: str, **fields: object) -> None:
+        """Keep an event in quarantine."""
+        shell.write(
+            f"portals/M/quarantine/{name}",
+            event="ONOPENLINEMESSAGEDELETE",
+            reasons=["data.LINE: should be a whole number"],
+            payload=payload,
+            received_at=datetime.now(UTC),
+            **fields,
+        )
+
+    def test_lists_what_did_not_fit_and_why(self, shell: Shell) -> None:
+        """A table for people, JSON lines for programs."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "q", "{}")
+
+        code, out, _ = shell("quarantine")
+        (line,) = shell.json("quarantine", "--portal", "M")
+
+        assert 0 == code
+        assert "data.LINE: should be a whole number" in out
+        assert ("q", "{}") == (line["id"], line["payload"])
+
+    def test_retry_records_what_fits_by_now_and_takes_it_out(self, shell: Shell) -> None:
+        """What still does not fit stays, and the command says so."""
+        shell.write("portals/M", active=True)
+        moment = datetime(2026, 3, 17, tzinfo=UTC)
+        self.keep(shell, "good", FITS, event_at=moment, user_id=27, domain="d")
+        self.keep(shell, "bad", '{"LINE": "x"}')
+        self.keep(shell, "cut", '{"LINE": "x')
+
+        code, out, _ = shell("quarantine", "retry")
+
+        assert 1 == code
+        assert "bad still does not fit: data.CONNECTOR: Field required" in out
+        assert "cut still does not fit" in out
+        assert "1 recorded, 0 known already, 2 left." in out
+        assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
+        (record,) = shell.json("deletions")
+        assert ("replay", moment.isoformat(), 27, "d") == tuple(
+            record[name] for name in ("via", "event_at", "user_id", "domain")
+        )
+
+    def test_retry_succeeds_when_nothing_is_left(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is known already is a success, and what nobody wants any more too."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "good", FITS)
+        assert 0 == shell("quarantine", "retry")[0]
+        self.keep(shell, "good", FITS)
+        assert "0 recorded, 1 known already, 0 left." in shell("quarantine", "retry")[1]
+        self.keep(shell, "unwanted", FITS)
+        monkeypatch.setenv("CONNECTORS", "another")
+
+        assert (0, "0 recorded, 0 known already, 0 left.\n", "") == shell("quarantine", "retry")
+        assert [] == shell.json("quarantine")
+
+
+class TestSend:
+    @pytest.fixture
+    def function(self, shell: Shell, tmp_path: Path) -> Function:
+        """Make a function on the same store; nobody has started it yet."""
+        return Function(tmp_path / "log", STORE="local", LOCAL_STORE_PATH=str(shell.path))
+
+    @pytest.mark.parametrize("shape", ["portal", "customer"])
+    def test_a_sample_of_each_shape_is_recorded(
+        self, shell: Shell, function: Function, shape: str
+    ) -> None:
+        """With the documentation's own ids and token, unless told otherwise."""
+        token = "51856fefc120afa4b628cc82d3935cce"
+        shell("portals", "add", "--member-id", MEMBER_ID, "--token", token)
+        with function:
+            code, out, _ = shell("send", "--url", function.url, "--shape", shape)
+            (answer,) = shell.json(
+                "send", "--url", function.url, "--shape", shape, "--message-id", "2", "--wait", "5"
+            )
+
+        assert (0, True) == (code, "answers 200" in out)
+        assert {"status": "recorded", "recorded": 1, "duplicates": 0} == answer
+        records = shell.json("deletions")
+        assert [shape, shape] == [record["origin"] for record in records]
+        assert ["2", "2056"] == [record["message_id"] for record in records]
+
+    def test_a_refusal_is_a_failure(self, shell: Shell, function: Function) -> None:
+        """The answer is shown all the same."""
+        with function:
+            code, out, _ = shell("send", "--url", function.url, "--token", "wrong")
+
+        assert (1, True) == (code, '"error": "forbidden"' in out)
+
+    def test_nobody_there_is_said_plainly(self, shell: Shell) -> None:
+        """Also after waiting."""
+        url = f"http://127.0.0.1:{free_port()}"
+
+        code, _, err = shell("send", "--url", url, "--wait", "0.3")
+
+        assert (1, True) == (code, f"{url} does not answer" in err)
+        assert 2 == shell("send", "--url", "file:///etc/passwd")[0]
