@@ -1,6 +1,8 @@
 """The embedded store: one SQLite file, for a machine with nothing on it.
 
-Every call opens the file anew, so any number of threads and processes may share it.
+Every call opens the file anew, so any number of threads and processes may share it. They wait
+for one another by SQLite's own locks; not by a write-ahead log, because two who switch that on
+at once are not made to wait: one is told "database is locked".
 """
 
 import json
@@ -37,8 +39,6 @@ class LocalStore:
         except OSError as error:
             raise StoreUnavailable(f"LOCAL_STORE_PATH={path} cannot be made: {error}") from None
         with self._open(Deadline(5)) as file:
-            # Readers and the writer do not wait for one another; a commit is on disk.
-            file.execute("PRAGMA journal_mode=WAL")
             file.execute(_SCHEMA)
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
