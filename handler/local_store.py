@@ -14,12 +14,13 @@ from pathlib import Path
 
 from handler.store import Deadline, Document, Fields, StoreUnavailable, Value
 
+# A version is random, not counted: a document that is deleted and made again has another one.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     collection TEXT NOT NULL,
     name TEXT NOT NULL,
     fields TEXT NOT NULL,
-    version INTEGER NOT NULL DEFAULT 1,
+    version INTEGER NOT NULL DEFAULT (random()),
     PRIMARY KEY (collection, name)
 ) WITHOUT ROWID
 """
@@ -73,7 +74,7 @@ class LocalStore:
                 )
             else:
                 changed = file.execute(
-                    "UPDATE documents SET fields = ?, version = version + 1"
+                    "UPDATE documents SET fields = ?, version = random()"
                     " WHERE collection = ? AND name = ? AND version = ?",
                     (fields, *place, document.version),
                 )
