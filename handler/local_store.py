@@ -25,9 +25,7 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 
-# Marks a timestamp in JSON; as text in this form, timestamps sort by time.
-_TIME = "time"
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIME = "time"  # marks a timestamp in JSON
 
 
 class LocalStore:
@@ -95,11 +93,11 @@ class LocalStore:
             rows = file.execute(
                 "SELECT name, fields, version FROM documents"
                 " WHERE collection = ? AND json_extract(fields, ?) >= ?"
-                " ORDER BY json_extract(fields, ?) DESC LIMIT ?",
+                " ORDER BY json_extract(fields, ?) DESC, name DESC LIMIT ?",
                 (
                     collection,
                     time,
-                    since.strftime(_TIME_FORMAT) if since else "",
+                    _time_text(since) if since else "",
                     time,
                     -1 if limit is None else limit,
                 ),
@@ -153,8 +151,13 @@ def _encode(fields: Fields) -> str:
 
 def _encode_value(value: object) -> object:
     if isinstance(value, datetime):
-        return {_TIME: value.astimezone(UTC).strftime(_TIME_FORMAT)}
+        return {_TIME: _time_text(value)}
     raise TypeError(f"A document holds no {type(value).__name__}.")
+
+
+def _time_text(time: datetime) -> str:
+    """Write a timestamp so that texts sort as times do, those of early years too."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _decode(text: str) -> Fields:
@@ -163,5 +166,5 @@ def _decode(text: str) -> Fields:
 
 def _decode_value(value: Value | dict[str, str]) -> Value:
     if isinstance(value, dict):
-        return datetime.strptime(value[_TIME], _TIME_FORMAT).replace(tzinfo=UTC)
+        return datetime.fromisoformat(value[_TIME])
     return value
