@@ -57,8 +57,11 @@ _MENDABLE = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
-# What a write's precondition answers.
-_CONFLICTS = {grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION}
+# What a write answers whose precondition does not hold: that there be no document, or that one.
+# FAILED_PRECONDITION means something else where nothing but absence was asked for: a database
+# in the wrong mode, for one.
+_THERE = grpc.StatusCode.ALREADY_EXISTS
+_CHANGED = grpc.StatusCode.FAILED_PRECONDITION
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -147,7 +150,7 @@ class Firestore:
         missing = documents
         while missing:
             writes = [self._creation(document, stamp) for document in missing]
-            if self._write(writes, deadline):
+            if self._write(writes, deadline, conflict=_THERE):
                 return len(missing)
             if len(documents) == 1:
                 return 0
@@ -162,9 +165,9 @@ class Firestore:
         write = self._update(document)
         if document.version is None:
             write.current_document.exists = False
-        else:
-            write.current_document.update_time.CopyFrom(document.version)
-        return self._write([write], deadline)
+            return self._write([write], deadline, conflict=_THERE)
+        write.current_document.update_time.CopyFrom(document.version)
+        return self._write([write], deadline, conflict=_CHANGED)
 
     def newest(
         self,
@@ -235,15 +238,17 @@ class Firestore:
         )
         return write
 
-    def _write(self, writes: Sequence[Any], deadline: Deadline) -> bool:
-        """Commit; return `False` when a precondition did not hold."""
+    def _write(
+        self, writes: Sequence[Any], deadline: Deadline, conflict: grpc.StatusCode | None = None
+    ) -> bool:
+        """Commit; return `False` when a precondition did not hold, which `conflict` says."""
         request = _CommitRequest(database=self._database, writes=writes)
 
         def attempt(**options: Any) -> bool:  # noqa: ANN401
             try:
                 self._commit(request, **options)
             except grpc.RpcError as error:
-                if error.code() in _CONFLICTS:
+                if error.code() is conflict:
                     return False
                 raise
             return True
