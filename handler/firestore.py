@@ -298,13 +298,18 @@ def _encode(value: Value) -> Any:  # noqa: ANN401
         encoded = _Value()
         encoded.timestamp_value.FromDatetime(value)
         return encoded
+    if isinstance(value, _Value):
+        return value
     return _Value(array_value={"values": [_encode(item) for item in value]})
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401
+    """Return a field's value; what is no `Value`, as people may write one, stays as it is."""
     kind = value.WhichOneof("value_type")
     if kind == "timestamp_value":
         return value.timestamp_value.ToDatetime(tzinfo=UTC)
     if kind == "array_value":
         return [_decode(item) for item in value.array_value.values]
-    return getattr(value, kind)
+    if kind in ("string_value", "integer_value", "boolean_value"):
+        return getattr(value, kind)
+    return value
