@@ -13,13 +13,28 @@ from tests.emulator import Emulator, EmulatorMissing, find_jar
 from tests.firestore_double import FirestoreDouble
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs Google's emulator where there is none; the summary says why, once a file."""
+    in_need = [item for item in items if isinstance(item, pytest.Function) and needs_emulator(item)]
+    if not in_need:
+        return
+    try:
+        find_jar()
+    except EmulatorMissing as missing:
+        for item in in_need:
+            item.add_marker(pytest.mark.skip(reason=str(missing)))
+
+
+def needs_emulator(item: pytest.Function) -> bool:
+    """Tell whether a test asks for the emulator, by a fixture or by its parameter."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "emulator_jar" in item.fixturenames or "emulator" in parameters
+
+
 @pytest.fixture(scope="session")
 def emulator_jar() -> Path:
-    """Find Google's emulator, for tests that stop one of their own; skip where there is none."""
-    try:
-        return find_jar()
-    except EmulatorMissing as missing:
-        pytest.skip(str(missing))
+    """Find Google's emulator, for tests that stop one of their own."""
+    return find_jar()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +30,7 @@ class EmulatorMissing(Exception):  # noqa: N818 - it names the state
     """The emulator is not on this machine; the message says what is missing."""
 
 
+@cache
 def find_jar() -> Path:
     """Return the emulator's jar; raises `EmulatorMissing`."""
     if not shutil.which("java"):

@@ -137,6 +137,11 @@ class FirestoreDouble:
 
         self._plan(method, fault, 1)
 
+    def heal(self) -> None:
+        """Forget the faults that have not struck yet."""
+        with self._lock:
+            self._faults.clear()
+
     def _plan(self, method: str, fault: Fault, times: int) -> None:
         with self._lock:
             self._faults[method].extend([fault] * times)
