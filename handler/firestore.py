@@ -125,7 +125,7 @@ class Firestore:
             else:
                 credentials, found = google.auth.default(scopes=FirestoreGrpcTransport.AUTH_SCOPES)
                 project = project or found
-        except GoogleAuthError as error:
+        except (GoogleAuthError, OSError) as error:
             raise StoreUnavailable(
                 f"No Google credentials ({type(error).__name__}): run `gcloud auth"
                 " application-default login`, or set STORE=local to try without Google Cloud."
