@@ -117,7 +117,9 @@ class Firestore:
         Raises `StoreUnavailable` when there are no credentials or no project.
         """
         if emulator_host:
-            channel = grpc.insecure_channel(emulator_host, options=_CHANNEL_OPTIONS)
+            channel = grpc.insecure_channel(
+                emulator_host, options=(*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0))
+            )
             return cls(channel, project or _EMULATOR_PROJECT, database, emulator=True)
         try:
             if on_google_cloud and project:
