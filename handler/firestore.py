@@ -57,8 +57,11 @@ _MENDABLE = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
-# What a write's precondition answers.
-_CONFLICTS = {grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAILED_PRECONDITION}
+# What a write answers whose precondition does not hold: that there be no document, or that one.
+# FAILED_PRECONDITION means something else where nothing but absence was asked for: a database
+# in the wrong mode, for one.
+_THERE = grpc.StatusCode.ALREADY_EXISTS
+_CHANGED = grpc.StatusCode.FAILED_PRECONDITION
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -114,7 +117,9 @@ class Firestore:
         Raises `StoreUnavailable` when there are no credentials or no project.
         """
         if emulator_host:
-            channel = grpc.insecure_channel(emulator_host, options=_CHANNEL_OPTIONS)
+            channel = grpc.insecure_channel(
+                emulator_host, options=(*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0))
+            )
             return cls(channel, project or _EMULATOR_PROJECT, database, emulator=True)
         try:
             if on_google_cloud and project:
@@ -122,7 +127,7 @@ class Firestore:
             else:
                 credentials, found = google.auth.default(scopes=FirestoreGrpcTransport.AUTH_SCOPES)
                 project = project or found
-        except GoogleAuthError as error:
+        except (GoogleAuthError, OSError) as error:
             raise StoreUnavailable(
                 f"No Google credentials ({type(error).__name__}): run `gcloud auth"
                 " application-default login`, or set STORE=local to try without Google Cloud."
@@ -147,7 +152,7 @@ class Firestore:
         missing = documents
         while missing:
             writes = [self._creation(document, stamp) for document in missing]
-            if self._write(writes, deadline):
+            if self._write(writes, deadline, conflict=_THERE):
                 return len(missing)
             if len(documents) == 1:
                 return 0
@@ -162,9 +167,9 @@ class Firestore:
         write = self._update(document)
         if document.version is None:
             write.current_document.exists = False
-        else:
-            write.current_document.update_time.CopyFrom(document.version)
-        return self._write([write], deadline)
+            return self._write([write], deadline, conflict=_THERE)
+        write.current_document.update_time.CopyFrom(document.version)
+        return self._write([write], deadline, conflict=_CHANGED)
 
     def newest(
         self,
@@ -235,15 +240,17 @@ class Firestore:
         )
         return write
 
-    def _write(self, writes: Sequence[Any], deadline: Deadline) -> bool:
-        """Commit; return `False` when a precondition did not hold."""
+    def _write(
+        self, writes: Sequence[Any], deadline: Deadline, conflict: grpc.StatusCode | None = None
+    ) -> bool:
+        """Commit; return `False` when a precondition did not hold, which `conflict` says."""
         request = _CommitRequest(database=self._database, writes=writes)
 
         def attempt(**options: Any) -> bool:  # noqa: ANN401
             try:
                 self._commit(request, **options)
             except grpc.RpcError as error:
-                if error.code() in _CONFLICTS:
+                if error.code() is conflict:
                     return False
                 raise
             return True
@@ -293,13 +300,18 @@ def _encode(value: Value) -> Any:  # noqa: ANN401
         encoded = _Value()
         encoded.timestamp_value.FromDatetime(value)
         return encoded
+    if isinstance(value, _Value):
+        return value
     return _Value(array_value={"values": [_encode(item) for item in value]})
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401
+    """Return a field's value; what is no `Value`, as people may write one, stays as it is."""
     kind = value.WhichOneof("value_type")
     if kind == "timestamp_value":
         return value.timestamp_value.ToDatetime(tzinfo=UTC)
     if kind == "array_value":
         return [_decode(item) for item in value.array_value.values]
-    return getattr(value, kind)
+    if kind in ("string_value", "integer_value", "boolean_value"):
+        return getattr(value, kind)
+    return value

@@ -1,6 +1,8 @@
 """The embedded store: one SQLite file, for a machine with nothing on it.
 
-Every call opens the file anew, so any number of threads and processes may share it.
+Every call opens the file anew, so any number of threads and processes may share it. They wait
+for one another by SQLite's own locks; not by a write-ahead log, because two who switch that on
+at once are not made to wait: one is told "database is locked".
 """
 
 import json
@@ -12,19 +14,18 @@ from pathlib import Path
 
 from handler.store import Deadline, Document, Fields, StoreUnavailable, Value
 
+# A version is random, not counted: a document that is deleted and made again has another one.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     collection TEXT NOT NULL,
     name TEXT NOT NULL,
     fields TEXT NOT NULL,
-    version INTEGER NOT NULL DEFAULT 1,
+    version INTEGER NOT NULL DEFAULT (random()),
     PRIMARY KEY (collection, name)
 ) WITHOUT ROWID
 """
 
-# Marks a timestamp in JSON; as text in this form, timestamps sort by time.
-_TIME = "time"
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIME = "time"  # marks a timestamp in JSON
 
 
 class LocalStore:
@@ -37,8 +38,6 @@ class LocalStore:
         except OSError as error:
             raise StoreUnavailable(f"LOCAL_STORE_PATH={path} cannot be made: {error}") from None
         with self._open(Deadline(5)) as file:
-            # Readers and the writer do not wait for one another; a commit is on disk.
-            file.execute("PRAGMA journal_mode=WAL")
             file.execute(_SCHEMA)
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
@@ -73,7 +72,7 @@ class LocalStore:
                 )
             else:
                 changed = file.execute(
-                    "UPDATE documents SET fields = ?, version = version + 1"
+                    "UPDATE documents SET fields = ?, version = random()"
                     " WHERE collection = ? AND name = ? AND version = ?",
                     (fields, *place, document.version),
                 )
@@ -94,11 +93,11 @@ class LocalStore:
             rows = file.execute(
                 "SELECT name, fields, version FROM documents"
                 " WHERE collection = ? AND json_extract(fields, ?) >= ?"
-                " ORDER BY json_extract(fields, ?) DESC LIMIT ?",
+                " ORDER BY json_extract(fields, ?) DESC, name DESC LIMIT ?",
                 (
                     collection,
                     time,
-                    since.strftime(_TIME_FORMAT) if since else "",
+                    _time_text(since) if since else "",
                     time,
                     -1 if limit is None else limit,
                 ),
@@ -152,8 +151,13 @@ def _encode(fields: Fields) -> str:
 
 def _encode_value(value: object) -> object:
     if isinstance(value, datetime):
-        return {_TIME: value.astimezone(UTC).strftime(_TIME_FORMAT)}
+        return {_TIME: _time_text(value)}
     raise TypeError(f"A document holds no {type(value).__name__}.")
+
+
+def _time_text(time: datetime) -> str:
+    """Write a timestamp so that texts sort as times do, those of early years too."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _decode(text: str) -> Fields:
@@ -162,5 +166,5 @@ def _decode(text: str) -> Fields:
 
 def _decode_value(value: Value | dict[str, str]) -> Value:
     if isinstance(value, dict):
-        return datetime.strptime(value[_TIME], _TIME_FORMAT).replace(tzinfo=UTC)
+        return datetime.fromisoformat(value[_TIME])
     return value

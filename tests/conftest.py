@@ -1,0 +1,87 @@
+"""What several test modules need: Google's emulator, the double, and every kind of store."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from handler.firestore import Firestore
+from handler.local_store import LocalStore
+from handler.store import Store
+from tests.emulator import Emulator, EmulatorMissing, find_jar
+from tests.firestore_double import FirestoreDouble
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs Google's emulator where there is none; the summary says why, once a file."""
+    in_need = [item for item in items if isinstance(item, pytest.Function) and needs_emulator(item)]
+    if not in_need:
+        return
+    try:
+        find_jar()
+    except EmulatorMissing as missing:
+        for item in in_need:
+            item.add_marker(pytest.mark.skip(reason=str(missing)))
+
+
+def needs_emulator(item: pytest.Function) -> bool:
+    """Tell whether a test asks for the emulator, by a fixture or by its parameter."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "emulator_jar" in item.fixturenames or "emulator" in parameters
+
+
+@pytest.fixture(scope="session")
+def emulator_jar() -> Path:
+    """Find Google's emulator, for tests that stop one of their own."""
+    return find_jar()
+
+
+@pytest.fixture(scope="session")
+def emulator(emulator_jar: Path) -> Iterator[Emulator]:
+    """Run one emulator for all tests; a project of its own keeps each test's documents apart."""
+    with Emulator(emulator_jar) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def double() -> Iterator[FirestoreDouble]:
+    """Run a double that nobody else uses, so that it may fail."""
+    with FirestoreDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def project() -> str:
+    """Make up a project that no other test has."""
+    return f"test-{uuid4().hex[:20]}"
+
+
+@pytest.fixture
+def emulator_store(emulator: Emulator, project: str) -> Store:
+    """Open an empty database of Google's emulator."""
+    return firestore_at(emulator.host, project)
+
+
+@pytest.fixture
+def double_store(double: FirestoreDouble, project: str) -> Store:
+    """Open an empty database of the double."""
+    return firestore_at(double.host, project)
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    """Open an empty embedded store."""
+    return LocalStore(str(tmp_path / "store.sqlite3"))
+
+
+@pytest.fixture(params=["emulator", "double", "local"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Open each kind of store in turn, empty."""
+    opened: Store = request.getfixturevalue(f"{request.param}_store")
+    return opened
+
+
+def firestore_at(host: str, project: str) -> Firestore:
+    """Open a database where the emulator or its double listens."""
+    return Firestore.connect(project, "(default)", host, on_google_cloud=False)
