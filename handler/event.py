@@ -68,7 +68,7 @@ class Auth(_Frozen):
 
 
 class Event(_Frozen):
-    """An event, not yet verified.
+    """An event, not yet verified. Its `data` may hold tokens, so it is not shown.
 
     `event_handler_id` (today's server), `eventId` (the documentation) and neither (2022) all
     occur, so none of them is looked at.
@@ -77,7 +77,7 @@ class Event(_Frozen):
     name: Annotated[
         str, StringConstraints(to_upper=True, min_length=1, max_length=SENSIBLE_LENGTH)
     ] = Field(alias="event")
-    data: Any = None
+    data: Any = Field(default=None, repr=False)
     sent_at: Annotated[datetime | None, BeforeValidator(_timestamp), IfFits] = Field(
         None, alias="ts"
     )
