@@ -9,13 +9,12 @@ from handler.deletion import Unfit
 from handler.documents import Delivery
 from handler.record import Counts, Recorder
 from handler.settings import Settings
-from handler.store import Deadline, Store
+from handler.store import Store
 from tests import samples
-from tests.memory_store import NOW, MemoryStore
+from tests.memory_store import DEADLINE, NOW, MemoryStore
 
 ONLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="online", user_id=27)
 OFFLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="offline")
-DEADLINE = Deadline(8)
 
 
 def data(name: str) -> Any:  # noqa: ANN401
