@@ -48,6 +48,15 @@ def _timestamp(value: object) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def _unicode(secret: SecretStr) -> SecretStr:
+    """Refuse lone surrogates, which no call to Bitrix24 could carry, with a `ValueError`."""
+    secret.get_secret_value().encode()
+    return secret
+
+
+_AccessToken = Annotated[SecretStr, Field(min_length=1), AfterValidator(_unicode)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -61,14 +70,14 @@ class Auth(_Frozen):
 
     member_id: Annotated[str, AfterValidator(document_name)]
     application_token: Annotated[SecretStr, Field(min_length=1)]
-    access_token: Annotated[SecretStr | None, Field(min_length=1), IfFits] = None
+    access_token: Annotated[_AccessToken | None, IfFits] = None
     domain: Annotated[Text | None, IfFits] = None
     server_endpoint: Annotated[Text | None, IfFits] = None
     user_id: UserId = None
 
 
 class Event(_Frozen):
-    """An event, not yet verified.
+    """An event, not yet verified. Its `data` may hold tokens, so it is not shown.
 
     `event_handler_id` (today's server), `eventId` (the documentation) and neither (2022) all
     occur, so none of them is looked at.
@@ -77,7 +86,7 @@ class Event(_Frozen):
     name: Annotated[
         str, StringConstraints(to_upper=True, min_length=1, max_length=SENSIBLE_LENGTH)
     ] = Field(alias="event")
-    data: Any = None
+    data: Any = Field(default=None, repr=False)
     sent_at: Annotated[datetime | None, BeforeValidator(_timestamp), IfFits] = Field(
         None, alias="ts"
     )

@@ -35,8 +35,9 @@ def _none_if_unfit(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:  
 
 Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
 
-# The length limits also make pydantic refuse text that is not Unicode (lone surrogates).
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=_MAX_TEXT)]
+# The length limits also make pydantic refuse text that is not Unicode (lone surrogates), but
+# only while they stand next to `str`: past a validator it would measure the length and no more.
+Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(_text)]
 
 # For what is good to have: `None` instead of an error.
 IfFits = WrapValidator(_none_if_unfit)

@@ -159,7 +159,12 @@ def _domains(text: str) -> frozenset[str]:
 
 def _function_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or len(text) > MAX_HANDLER_URL:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.port == 0
+        or len(text) > MAX_HANDLER_URL
+    ):
         raise ValueError(
             f"give the function's http(s) address, at most {MAX_HANDLER_URL} characters."
         )

@@ -1,16 +1,24 @@
 """What several test modules need: Google's emulator, the double, and every kind of store."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
 from handler.store import Store
 from tests.emulator import Emulator, EmulatorMissing, find_jar
 from tests.firestore_double import FirestoreDouble
+
+# The same examples each time in CI, and none judged by the clock.
+settings.register_profile(
+    "project", deadline=None, derandomize="CI" in os.environ, max_examples=200
+)
+settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,213 @@
+"""Settings come from the environment; one that makes no sense is named."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.settings import SettingError, Settings, is_secure_url
+
+read = Settings.from_environment
+NAMES = [
+    *("GOOGLE_CLOUD_PROJECT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "K_SERVICE"),
+    *("STORE", "LOCAL_STORE_PATH", "ALLOWED_PORTALS", "CLIENT_ID", "CONNECTORS"),
+    *("RETENTION_DAYS", "TOKEN_CACHE_SECONDS", "STORE_DEADLINE_SECONDS", "MAX_BODY_BYTES"),
+    *("FUNCTION_URL", "BITRIX24_OAUTH_SERVERS", "LOG_LEVEL"),
+]
+
+
+def test_nothing_needs_to_be_set() -> None:
+    """The defaults are those that the README lists."""
+    defaults = Settings(
+        project=None,
+        database="(default)",
+        emulator_host=None,
+        on_google_cloud=False,
+        store="firestore",
+        local_store_path=".data/deletions.sqlite3",
+        allowed_portals=frozenset(),
+        client_id=None,
+        connectors=frozenset(),
+        retention_days=None,
+        token_cache_seconds=60,
+        store_deadline_seconds=8,
+        max_body_bytes=262_144,
+        function_url=None,
+        oauth_servers=("https://oauth.bitrix.info", "https://oauth.bitrix24.tech"),
+        log_level="INFO",
+    )
+    assert defaults == read({})
+    assert defaults == read(dict.fromkeys(NAMES, " "))
+
+
+def test_everything_can_be_set() -> None:
+    """White space around a value does not matter, nor do empty items of lists."""
+    settings = read(
+        {
+            "GOOGLE_CLOUD_PROJECT": " my-project ",
+            "FIRESTORE_DATABASE": "deletions",
+            "FIRESTORE_EMULATOR_HOST": "localhost:8085",
+            "STORE": "local",
+            "LOCAL_STORE_PATH": "/data/x.sqlite3",
+            "ALLOWED_PORTALS": "a.bitrix24.com, B.Bitrix24.de,,",
+            "CLIENT_ID": "local.1",
+            "CONNECTORS": "livechat, MyConnector ,",
+            "RETENTION_DAYS": "365",
+            "TOKEN_CACHE_SECONDS": "0",
+            "STORE_DEADLINE_SECONDS": "2.5",
+            "MAX_BODY_BYTES": "1000",
+            "FUNCTION_URL": "https://example.com/f?x=1",
+            "BITRIX24_OAUTH_SERVERS": "https://oauth.example.com/, http://127.0.0.1:8000",
+            "LOG_LEVEL": "debug",
+        }
+    )
+    assert settings == Settings(
+        project="my-project",
+        database="deletions",
+        emulator_host="localhost:8085",
+        store="local",
+        local_store_path="/data/x.sqlite3",
+        allowed_portals=frozenset({"a.bitrix24.com", "b.bitrix24.de"}),
+        client_id="local.1",
+        connectors=frozenset({"livechat", "MyConnector"}),
+        retention_days=365,
+        token_cache_seconds=0,
+        store_deadline_seconds=2.5,
+        max_body_bytes=1000,
+        function_url="https://example.com/f?x=1",
+        oauth_servers=("https://oauth.example.com", "http://127.0.0.1:8000"),
+        log_level="DEBUG",
+    )
+
+
+def test_cloud_run_is_recognised() -> None:
+    """It sets K_SERVICE, whatever the service is called."""
+    assert read({"K_SERVICE": "handle"}).on_google_cloud is True
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("RETENTION_DAYS", ["1", "36500", "07"]),
+        ("TOKEN_CACHE_SECONDS", ["0", "0.5", "86400"]),
+        ("STORE_DEADLINE_SECONDS", ["0.1", "60"]),
+        ("MAX_BODY_BYTES", ["1", "33554432"]),
+        ("FUNCTION_URL", ["http://localhost:8080", "https://a.run.app/" + "x" * 162]),
+        ("BITRIX24_OAUTH_SERVERS", ["http://localhost", "http://[::1]:1", "https://a"]),
+        ("STORE", ["firestore", "local"]),
+        ("ALLOWED_PORTALS", ["a.bitrix24.com"]),
+    ],
+)
+def test_the_last_values_that_make_sense_are_taken(name: str, values: list[str]) -> None:
+    """The limits themselves included."""
+    for value in values:
+        read({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "hint"),
+    [
+        ("STORE", ["redis", "Local"], "firestore or local"),
+        ("ALLOWED_PORTALS", ["https://a.bitrix24.com", "a.com b.com", "a.com/"], "domains only"),
+        (
+            "RETENTION_DAYS",
+            ["0", "-1", "36501", "1.5", "1e2", "x", "1_0", "٣", "9" * 5_000],
+            "a whole number of days from 1 to 36500",
+        ),
+        (
+            "TOKEN_CACHE_SECONDS",
+            ["-0.1", "86400.1", "nan", "inf", "x", "9" * 5_000],
+            "a number of seconds from 0 to 86400",
+        ),
+        ("STORE_DEADLINE_SECONDS", ["0", "0.09", "60.1", "nan"], "seconds from 0.1 to 60"),
+        ("MAX_BODY_BYTES", ["0", "33554433", "1 MB"], "a whole number of bytes from 1 to 33554432"),
+        (
+            "FUNCTION_URL",
+            ["x", "ftp://a", "https://", "http://:80", "https://a:0", "https://a/" + "x" * 171],
+            "http(s) address, at most 180 characters",
+        ),
+        ("FUNCTION_URL", ["https://[a", "https://a:b", "https://a:65536"], ""),
+        (
+            "BITRIX24_OAUTH_SERVERS",
+            [
+                ",",
+                "oauth.bitrix.info",
+                "http://oauth.bitrix.info",
+                "https://a, http://b",
+                "https://[",
+            ],
+            "give https bases",
+        ),
+        ("LOG_LEVEL", ["LOUD", "20"], "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(name: str, values: list[str], hint: str) -> None:
+    """With what was set, and with what would make sense."""
+    for value in values:
+        with pytest.raises(SettingError) as raised:
+            read({name: value})
+        assert str(raised.value).startswith(f"{name}={value!r} makes no sense: ")
+        assert hint in str(raised.value)
+
+
+def test_the_embedded_store_is_refused_on_cloud_run() -> None:
+    """Its disk does not outlast the instance."""
+    assert read({"STORE": "firestore", "K_SERVICE": "handle"}).store == "firestore"
+    with pytest.raises(SettingError, match=r"STORE='local'.*on Cloud Run the disk does not last"):
+        read({"STORE": "local", "K_SERVICE": "handle"})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES),
+        st.text(max_size=8)
+        | st.text(st.sampled_from("htps:/[]@.,1e-_ \udcffé%"), max_size=12)
+        | st.sampled_from(["https://", "http://", "https://[", "//"]).flatmap(
+            lambda start: st.text(st.characters(), max_size=6).map(lambda rest: start + rest)
+        )
+        | st.integers().map(str)
+        | st.floats().map(str),
+    )
+)
+def test_any_environment_makes_settings_or_a_setting_error(environment: dict[str, str]) -> None:
+    """And nothing else, at the start of the function."""
+    try:
+        settings = read(environment)
+    except SettingError as problem:
+        name = str(problem).partition("=")[0]
+        assert name in environment
+    else:
+        assert 0.1 <= settings.store_deadline_seconds <= 60
+        assert 0 <= settings.token_cache_seconds <= 86_400
+        assert all(map(is_secure_url, settings.oauth_servers))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://oauth.bitrix.info",
+        "https://a.bitrix24.com/rest/",
+        "https://a:8443/",
+        "http://localhost:1",
+        "http://127.0.0.1/",
+        "http://[::1]:80",
+        "HTTPS://A.B/",
+    ],
+)
+def test_https_is_secure_and_http_to_this_machine_is(url: str) -> None:
+    """Where tokens may be sent."""
+    assert is_secure_url(url) is True
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "x", "https:", "https://", "https://:443", "https:///rest", "//a.b", "javascript:1"),
+        *("http://a.bitrix24.com", "http://localhost.a.b", "http://127.0.0.2", "ftp://localhost"),
+        *("https://user@a.b", "https://user:password@a.b", "https://@a.b"),
+        *("https://a:0", "https://a:65536", "https://a:x", "https://[::1", "https://[x]/"),
+        *("https://a℀b",),
+    ],
+)
+def test_nothing_else_is_secure(url: str) -> None:
+    """Neither another host in plain text, nor a URL that says two things."""
+    assert is_secure_url(url) is False
