@@ -4,7 +4,5 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile(
-    "project", deadline=None, derandomize="CI" in os.environ, max_examples=200
-)
+settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)
 settings.load_profile("project")
