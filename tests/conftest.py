@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+<<<<<<< HEAD
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
 from handler.store import Store
@@ -18,6 +19,9 @@ from tests.firestore_double import FirestoreDouble
 settings.register_profile(
     "project", deadline=None, derandomize="CI" in os.environ, max_examples=200
 )
+=======
+settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)
+>>>>>>> 81de1cd38d11b6199ba21bc2a7c2117fd6a004bf
 settings.load_profile("project")
 
 

@@ -172,6 +172,7 @@ def test_a_document_without_fields_is_no_portal() -> None:
     store = MemoryStore()
     store.write("portals/m", {})
     changed = change_portal(store, "m", install("a"), DEADLINE)
+    assert changed
     assert changed.to_fields() == store.documents["portals/m"].fields
     assert ["a"] == changed.token_digests
 
@@ -191,6 +192,7 @@ def test_a_change_is_made_again_when_somebody_else_was_faster() -> None:
     store = MemoryStore()
     store.before_put = lambda: change_portal(store, "m", install("faster"), DEADLINE)
     changed = change_portal(store, "m", install("slower"), DEADLINE)
+    assert changed
     assert ["slower", "faster"] == changed.token_digests
     assert ["slower", "faster"] == store.documents["portals/m"].fields["token_digests"]
 

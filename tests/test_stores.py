@@ -530,6 +530,7 @@ class TestChangePortal:
 
         portal = change_portal(store, "m", marking("b"), soon())
 
+        assert portal is not None
         assert portal.scope == "a b"
         after = read_raw(host, name)
         assert {field: after.fields[field].string_value for field in ("scope", "member_id")} == {
