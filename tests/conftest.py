@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-<<<<<<< HEAD
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
 from handler.store import Store
@@ -16,12 +15,7 @@ from tests.emulator import Emulator, EmulatorMissing, find_jar
 from tests.firestore_double import FirestoreDouble
 
 # The same examples each time in CI, and none judged by the clock.
-settings.register_profile(
-    "project", deadline=None, derandomize="CI" in os.environ, max_examples=200
-)
-=======
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)
->>>>>>> 81de1cd38d11b6199ba21bc2a7c2117fd6a004bf
 settings.load_profile("project")
 
 
