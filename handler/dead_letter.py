@@ -22,7 +22,7 @@ _LARGEST_EXACT_INTEGER = 2**53
 def keep_records(
     log: Log, documents: Sequence[Document], *, unverified_digest: str | None = None
 ) -> None:
-    """Write records to the log.
+    """Write the records of one event to the log.
 
     `unverified_digest` is the digest of their token when nobody could check it; replay will.
     """
@@ -33,6 +33,8 @@ def keep_records(
             "CRITICAL",
             f"{len(lines)} deletions could not be stored; replay this line when Firestore is back.",
             outcome=NOT_RECORDED,
+            event=lines[0]["event"],
+            member_id=lines[0]["member_id"],
             verified=verified,
             token_digest=unverified_digest,
             records=lines,
@@ -54,6 +56,8 @@ def keep_event(log: Log, delivery: Delivery, data: object) -> None:
             "CRITICAL",
             "An event could not be stored; replay this line when the fault is mended.",
             outcome=NOT_RECORDED,
+            event=delivery.event,
+            member_id=delivery.member_id,
             records=[{**event, "payload": part, "part": number, "parts": len(parts)}],
         )
 

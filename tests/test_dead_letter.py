@@ -68,6 +68,8 @@ def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
         "message": "1 deletions could not be stored; replay this line when Firestore is back.",
         "logging.googleapis.com/trace": f"projects/{'p' * 30}/traces/{'1' * 32}",
         "outcome": "not_recorded",
+        "event": "ONOPENLINEMESSAGEDELETE",
+        "member_id": "m",
         "records": [
             {
                 "member_id": "m",
