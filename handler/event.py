@@ -24,7 +24,7 @@ SENSIBLE_LENGTH = 100
 
 # Firestore's constraints on a document's name; a member_id has 32 characters.
 _MAX_DOCUMENT_NAME_BYTES = 1_500
-_NO_DOCUMENT_NAME = re.compile(r"\.\.?|__.*__|.*/.*", re.DOTALL)
+_NO_DOCUMENT_NAME = re.compile(r"\.\.?|__.*__|.*/.*")
 
 _LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Firestore's last
 

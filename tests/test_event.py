@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from handler.answers import Refused
 from handler.body import decode_body
@@ -162,6 +163,13 @@ def test_no_token_is_shown() -> None:
     for text in (repr(parsed), str(parsed)):
         assert TOKEN not in text
         assert "5b00844001b0007c" not in text
+
+
+def test_no_token_is_in_an_error_of_the_models() -> None:
+    """It would be logged with the error, if one ever got out."""
+    with pytest.raises(ValidationError) as raised:
+        Event.model_validate({"event": "X", "auth": {"application_token": [TOKEN]}})
+    assert TOKEN not in f"{raised.value!r} {raised.value}"
 
 
 def test_an_event_cannot_be_changed() -> None:
