@@ -91,22 +91,21 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         raise Bitrix24Error("", "an endpoint must be https")
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
     sockets: list[socket.socket] = []
     outcome: list[tuple[int, bytes] | Exception] = []
 
     def exchange() -> None:
         try:
-            connection.connect()
-            sockets.append(connection.sock)
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            connection.request("POST", parts.path, body, headers)
-            response = connection.getresponse()
-            outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
+            connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
+            with contextlib.closing(connection):
+                connection.connect()
+                sockets.append(connection.sock)
+                headers = {"Content-Type": "application/json", "Accept": "application/json"}
+                connection.request("POST", parts.path, body, headers)
+                response = connection.getresponse()
+                outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
         except (OSError, http.client.HTTPException, ValueError) as error:
             outcome.append(error)
-        finally:
-            connection.close()
 
     thread = threading.Thread(target=exchange, daemon=True)
     thread.start()
@@ -116,7 +115,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         raise Bitrix24Error("", f"{parts.hostname} did not answer in time")
-    (result,) = outcome
+    result = outcome[0]
     if isinstance(result, Exception):
         raise Bitrix24Error("", f"{parts.hostname} cannot be reached: {type(result).__name__}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
