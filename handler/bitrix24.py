@@ -17,7 +17,9 @@ from handler.store import Deadline
 OUTGOING_SECONDS: Final = 10
 
 _MAX_ANSWER_BYTES = 1_048_576
-_ERROR_CODE = re.compile(r"\w{1,60}", re.ASCII)
+
+# Bitrix24's codes are words; a token has digits, and whoever answers could put one there.
+_ERROR_CODE = re.compile(r"[A-Za-z_]{1,60}")
 
 # Plain words for the errors that somebody can do something about.
 _ADVICE: Mapping[str, str] = {
@@ -76,8 +78,10 @@ class Rest:
         error = decoded.get("error")
         if error is None and "result" in decoded and status == http.HTTPStatus.OK:
             return decoded["result"]
-        code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
         reason = f"{method} is refused (HTTP {status})"
+        code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
+        if self._access_token in code:
+            code = ""
         raise Bitrix24Error(code, reason, str(decoded.get("error_description", "")))
 
 
