@@ -149,7 +149,7 @@ class _Drain:
         )
 
     def _call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
-        if min(self._rest.remaining, self._deadline.remaining) < self._least_seconds:
+        if min(self._rest.remaining, self._deadline.remaining) <= self._least_seconds:
             raise _OutOfTime
         return self._rest.call(method, **parameters)
 
