@@ -94,6 +94,8 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
     if not is_secure_url(url):
         raise Bitrix24Error("", "an endpoint must be https")
     parts = urlsplit(url)
+    if not deadline.remaining:
+        raise Bitrix24Error("", f"no time was left to ask {parts.hostname}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     sockets: list[socket.socket] = []
     outcome: list[tuple[int, bytes] | Exception] = []
