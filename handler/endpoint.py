@@ -78,5 +78,6 @@ def _broken_off() -> Refused:
 
 def _public_url(request: flask.Request) -> str:
     """Return the address that was called, as the caller saw it: Cloud Run ends TLS."""
-    scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
+    forwarded = request.headers.get("X-Forwarded-Proto")
+    scheme = forwarded if forwarded in ("http", "https") else request.scheme
     return f"{scheme}://{request.host}{request.path}"

@@ -2,8 +2,13 @@
 
 import io
 import json
+import os
+import runpy
+import signal
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +128,31 @@ def test_the_module_runs_as_a_program() -> None:
     assert (1, "") == (done.returncode, done.stdout)
     assert "LOCAL_STORE_PATH=/proc/no/such/place" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is 0 only on success."""
+    assert (0, "") == shell("portals", "list", "--json")[::2]
+    monkeypatch.setattr("sys.argv", ["handler", "portals", "remove", "nobody"])
+
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("handler", run_name="__main__")
+
+    assert 1 == exit_.value.code
+
+
+def test_an_interrupted_command_is_no_success(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 plus the number of the signal, as shells have it."""
+
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Interrupted())
+
+    assert 130 == shell("portals", "purge", "M")[0]
 
 
 def test_a_setting_that_makes_no_sense_is_named(
@@ -341,8 +371,27 @@ class TestDeletions:
         assert 2 == len(out.splitlines())
 
     @pytest.mark.parametrize("flags", [[], ["--json"]])
-    def test_follow_goes_on_with_new_records(self, tmp_path: Path, flags: list[str]) -> None:
-        """Each is shown once, oldest first, until somebody interrupts; that is a success."""
+    def test_follow_shows_each_new_record_once(self, shell: Shell, flags: list[str]) -> None:
+        """Oldest first, until somebody interrupts; that is a success."""
+        shell.write("portals/M", active=True)
+        shell.record("M", "first")
+
+        def delete_another_and_interrupt() -> None:
+            shell.record("M", "second")
+            time.sleep(2.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=delete_another_and_interrupt).start()
+        code, out, err = shell("deletions", "--follow", *flags)
+
+        assert (0, "") == (code, err)
+        first, second = out.splitlines()
+        assert "first" in first
+        assert "second" in second
+
+    @pytest.mark.parametrize("flags", [[], ["--json"]])
+    def test_follow_is_a_stream_for_other_programs(self, tmp_path: Path, flags: list[str]) -> None:
+        """Each line comes at once, also through a pipe."""
         path = str(tmp_path / "store.sqlite3")
         store = Shell(Path(path), capsys=None)  # type: ignore[arg-type] # prints nothing
         store.write("portals/M", active=True)

@@ -187,6 +187,13 @@ def test_fields_that_mean_nothing_here_stay() -> None:
     assert "clean_requested_at" not in fields
 
 
+def test_a_portal_that_is_left_alone_stays_as_it_is() -> None:
+    """So an uninstall does not bring back a portal that somebody has removed meanwhile."""
+    store = MemoryStore()
+    assert None is change_portal(store, "m", lambda _: None, DEADLINE)
+    assert {} == store.documents
+
+
 def test_a_change_is_made_again_when_somebody_else_was_faster() -> None:
     """Two installs at once: both tokens are accepted."""
     store = MemoryStore()

@@ -1,0 +1,167 @@
+"""The edge to the framework: what of its request is read, and what it gets back."""
+
+import io
+import json
+from typing import Any
+
+import flask
+import functions_framework
+import pytest
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
+
+from handler.answers import Answer, Refused
+from handler.dispatch import Request
+from handler.endpoint import respond
+from tests.function import FORM, ROOT
+
+MOST = 100_000
+
+
+class Stream(io.BytesIO):
+    """A body on its way, that tells how much of it was read; `broken` ends it with an error."""
+
+    def __init__(self, body: bytes, *, broken: bool = False) -> None:
+        super().__init__(body)
+        self.broken = broken
+        self.largest_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0, "everything at once"
+        self.largest_read = max(self.largest_read, size)
+        chunk = super().read(size)
+        if self.broken and not chunk:
+            raise RuntimeError("a server's own kind of error")
+        return chunk
+
+
+def call(
+    stream: Stream, length: int | None, **headers: str
+) -> tuple[Request, bytes | Answer, flask.Request]:
+    """Call the endpoint; return what the core saw, the body that it read, and the request."""
+    environ = EnvironBuilder("/path?query", method="POST", headers=Headers(headers)).get_environ()
+    environ |= {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_TYPE": FORM}
+    if length is not None:
+        environ["CONTENT_LENGTH"] = str(length)
+    request = flask.Request(environ)
+    seen: list[Any] = []
+
+    def receive(core: Request) -> Answer:
+        seen.append(core)
+        try:
+            seen.append(core.read_body())
+        except Refused as refused:
+            seen.append(refused.answer)
+        return Answer(200, {"status": "up"}, headers={"Allow": "POST"})
+
+    response = respond(request, receive, MOST)
+    assert (200, "application/json", "POST") == (
+        response.status_code,
+        response.headers["Content-Type"],
+        response.headers["Allow"],
+    )
+    assert {"status": "up"} == json.loads(response.get_data())
+    return seen[0], seen[1], request
+
+
+@pytest.mark.parametrize("length", [MOST, None])
+def test_a_body_up_to_the_limit_is_read_whole(length: int | None) -> None:
+    """Whether its length is announced or it comes in chunks."""
+    body = bytes(range(250)) * (MOST // 250)
+
+    _, read, _ = call(Stream(body), length)
+
+    assert body == read
+
+
+@pytest.mark.parametrize("length", [10 * MOST, None])
+def test_a_longer_body_is_thrown_away_in_pieces(length: int | None) -> None:
+    """All of it is read, so that the client sees the answer, but nothing is kept."""
+    stream = Stream(b"x" * 10 * MOST)
+
+    _, answer, request = call(stream, length)
+
+    assert isinstance(answer, Answer)
+    assert (413, "body_too_large") == (answer.status, answer.body["error"])
+    assert 10 * MOST == stream.tell()
+    assert stream.largest_read <= 65_536
+    assert b"" == request.get_data(), "the framework reads what is left before it answers"
+
+
+def test_a_body_without_end_is_left_at_some_point() -> None:
+    """At what Cloud Run lets through at the most."""
+
+    class Endless(Stream):
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.total = getattr(self, "total", 0) + (size or 0)
+            return b"x" * (size or 0)
+
+    stream = Endless(b"")
+
+    _, answer, _ = call(stream, None)
+
+    assert isinstance(answer, Answer)
+    assert 413 == answer.status
+    assert 33_554_432 <= stream.total <= 33_554_432 + 2 * MOST
+
+
+@pytest.mark.parametrize(
+    ("stream", "length"),
+    [
+        (Stream(b"event=x", broken=True), 100),
+        (Stream(b"event=x", broken=True), None),
+        (Stream(b"event=x"), 100),
+        (Stream(b"x" * 2 * MOST, broken=True), None),
+    ],
+)
+def test_a_body_that_breaks_off_is_malformed(stream: Stream, length: int | None) -> None:
+    """Each server has errors of its own for that; none gets any further."""
+    _, answer, _ = call(stream, length)
+
+    assert isinstance(answer, Answer)
+    assert (400, "malformed_body") == (answer.status, answer.body["error"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "url"),
+    [
+        ({"Host": "f.run.app"}, "http://f.run.app/path"),
+        ({"Host": "f.run.app", "X-Forwarded-Proto": "https"}, "https://f.run.app/path"),
+        ({"Host": "f.run.app", "X-Forwarded-Proto": "file"}, "http://f.run.app/path"),
+    ],
+)
+def test_the_address_is_the_one_that_the_caller_saw(headers: dict[str, str], url: str) -> None:
+    """Cloud Run ends TLS before the function, and says so."""
+    request, _, _ = call(Stream(b""), None, **headers)
+
+    assert url == request.url
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace"),
+    [
+        ({"X-Cloud-Trace-Context": "a/1", "traceparent": "b"}, "a/1"),
+        ({"traceparent": "b"}, "b"),
+        ({}, ""),
+    ],
+)
+def test_the_trace_is_googles_or_the_standards(headers: dict[str, str], trace: str) -> None:
+    """Cloud Run sends both."""
+    request, _, _ = call(Stream(b""), None, **headers)
+
+    assert trace == request.trace
+
+
+def test_a_setting_that_makes_no_sense_stops_the_function_at_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a message that names it, and no traceback."""
+    monkeypatch.setenv("TOKEN_CACHE_SECONDS", "a while")
+
+    with pytest.raises(SystemExit) as stopped:
+        functions_framework.create_app("handle", str(ROOT / "main.py"))  # type: ignore[no-untyped-call] # no types
+
+    assert str(stopped.value.code).startswith(
+        "The function does not start: TOKEN_CACHE_SECONDS='a while' makes no sense"
+    )
