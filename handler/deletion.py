@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from handler.fields import Number, Text
+from handler.fields import Number, Text, UserId
 
 DELETION_EVENT = "ONOPENLINEMESSAGEDELETE"
 TWIN_EVENT = "ONIMCONNECTORMESSAGEDELETE"
@@ -58,8 +58,13 @@ class Unfit(Exception):  # noqa: N818 - the data is at fault, nothing went wrong
         for fault in faults.errors(include_url=False, include_input=False, include_context=False):
             field = ".".join(map(str, ("data", *fault["loc"])))
             self.fields.append(field)
-            self.reasons.append(f"{field}: {fault['msg']}")
+            self.reasons.append(f"{field}: {_reason(fault['type'], fault['msg'])}")
         super().__init__("; ".join(self.reasons))
+
+
+def _reason(kind: str, message: str) -> str:
+    """Say in a person's words what pydantic says in Python's."""
+    return "should be an object" if kind == "model_type" else message.removeprefix("Value error, ")
 
 
 def parse_deletions(name: str, data: object, user_id: int | None) -> tuple[Deletion, ...]:
@@ -145,7 +150,7 @@ class _Twin(_InPortal):
 class _Connector(_Model):
     connector_id: Text
     line_id: Number
-    user_id: Number | None = None
+    user_id: UserId = None
 
 
 class _CustomerMessage(_Model):

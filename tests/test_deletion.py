@@ -130,7 +130,7 @@ def test_an_array_that_is_no_list_does_not_fit(key: str) -> None:
     """PHP's lists have the keys 0, 1, ...; with an element missing, something is wrong."""
     fault = unfit(in_portal(DATA={key: element()}))
     assert ["data.DATA"] == fault.fields
-    assert ["data.DATA: Value error, should be a list"] == fault.reasons
+    assert ["data.DATA: should be a list"] == fault.reasons
 
 
 def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
@@ -341,3 +341,18 @@ def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
     typed = parse_deletions(DELETION_EVENT, data, None)
     from_twin = parse_deletions(TWIN_EVENT, twin["data"], 27)
     assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
+
+
+def test_what_should_be_an_object_is_said_so() -> None:
+    """In words for whoever reads the quarantine, not in Python's."""
+    fault = unfit(in_portal(DATA=[{**element(), "im": "text"}]))
+    assert ["data.DATA.0.im: should be an object"] == fault.reasons
+
+
+@pytest.mark.parametrize("user_id", ["", "guest", ["1985"], 0, None, -1, 2**63])
+def test_a_customer_who_cannot_be_told_is_left_out(user_id: object) -> None:
+    """Who it was does not identify the deletion, so it is recorded all the same."""
+    connector = {"connector_id": "c", "line_id": 1, "user_id": user_id}
+    message = {"connector": connector, "message": {"id": "m"}, "chat": {"id": "x"}}
+    (deletion,) = parse_deletions("ONOPENLINEMESSAGEDELETE", {"DATA": message}, 27)
+    assert None is deletion.user_id
