@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -35,11 +34,18 @@ DELETION: Mapping[str, Value] = {
 INSTALLED = {"status": "installed", "subscribed": True}
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """Set the stage: Bitrix24, and an empty store."""
-    with Stage(tmp_path) as stage:
+@pytest.fixture(scope="module")
+def lasting_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Run one Bitrix24 for all tests."""
+    with Stage(tmp_path_factory.mktemp("stage")) as stage:
         yield stage
+
+
+@pytest.fixture
+def stage(lasting_stage: Stage) -> Stage:
+    """Set the stage: no faults, no calls yet, and an empty store."""
+    lasting_stage.clear()
+    return lasting_stage
 
 
 @pytest.fixture
