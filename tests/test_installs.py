@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from time import monotonic
 
 import pytest
 
@@ -532,7 +533,9 @@ def test_an_install_that_cannot_be_stored_says_so(stage: Stage, portal: Portal) 
     with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
         assert not stage.documents
         somebody_else.execute("BEGIN IMMEDIATE")
+        started = monotonic()
         answer = install(app, installation)
+    assert monotonic() - started < 5
     assert (answer.status, answer.json["error"]) == (503, "store_unavailable")
     assert answer.headers["Retry-After"] == "10"
     assert stage.bitrix.calls_to("app.info")

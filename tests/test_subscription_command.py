@@ -88,8 +88,10 @@ def test_a_subscription_is_made_from_a_shell(installation: Installation) -> None
 def test_people_get_a_table_and_sentences(
     capsys: pytest.CaptureFixture[str], installation: Installation
 ) -> None:
-    """Without --json."""
+    """And programs get JSON."""
     assert run(capsys, installation, "bind") == (0, "Everything is bound.\n", "")
+    everything = json.dumps(dict.fromkeys(EVENTS, True))
+    assert run(capsys, installation, "status", "--json") == (0, f"{everything}\n", "")
     installation.bindings.pop(0)
     code, table, _ = run(capsys, installation, "status")
     assert (code, table.splitlines()) == (
