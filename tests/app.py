@@ -97,6 +97,12 @@ class Stage:
         self.apps.append(app)
         return app
 
+    def clear(self) -> None:
+        """Forget the faults, the calls and the documents so far."""
+        self.bitrix.clear_faults()
+        self.bitrix.calls.clear()
+        LocalStore(str(self.store)).delete(self.documents, Deadline(5))
+
     @property
     def documents(self) -> dict[str, Fields]:
         """Every document in the store, by its path."""

@@ -125,7 +125,7 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
     life.delete()
     life.assert_all_is_recorded()
 
-    rest_test_reaches_the_function(life, first)
+    event_test_reaches_the_function(life, first)
     assert life.send(first.user_ready_event()).answer == (
         b'{"status": "ignored", "event": "ONAPPUSERREADY"}'
     )
@@ -173,10 +173,9 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
     outcomes = [line.get("outcome") for line in function.log_lines]
     assert outcomes.count("install_refused") == 4
     assert not {"internal_error", "not_recorded", "store_unavailable"} & set(outcomes)
-    function.start()
 
 
-def rest_test_reaches_the_function(life: Life, installation: Installation) -> None:
+def event_test_reaches_the_function(life: Life, installation: Installation) -> None:
     """Call event.test: ONAPPTEST comes through the queue, once it is bound."""
     administrator = installation.token(7)
     endpoint = life.portal.client_endpoint
@@ -228,13 +227,12 @@ def test_silent_servers_cost_an_install_ten_seconds_and_other_events_nothing(lif
         for done in slow:
             answer, seconds = done.result()
             assert answer.status == 403
-            assert 9 < seconds < 11.5
+            assert 9 < seconds < 13
     reasons = [str(line.get("reason")) for line in life.function.log_lines if "reason" in line]
     assert len(reasons) == 2
     assert all("127.0.0.1 did not answer in time" in reason for reason in reasons)
     life.function.stop()
     assert not leaked(life.bitrix.secrets, [life.function.log, stored_text(life.store)])
-    life.function.start()
 
 
 def timed(life: Life, body: bytes) -> tuple[Delivery, float]:

@@ -293,7 +293,8 @@ class TestSubscription:
     ) -> None:
         """event.get tells `offline` as a number; names count in any case."""
         name = "onopenlinemessagedelete"
-        bitrix.fault("event.get", OtherResult({"result": [{"event": name, "offline": "1"}]}))
+        offline = {"event": name, "offline": "1", "handler": URL}
+        bitrix.fault("event.get", OtherResult({"result": [offline]}))
         assert missing(rest(installation), URL) == [one for one in BINDINGS if not one.offline]
         bitrix.fault(
             "event.get", OtherResult({"result": [{"event": name, "offline": 0, "handler": URL}]})

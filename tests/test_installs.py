@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -35,11 +35,18 @@ DELETION: Mapping[str, Value] = {
 INSTALLED = {"status": "installed", "subscribed": True}
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """Set the stage: Bitrix24, and an empty store."""
-    with Stage(tmp_path) as stage:
+@pytest.fixture(scope="module")
+def lasting_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Run one Bitrix24 for all tests."""
+    with Stage(tmp_path_factory.mktemp("stage")) as stage:
         yield stage
+
+
+@pytest.fixture
+def stage(lasting_stage: Stage) -> Stage:
+    """Set the stage: no faults, no calls yet, and an empty store."""
+    lasting_stage.clear()
+    return lasting_stage
 
 
 @pytest.fixture
@@ -526,7 +533,9 @@ def test_an_install_that_cannot_be_stored_says_so(stage: Stage, portal: Portal) 
     with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
         assert not stage.documents
         somebody_else.execute("BEGIN IMMEDIATE")
+        started = monotonic()
         answer = install(app, installation)
+    assert monotonic() - started < 5
     assert (answer.status, answer.json["error"]) == (503, "store_unavailable")
     assert answer.headers["Retry-After"] == "10"
     assert stage.bitrix.calls_to("app.info")
