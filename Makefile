@@ -1,5 +1,6 @@
 # make run    try the function here: embedded store, one sample event, then it serves
 # make test   everything that must hold before a change lands
+# make bench  what the function costs beside references measured in the same run, as a table
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
 PORT ?= 8080
@@ -16,7 +17,7 @@ SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 
-.PHONY: run test lock clean
+.PHONY: run test bench lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -50,6 +51,9 @@ run: $(INSTALLED)
 	echo; echo "Serving on http://127.0.0.1:$(PORT) until Ctrl-C. Delete another message, from another terminal:"; echo; \
 	echo "curl http://127.0.0.1:$(PORT) -d '$(subst $(SPACE),,$(SAMPLE_FORM))'"; echo; \
 	wait $$server
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m bench
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 \
