@@ -189,21 +189,30 @@ def test_both_shapes_of_the_event_are_recovered(scene: Scene) -> None:
     assert scene.rows == []
 
 
-def test_nobody_and_no_time_are_absent_and_not_the_pings(scene: Scene) -> None:
-    """EVENT_ADDITIONAL can be false, user_id 0; whoever was pinged for deleted nothing."""
+@pytest.mark.parametrize("additional", [None, False, [], {"user_id": "x"}, {"user_id": 0}])
+def test_who_is_not_in_the_row_is_absent_and_not_whoever_was_pinged_for(
+    scene: Scene, additional: Value
+) -> None:
+    """EVENT_ADDITIONAL can be false, and user_id 0: a bot, a robot or a workflow deleted."""
     scene.portal.delete_message(user_id=None)
     (row,) = scene.portal.queue(scene.installation)
     assert row["EVENT_ADDITIONAL"] == {"user_id": 0}
-    data = row["EVENT_DATA"]
-    nobody: list[Value] = [False, [], {"user_id": "x"}, {"user_id": 0}]
-    for number, additional in enumerate(nobody):
-        assert isinstance(data, dict)
-        scene.portal.enqueue(
-            scene.installation, DELETE, {**data, "n": number}, additional=additional
-        )
-    assert scene.drain() == Drained(Counts(recorded=1, duplicates=4))
+    scene.portal.enqueue(scene.installation, DELETE, row["EVENT_DATA"], additional=additional)
+    assert scene.drain() == Drained(Counts(recorded=1))
     (document,) = scene.deletions.values()
     assert "user_id" not in document
+
+
+@pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-17T12:00:00", []])
+def test_a_time_that_is_none_is_absent(extended: Scene, time: Value) -> None:
+    """The ping's own time is another."""
+    extended.delete(1)
+    (row,) = extended.portal.queue(extended.installation)
+    batch = {"process_id": "p", "events": [{**row, "TIMESTAMP_X": time}]}
+    extended.bitrix.fault("event.offline.get", OtherResult({"result": batch}))
+    assert extended.drain() == Drained(Counts(recorded=1, duplicates=1))
+    (document,) = extended.deletions.values()
+    assert "event_at" not in document
 
 
 def test_rows_are_stored_before_they_are_removed_where_the_plan_reserves(extended: Scene) -> None:
