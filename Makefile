@@ -1,12 +1,16 @@
 # make run    try the function here: embedded store, one sample event, then it serves
 # make test   everything that must hold before a change lands
 # make bench  what the function costs beside references measured in the same run, as a table
+# make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
+# make audit  known weaknesses and the licences of what is deployed
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+FUZZ_SECONDS ?= 60
 
 # The documentation's own sample.
 SAMPLE_MEMBER_ID := a223c6b3710f85df22e9377d6c4f7553
@@ -17,7 +21,7 @@ SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 
-.PHONY: run test bench lock clean
+.PHONY: run test bench fuzz audit lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -60,6 +64,19 @@ lock: $(INSTALLED)
 		--generate-hashes --no-header --quiet --output-file requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --upgrade --group dev --constraints requirements.txt --universal \
 		--python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements-dev.txt
+	$(BIN)/uv pip compile pyproject.toml --upgrade --group dev --group tools --constraints requirements-dev.txt \
+		--universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements-tools.txt
+
+$(TOOLS): requirements-tools.txt $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
+	@touch $@
+
+fuzz: $(TOOLS)
+	$(BIN)/python -m tests.fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+
+audit: $(TOOLS)
+	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
+	$(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements.txt)
 
 clean:
 	rm -rf $(VENV) .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache

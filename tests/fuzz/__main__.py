@@ -1,0 +1,34 @@
+"""`make fuzz`: let coverage guide the search for a body that is answered with a fault.
+
+What it finds belongs into tests/samples/fuzz/, which tests/test_fuzz_regressions.py replays.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["handler"]):
+    from handler.body import JSON
+    from tests.fuzz.target import send
+    from tests.test_random_bodies import BODIES
+
+_SEEDS = Path(__file__).parent.parent / "samples" / "fuzz"
+
+
+def _fuzz_one(data: bytes) -> None:
+    if send(data) >= 500:
+        raise AssertionError(data)
+
+
+def main() -> None:
+    """Fuzz from the samples on; the arguments are libFuzzer's, as in -max_total_time=60."""
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, (kind, body) in enumerate(BODIES):
+            (Path(corpus) / str(number)).write_bytes((b"J" if kind == JSON else b"F") + body)
+        atheris.Setup([sys.argv[0], corpus, str(_SEEDS), *sys.argv[1:]], _fuzz_one)
+        atheris.Fuzz()
+
+
+main()
