@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -42,9 +42,7 @@ def deletion_document(
 ) -> Document:
     """Make the record of one deletion; the same deletion always has the same path."""
     path = f"{portal_path(delivery.member_id)}/{DELETIONS}/{deletion.id(delivery.member_id)}"
-    return Document(
-        path, _present({**asdict(delivery), **asdict(deletion), "expires_at": expires_at})
-    )
+    return Document(path, _present({**vars(delivery), **vars(deletion), "expires_at": expires_at}))
 
 
 def quarantine_document(
