@@ -17,16 +17,18 @@ from handler.store import Deadline
 OUTGOING_SECONDS: Final = 10
 
 _MAX_ANSWER_BYTES = 1_048_576
-_ERROR_CODE = re.compile(r"\w{1,60}", re.ASCII)
+
+# Bitrix24's codes are words; a token has digits, and whoever answers could put one there.
+_ERROR_CODE = re.compile(r"[A-Za-z_]{1,60}")
 
 # Plain words for the errors that somebody can do something about.
 _ADVICE: Mapping[str, str] = {
     "ERROR_EVENT_NOT_FOUND": "the application lacks the permission imopenlines",
     "insufficient_scope": "the application lacks the permission imopenlines",
     "ACCESS_DENIED": "the token's user is not an administrator",
-    "expired_token": "the access token has expired; save the application's form again",
-    "invalid_token": "the access token is not valid; save the application's form again",
-    "NO_AUTH_FOUND": "the access token is not valid; save the application's form again",
+    "expired_token": "the access token has expired",
+    "invalid_token": "the access token is not valid",
+    "NO_AUTH_FOUND": "the access token is not valid",
     "NOT_INSTALLED": "the application is not installed",
     "QUERY_LIMIT_EXCEEDED": "the portal asks to slow down; try again in a minute",
     "WRONG_LICENSE": "the portal's plan does not include it",
@@ -76,8 +78,10 @@ class Rest:
         error = decoded.get("error")
         if error is None and "result" in decoded and status == http.HTTPStatus.OK:
             return decoded["result"]
-        code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
         reason = f"{method} is refused (HTTP {status})"
+        code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
+        if self._access_token in code:
+            code = ""
         raise Bitrix24Error(code, reason, str(decoded.get("error_description", "")))
 
 
@@ -90,23 +94,24 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
     if not is_secure_url(url):
         raise Bitrix24Error("", "an endpoint must be https")
     parts = urlsplit(url)
+    if not deadline.remaining:
+        raise Bitrix24Error("", f"no time was left to ask {parts.hostname}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
     sockets: list[socket.socket] = []
     outcome: list[tuple[int, bytes] | Exception] = []
 
     def exchange() -> None:
         try:
-            connection.connect()
-            sockets.append(connection.sock)
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            connection.request("POST", parts.path, body, headers)
-            response = connection.getresponse()
-            outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
+            connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
+            with contextlib.closing(connection):
+                connection.connect()
+                sockets.append(connection.sock)
+                headers = {"Content-Type": "application/json", "Accept": "application/json"}
+                connection.request("POST", parts.path, body, headers)
+                response = connection.getresponse()
+                outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
         except (OSError, http.client.HTTPException, ValueError) as error:
             outcome.append(error)
-        finally:
-            connection.close()
 
     thread = threading.Thread(target=exchange, daemon=True)
     thread.start()
@@ -116,7 +121,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         raise Bitrix24Error("", f"{parts.hostname} did not answer in time")
-    (result,) = outcome
+    result = outcome[0]
     if isinstance(result, Exception):
         raise Bitrix24Error("", f"{parts.hostname} cannot be reached: {type(result).__name__}")
     if len(result[1]) > _MAX_ANSWER_BYTES:

@@ -24,6 +24,9 @@ from handler.tokens import TrustedTokens, accepts, token_digest
 _SERVER_ERROR = 500
 _RETRY_AFTER_SECONDS = "10"
 
+# They change which tokens a portal accepts, so the store is asked, not this instance's memory.
+_CHANGE_TOKENS = ("ONAPPINSTALL", "ONAPPUNINSTALL")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -111,7 +114,8 @@ class _Reception:
             answer = self._other_event(event, portal, digest)
         except StoreUnavailable as problem:
             raise _unavailable(problem) from None
-        self._receiver.trusted.forget(event.auth.member_id)  # it may have changed
+        if event.name in _CHANGE_TOKENS:
+            self._receiver.trusted.forget(event.auth.member_id)
         return answer
 
     def _other_event(self, event: Event, portal: Portal | None, digest: str) -> Answer:
@@ -136,7 +140,7 @@ class _Reception:
         """Return the event's portal if it accepts the token with this digest."""
         member_id = event.auth.member_id
         portal = self._receiver.trusted.get(member_id, digest)
-        if portal:
+        if portal and event.name not in _CHANGE_TOKENS:
             return portal
         try:
             portal = read_portal(self._receiver.open_store(), member_id, self._deadline)

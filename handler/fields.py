@@ -48,4 +48,4 @@ def _user_id(value: object) -> int | None:
 
 
 # Who caused an event. Nobody is an absent field, or 0 in the offline queue.
-UserId = Annotated[int | None, BeforeValidator(_user_id), Field(le=_MAX_INTEGER), IfFits]
+UserId = Annotated[Annotated[int, Field(le=_MAX_INTEGER)] | None, BeforeValidator(_user_id), IfFits]

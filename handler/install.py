@@ -19,9 +19,17 @@ from handler.settings import Settings, is_secure_url
 from handler.store import Deadline
 from handler.subscription import administrator_id
 
+_IF_YOURS = (
+    "If it was yours, save the application's form again, as an administrator of the portal, or"
+    " enter the portal by hand: python -m handler portals add."
+)
+
 
 class NotProven(Exception):  # noqa: N818 - the install is at fault, nothing went wrong here
-    """An install that is not proven; the message, for the log, says what to do."""
+    """An install that is not proven; the message, for the log, says why and what to do."""
+
+    def __init__(self, reason: str, to_do: str = _IF_YOURS) -> None:
+        super().__init__(f"{reason} {to_do}")
 
 
 def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
@@ -31,8 +39,9 @@ def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
     """
     if not settings.client_id and not settings.allowed_portals:
         raise NotProven(
-            "No installs are accepted: set ALLOWED_PORTALS to the portal's domain, or CLIENT_ID"
-            " to the application's, and save the application's form again."
+            "No installs are accepted.",
+            "Set ALLOWED_PORTALS to the portal's domain, or CLIENT_ID to the application's, and"
+            " save the application's form again.",
         )
     if auth.access_token is None:
         raise NotProven("The install has no access_token, so nobody can confirm it.")
@@ -51,7 +60,8 @@ def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
     if info.client_id != settings.client_id and install.domain not in settings.allowed_portals:
         raise NotProven(
             f"The portal {install.domain} is not in ALLOWED_PORTALS, and the application is not"
-            " the one of CLIENT_ID: set one of them and save the application's form again."
+            " the one of CLIENT_ID.",
+            "If it was yours, set one of them and save the application's form again.",
         )
     try:
         administrator_id(Rest(install.client_endpoint, token, deadline))
@@ -83,7 +93,7 @@ def _server(named: str | None, servers: Sequence[str]) -> str:
     for server in servers:
         if named and named.rstrip("/").lower() in (server.lower(), f"{server.lower()}/rest"):
             return server
-    raise NotProven("The install names an OAuth server that is not in BITRIX24_OAUTH_SERVERS.")
+    raise NotProven("The install names no OAuth server of BITRIX24_OAUTH_SERVERS.")
 
 
 def _endpoint(url: str) -> str:

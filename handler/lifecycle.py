@@ -38,7 +38,9 @@ class Lifecycle:
         """Accept a portal's new token if the install is proven; raises `Refused` if it is not."""
         outgoing, seconds_left = Deadline(OUTGOING_SECONDS), deadline.remaining
         if not self._proofs.acquire(blocking=False):
-            raise refused(NotProven("Too many installs at once; save the form again in a minute."))
+            raise refused(
+                NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
+            )
         try:
             proven = prove(event.auth, self._settings, outgoing)
         except NotProven as reason:

@@ -21,8 +21,10 @@ from handler.store import Deadline, Document
 
 _PAGE = 50  # rows; what event.offline.list gives at a time
 
-# Below this a page might not be done in time; the next ping goes on.
+# With less left, of the seconds or of the share of a shorter STORE_DEADLINE_SECONDS, a page might
+# not be done in time; the next ping goes on.
 _LEAST_SECONDS = 2.0
+_LEAST_SHARE = 0.25
 
 _OURS = {"EVENT_NAME": DELETION_EVENT}
 
@@ -87,6 +89,7 @@ class _Drain:
         self._recorder = recorder
         self._ping = ping
         self._deadline = deadline
+        self._least_seconds = min(_LEAST_SECONDS, deadline.remaining * _LEAST_SHARE)
         self.done = Drained()
 
     def by_reservation(self) -> None:
@@ -146,7 +149,7 @@ class _Drain:
         )
 
     def _call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
-        if min(self._rest.remaining, self._deadline.remaining) < _LEAST_SECONDS:
+        if min(self._rest.remaining, self._deadline.remaining) <= self._least_seconds:
             raise _OutOfTime
         return self._rest.call(method, **parameters)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from handler.bitrix24 import Bitrix24Error, Rest
 from handler.deletion import DELETION_EVENT
+from handler.fields import whole_number
 from handler.settings import MAX_HANDLER_URL
 
 OFFLINE_PING: Final = "ONOFFLINEEVENT"
@@ -47,8 +48,8 @@ def administrator_id(rest: Rest) -> int:
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
         raise Bitrix24Error("", "the token's user is not an administrator of the portal")
     try:
-        return int(profile.get("ID", ""))
-    except (TypeError, ValueError):
+        return whole_number(profile.get("ID"))
+    except ValueError:
         raise Bitrix24Error("", "profile tells no user id") from None
 
 
@@ -94,7 +95,8 @@ def unsubscribe(rest: Rest, url: str) -> int:
     for binding in BINDINGS:
         where = {"event_type": "offline"} if binding.offline else {"handler": url}
         result = rest.call("event.unbind", event=binding.event, **where)
-        removed += result.get("count", 0) if isinstance(result, Mapping) else 0
+        count = result.get("count") if isinstance(result, Mapping) else None
+        removed += count if isinstance(count, int) else 0
     return removed
 
 
