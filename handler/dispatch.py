@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from handler import dead_letter
 from handler.answers import Answer, Refused
@@ -13,13 +14,15 @@ from handler.body import decode_body
 from handler.deletion import DELETION_EVENTS, Unfit
 from handler.documents import Delivery
 from handler.event import SENSIBLE_LENGTH, Event, parse_event
-from handler.lifecycle import Lifecycle
 from handler.log import Log
 from handler.portal import Portal, read_portal
 from handler.record import Recorder
 from handler.settings import Settings
 from handler.store import Deadline, Store, StoreUnavailable
 from handler.tokens import TrustedTokens, accepts, token_digest
+
+if TYPE_CHECKING:
+    from handler.lifecycle import Lifecycle
 
 # Bitrix24 does not send again, whatever it is told; people and their tools may.
 _SERVER_ERROR = 500
@@ -62,8 +65,16 @@ class Receiver:
         self.open_store = open_store
         self.log = log
         self.recorder = Recorder(open_store, settings, now)
-        self.lifecycle = Lifecycle(settings, open_store, now)
+        self._now = now
         self.trusted = TrustedTokens(settings.token_cache_seconds)
+
+    @property
+    def lifecycle(self) -> "Lifecycle":
+        """What answers the events about the application itself."""
+        # Its imports cost a tenth of a start; deletions should not pay for what only installs need.
+        from handler.lifecycle import Lifecycle  # noqa: PLC0415
+
+        return Lifecycle(self.settings, self.open_store, self._now)
 
     def receive(self, request: Request) -> Answer:
         """Answer a request; every fault, ours included, becomes an answer."""
@@ -120,21 +131,23 @@ class _Reception:
         return answer
 
     def _other_event(self, event: Event, portal: Portal | None, digest: str) -> Answer:
-        lifecycle, url = self._receiver.lifecycle, self._request.url
+        receiver, url = self._receiver, self._request.url
         if portal is None:
             if event.name == "ONAPPINSTALL":
-                return lifecycle.install(event, digest, url, self._deadline)
+                return receiver.lifecycle.install(event, digest, url, self._deadline)
             raise Refused(403, "forbidden", "No active portal has this application token.")
         match event.name:
             case "ONAPPTEST":
                 return Answer(200, {"status": "ok", "event": event.name})
             case "ONAPPINSTALL":
-                return lifecycle.update(event, portal, url, self._deadline)
+                return receiver.lifecycle.update(event, portal, url, self._deadline)
             case "ONAPPUNINSTALL":
-                return lifecycle.uninstall(event, digest, self._deadline)
+                return receiver.lifecycle.uninstall(event, digest, self._deadline)
             case "ONOFFLINEEVENT":
-                recorder, ping = self._receiver.recorder, _delivery(event, portal.domain)
-                return lifecycle.recover(event, portal, recorder, ping, self._deadline)
+                ping = _delivery(event, portal.domain)
+                return receiver.lifecycle.recover(
+                    event, portal, receiver.recorder, ping, self._deadline
+                )
         return Answer(200, {"status": "ignored", "event": event.name})
 
     def _verify(self, event: Event, digest: str) -> Portal | None:

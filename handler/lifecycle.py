@@ -20,7 +20,7 @@ _TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
 
 # Forged installs must neither take all threads from the events nor make this function a
 # flood of questions to the OAuth server.
-_PROOFS_AT_ONCE = 4
+_proofs_at_once = threading.BoundedSemaphore(4)
 
 
 class Lifecycle:
@@ -32,12 +32,11 @@ class Lifecycle:
         self._settings = settings
         self._open_store = open_store
         self._now = now
-        self._proofs = threading.BoundedSemaphore(_PROOFS_AT_ONCE)
 
     def install(self, event: Event, digest: str, url: str, deadline: Deadline) -> Answer:
         """Accept a portal's new token if the install is proven; raises `Refused` if it is not."""
         outgoing, seconds_left = Deadline(OUTGOING_SECONDS), deadline.remaining
-        if not self._proofs.acquire(blocking=False):
+        if not _proofs_at_once.acquire(blocking=False):
             raise refused(
                 NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
             )
@@ -46,7 +45,7 @@ class Lifecycle:
         except NotProven as reason:
             raise refused(reason) from None
         finally:
-            self._proofs.release()
+            _proofs_at_once.release()
         now = self._now()
 
         def accept(stored: Portal | None) -> Portal:
