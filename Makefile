@@ -1,11 +1,14 @@
 # make run    try the function here: embedded store, one sample event, then it serves
 # make test   everything that must hold before a change lands
+# make chaos  the chaos run of the suite, ten times as long: CHAOS_DELETIONS=50000 CHAOS_SEED=4
 # make bench  what the function costs beside references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
 # make audit  known weaknesses and the licences of what is deployed
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
 PORT ?= 8080
+CHAOS_DELETIONS ?= 50000
+CHAOS_SEED ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -21,7 +24,7 @@ SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 
-.PHONY: run test bench fuzz audit lock clean
+.PHONY: run test chaos bench fuzz audit lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -40,6 +43,9 @@ test: $(INSTALLED)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+chaos: $(INSTALLED)
+	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/test_chaos.py
 
 # The sample's portal is entered by hand, since nothing installs an application here.
 run: $(INSTALLED)

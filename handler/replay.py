@@ -6,6 +6,7 @@ That is: the function's own lines, such lines among others or behind a prefix, a
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -56,10 +57,15 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
     """Find the letters in a saved log, and the numbers of the lines of damaged ones."""
     letters: list[Letter] = []
     damaged: list[int] = []
+    line_ends = [end.start() for end in re.finditer("\n", text)]
+
+    def line_of(position: int) -> int:
+        return bisect_left(line_ends, position) + 1
+
     end = 0
     for start, next_end, entry in [*_objects(text), (len(text), len(text), None)]:
         for trace in _TRACE_OF_A_LETTER.finditer(text, end, start):
-            line = _line(text, trace.start())
+            line = line_of(trace.start())
             if line not in damaged[-1:]:
                 damaged.append(line)
         end = next_end
@@ -67,7 +73,7 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
         if letter:
             letters.append(
                 Letter(
-                    line=_line(text, start),
+                    line=line_of(start),
                     records=letter["records"],
                     verified=letter.get("verified") is not False,
                     token_digest=str(letter.get("token_digest", "")),
@@ -161,10 +167,6 @@ def _letter(entry: object) -> Mapping[str, Any] | None:
     if not isinstance(payload, Mapping) or payload.get("outcome") != NOT_RECORDED:
         return None
     return payload if isinstance(payload.get("records"), list) else None
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 def _not_a_double(value: object) -> object:

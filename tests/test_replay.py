@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,6 +279,17 @@ def test_a_log_without_letters_is_no_problem() -> None:
     """Nor is one of braces."""
     assert ([], []) == read_letters("")
     assert ([], []) == read_letters("{" * 5_000 + '{"outcome":"not recorded"}')
+
+
+def test_the_letters_of_a_long_outage_are_read_in_seconds() -> None:
+    """The time grows with the log's length, and not with its square."""
+    (line,) = lines(records("a"))
+    started = time.monotonic()
+
+    letters, damaged = read_letters(f"{line}\n" * 10_000)
+
+    assert ([], 10_000) == (damaged, letters[-1].line)
+    assert time.monotonic() - started < 10
 
 
 def test_standard_input_is_a_file_too(
