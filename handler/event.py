@@ -26,6 +26,8 @@ SENSIBLE_LENGTH = 100
 _MAX_DOCUMENT_NAME_BYTES = 1_500
 _NO_DOCUMENT_NAME = re.compile(r"\.\.?|__.*__|.*/.*")
 
+_MAX_DOMAIN = 253  # characters, as DNS has it
+
 _LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Firestore's last
 
 
@@ -71,7 +73,7 @@ class Auth(_Frozen):
     member_id: Annotated[str, AfterValidator(document_name)]
     application_token: Annotated[SecretStr, Field(min_length=1)]
     access_token: Annotated[_AccessToken | None, IfFits] = None
-    domain: Annotated[Text | None, IfFits] = None
+    domain: Annotated[Annotated[Text, Field(max_length=_MAX_DOMAIN)] | None, IfFits] = None
     server_endpoint: Annotated[Text | None, IfFits] = None
     user_id: UserId = None
 

@@ -176,3 +176,11 @@ def test_an_event_cannot_be_changed() -> None:
     """What was verified is what is recorded."""
     with pytest.raises(ValueError, match="frozen"):
         event().name = "ONAPPINSTALL"  # type: ignore[misc]
+
+
+def test_a_domain_longer_than_any_is_left_out() -> None:
+    """Each record of an unverified event repeats it in the log."""
+    auth = {"member_id": "m", "application_token": "t"}
+    for length, kept in ((253, True), (254, False)):
+        event = parse_event({"event": "x", "auth": {**auth, "domain": "d" * length}})
+        assert kept == (event.auth.domain is not None)

@@ -71,6 +71,8 @@ LETTER = {
     "severity": "CRITICAL",
     "message": "1 deletions could not be stored; replay this line when Firestore is back.",
     "outcome": "not_recorded",
+    "event": "ONOPENLINEMESSAGEDELETE",
+    "member_id": MEMBER_ID,
 }
 RECORD = {
     "origin": "portal",
