@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from handler.commands import deletions, main
+from handler.commands.console import newest_of_portals
 from handler.documents import Delivery
 from handler.local_store import LocalStore
 from handler.record import Recorder
@@ -242,6 +244,13 @@ class TestPortals:
         assert ["M", "x.bitrix24.com", "yes", "1"] == rows[0][:4]
         assert ["by-hand", "-", "no", "1", "-"] == rows[1]
 
+    def test_list_leaves_no_portal_out(self, shell: Shell) -> None:
+        """An application in the market has hundreds."""
+        portals = [Document(f"portals/{number}", {"active": True}) for number in range(301)]
+        shell.store.create(portals, "installed_at", Deadline(5))
+
+        assert 301 == len(shell.json("portals", "list"))
+
     def test_remove_leaves_the_records(self, shell: Shell) -> None:
         """Nothing more is accepted; the records go with purge only."""
         shell("portals", "add", "--member-id", "M", "--token", "T")
@@ -290,6 +299,24 @@ class TestPortals:
         assert shell.fields("portals/M")
 
 
+class WatchedStore(LocalStore):
+    """Tells which deadlines it was given."""
+
+    def newest(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        **options: Any,  # noqa: ANN401
+    ) -> Sequence[Document]:
+        self.deadlines.append(deadline)
+        return super().newest(collection, stamp, deadline, **options)
+
+    def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
+        self.deadlines = [deadline]
+        return super().names(collection, deadline, limit=limit)
+
+
 class TestDeletions:
     def test_the_newest_of_all_portals_come_first(self, shell: Shell) -> None:
         """As JSON lines, with all the fields of the document and its id."""
@@ -310,6 +337,15 @@ class TestDeletions:
         }
         assert ["3", "2"] == [one["message_id"] for one in shell.json("deletions", "--limit", "2")]
         assert ["2"] == [one["message_id"] for one in shell.json("deletions", "--portal", "N")]
+
+    def test_each_portal_has_a_time_limit_of_its_own(self, shell: Shell) -> None:
+        """However many there are, none comes too late."""
+        for member_id in ("M", "N"):
+            shell.write(f"portals/{member_id}", active=True)
+        store = WatchedStore(str(shell.path))
+
+        assert [] == newest_of_portals(store, None, "deletions", "recorded_at")
+        assert 3 == len(set(store.deadlines))
 
     def test_since_leaves_out_what_is_older(self, shell: Shell) -> None:
         """So long ago, or a moment."""

@@ -23,6 +23,11 @@ def store_deadline() -> Deadline:
     return Deadline(STORE_SECONDS)
 
 
+def portal_names(store: Store) -> Sequence[str]:
+    """Return the member_id of every portal."""
+    return store.names(PORTALS, store_deadline(), limit=_MOST_PORTALS)
+
+
 def newest_of_portals(
     store: Store,
     portal: str | None,
@@ -33,13 +38,12 @@ def newest_of_portals(
     limit: int | None = None,
 ) -> list[Document]:
     """Return the newest documents of one portal's collection, or of all portals', in one list."""
-    deadline = store_deadline()
-    members = [portal] if portal else store.names(PORTALS, deadline, limit=_MOST_PORTALS)
+    members = [portal] if portal else portal_names(store)
     found = [
         document
         for member in members
         for document in store.newest(
-            f"{PORTALS}/{member}/{collection}", stamp, deadline, since=since, limit=limit
+            f"{PORTALS}/{member}/{collection}", stamp, store_deadline(), since=since, limit=limit
         )
     ]
     found.sort(key=lambda document: document.fields[stamp], reverse=True)  # type: ignore[arg-type,return-value] # all are timestamps

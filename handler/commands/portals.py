@@ -7,18 +7,19 @@ from typing import Any, cast
 
 from handler.commands.console import (
     CommandError,
+    portal_names,
     print_json,
     print_table,
     store_deadline,
 )
 from handler.documents import DELETIONS, QUARANTINE
 from handler.event import document_name
-from handler.portal import PORTALS, Portal, change_portal, portal_path
+from handler.portal import Portal, change_portal, portal_path
 from handler.settings import is_secure_url
 from handler.store import Document, Store
 from handler.tokens import token_digest
 
-_PAGE = 300
+_PAGE = 300  # documents that are deleted at a time
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -84,9 +85,7 @@ def _add(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    deadline = store_deadline()
-    names = store.names(PORTALS, deadline, limit=_PAGE)
-    found = [store.get(portal_path(name), deadline) for name in names]
+    found = [store.get(portal_path(name), store_deadline()) for name in portal_names(store)]
     documents = [document for document in found if document]
     if options.json:
         for document in documents:
