@@ -508,6 +508,20 @@ class TestQuarantine:
             record[name] for name in ("via", "event_at", "user_id", "domain")
         )
 
+    def test_programs_read_what_a_retry_has_done(self, shell: Shell) -> None:
+        """And people read sentences."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "good", FITS)
+        self.keep(shell, "cut", '{"LINE": "x')
+
+        code, out, err = shell("quarantine", "retry", "--json")
+
+        done = json.loads(out)
+        (problem,) = done.pop("problems")
+        assert {"recorded": 1, "duplicates": 0, "left": 1} == done
+        assert problem.startswith("cut still does not fit")
+        assert (1, "") == (code, err)
+
     def test_retry_succeeds_when_nothing_is_left(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch
     ) -> None:
