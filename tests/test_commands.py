@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.firestore_v1 import types
 
 from handler.commands import deletions, main
-from handler.commands.console import newest_of_portals
+from handler.commands.console import newest_of_portals, print_json
 from handler.documents import Delivery
 from handler.local_store import LocalStore
 from handler.record import Recorder
@@ -155,6 +156,16 @@ def test_an_interrupted_command_is_no_success(
     monkeypatch.setattr("sys.stdin", Interrupted())
 
     assert 130 == shell("portals", "purge", "M")[0]
+
+
+def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A map or a null in a portal's document is no `Value`, and stays Firestore's own."""
+    fields: Any = {"active": True, "note": types.Value.pb()(null_value=0)}
+
+    print_json(Document("portals/M", fields))
+
+    shown = json.loads(capsys.readouterr().out)
+    assert {"id": "M", "active": True, "note": "null_value: NULL_VALUE\n"} == shown
 
 
 def test_a_setting_that_makes_no_sense_is_named(

@@ -52,7 +52,7 @@ def newest_of_portals(
 
 def print_json(document: Document) -> None:
     """Print a document as one JSON line, with its name as `id`."""
-    print(json.dumps({"id": document.name, **document.fields}, default=_json_time), flush=True)
+    print(json.dumps({"id": document.name, **document.fields}, default=_json_value), flush=True)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -75,5 +75,6 @@ def printable(value: object) -> str:
     )
 
 
-def _json_time(value: datetime) -> str:
-    return value.isoformat()
+def _json_value(value: object) -> str:
+    """Write a timestamp; or, as text, what people wrote by hand and no store can read."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
