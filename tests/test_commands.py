@@ -398,12 +398,21 @@ class TestDeletions:
         code, _, err = shell("deletions", "--since", text)
 
         assert 2 == code
-        assert "--since" in err
+        assert "--since: give so long ago" in err
 
-    @pytest.mark.parametrize("count", ["0", "-1", "many"])
+    @pytest.mark.parametrize("count", ["0", "-1", "many", "2147483648", "9" * 5_000])
     def test_a_limit_is_a_whole_number(self, shell: Shell, count: str) -> None:
-        """From one on."""
-        assert 2 == shell("deletions", "--limit", count)[0]
+        """From one on, and not beyond what Firestore takes."""
+        code, _, err = shell("deletions", "--limit", count)
+
+        assert (2, True) == (code, "--limit: give a whole number from 1 to 2147483647" in err)
+
+    @pytest.mark.parametrize("command", ["deletions", "quarantine"])
+    def test_a_portal_is_a_member_id(self, shell: Shell, command: str) -> None:
+        """What cannot be one is told in plain words."""
+        code, _, err = shell(command, "--portal", "a/b")
+
+        assert (2, True) == (code, "'a/b' cannot be a portal's member_id" in err)
 
     def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:
         """External ids are whatever a customer's messenger made of them."""

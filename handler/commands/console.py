@@ -1,10 +1,12 @@
-"""What the commands share: their time limit, their errors, and how they print documents."""
+"""What the commands share: arguments, their time limit, their errors, and how they print."""
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from handler.event import document_name
 from handler.portal import PORTALS
 from handler.store import Deadline, Document, Store
 
@@ -16,6 +18,14 @@ _MOST_PORTALS = 10_000
 
 class CommandError(Exception):
     """A command cannot go on; the message says what is wrong and what to do."""
+
+
+def member_id(text: str) -> str:
+    """Read a portal's member_id from the command line."""
+    try:
+        return document_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def store_deadline() -> Deadline:

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from handler.commands.console import (
     CommandError,
+    member_id,
     portal_names,
     print_json,
     print_table,
     store_deadline,
 )
 from handler.documents import DELETIONS, QUARANTINE
-from handler.event import document_name
 from handler.portal import Portal, change_portal, portal_path
 from handler.settings import is_secure_url
 from handler.store import Document, Store
@@ -28,7 +28,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     add = actions.add_parser("add", help="accept a portal's application token")
-    add.add_argument("--member-id", required=True, type=_member_id, help="auth[member_id]")
+    add.add_argument("--member-id", required=True, type=member_id, help="auth[member_id]")
     add.add_argument(
         "--token", required=True, help="auth[application_token]; - reads it from standard input"
     )
@@ -42,20 +42,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.set_defaults(run=_list)
 
     remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
-    remove.add_argument("member_id", type=_member_id, metavar="M")
+    remove.add_argument("member_id", type=member_id, metavar="M")
     remove.set_defaults(run=_remove)
 
     purge = actions.add_parser("purge", help="delete a portal and all its records")
-    purge.add_argument("member_id", type=_member_id, metavar="M")
+    purge.add_argument("member_id", type=member_id, metavar="M")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.set_defaults(run=_purge)
-
-
-def _member_id(text: str) -> str:
-    try:
-        return document_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _add(options: argparse.Namespace) -> int:

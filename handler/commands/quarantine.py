@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from handler.commands.console import newest_of_portals, print_json, print_table, store_deadline
+from handler.commands.console import (
+    member_id,
+    newest_of_portals,
+    print_json,
+    print_table,
+    store_deadline,
+)
 from handler.deletion import Unfit
 from handler.documents import QUARANTINE, RECEIVED_AT, Delivery
-from handler.event import document_name
 from handler.record import Counts, Recorder
 from handler.store import Document
 
@@ -22,7 +27,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
     )
-    parser.add_argument("--portal", metavar="M", type=document_name, help="of this portal only")
+    parser.add_argument("--portal", metavar="M", type=member_id, help="of this portal only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_quarantine)
 
