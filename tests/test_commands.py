@@ -590,6 +590,17 @@ class TestSend:
 
         assert (1, True) == (code, '"error": "forbidden"' in out)
 
+    def test_it_waits_no_longer_than_until_there_is_an_answer(
+        self, shell: Shell, function: Function
+    ) -> None:
+        """Events are taken on any path, but GET only on two."""
+        with function:
+            started = time.monotonic()
+            code, out, _ = shell("send", "--url", f"{function.url}/hook", "--wait", "20")
+
+        assert time.monotonic() - started < 10
+        assert (1, True) == (code, '"error": "forbidden"' in out)
+
     def test_nobody_there_is_said_plainly(self, shell: Shell) -> None:
         """Also after waiting."""
         url = f"http://127.0.0.1:{free_port()}"
@@ -597,4 +608,6 @@ class TestSend:
         code, _, err = shell("send", "--url", url, "--wait", "0.3")
 
         assert (1, True) == (code, f"{url} does not answer" in err)
+        code, _, err = shell("send", "--url", "http://[::1", "--wait", "0.1")
+        assert (1, True) == (code, "http://[::1 does not answer" in err)
         assert 2 == shell("send", "--url", "file:///etc/passwd")[0]
