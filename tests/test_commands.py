@@ -144,6 +144,20 @@ def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyP
     assert 1 == exit_.value.code
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_may_go_early(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """As `head` does: no traceback follows what it has read, not even when the program ends."""
+    shell.write("portals/M", active=True)
+    shell.record("M", "one", "two")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert 1 == main(["deletions", *flags])
+
+
 def test_an_interrupted_command_is_no_success(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
