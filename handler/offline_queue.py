@@ -116,10 +116,10 @@ class _Drain:
                 taken.add(row.id)
 
     def _all(self) -> list[_Row]:
-        rows: list[_Row] = []
-        while page := self._list(len(rows)):
-            rows += page
-        return rows
+        rows: dict[int, _Row] = {}
+        while page := {row.id: row for row in self._list(len(rows)) if row.id not in rows}:
+            rows |= page
+        return list(rows.values())
 
     def _list(self, start: int) -> list[_Row]:
         order = {"ID": "ASC"}

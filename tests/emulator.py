@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.function import free_port
+
 JAR_VARIABLE: Final = "FIRESTORE_EMULATOR_JAR"
 _JAR_OF_GCLOUD: Final = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 _MAIN_CLASS: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
@@ -45,13 +47,6 @@ def find_jar() -> Path:
     if not jar.is_file():
         raise EmulatorMissing(f"Google's Firestore emulator is not where {origin} says: {jar}")
     return jar
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Emulator:

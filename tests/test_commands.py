@@ -9,13 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.firestore_v1 import types
 
 from handler.commands import deletions, main
+from handler.commands.console import newest_of_portals, print_json
 from handler.documents import Delivery
 from handler.local_store import LocalStore
 from handler.record import Recorder
@@ -141,6 +144,20 @@ def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyP
     assert 1 == exit_.value.code
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_may_go_early(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """As `head` does: no traceback follows what it has read, not even when the program ends."""
+    shell.write("portals/M", active=True)
+    shell.record("M", "one", "two")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert 1 == main(["deletions", *flags])
+
+
 def test_an_interrupted_command_is_no_success(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +170,16 @@ def test_an_interrupted_command_is_no_success(
     monkeypatch.setattr("sys.stdin", Interrupted())
 
     assert 130 == shell("portals", "purge", "M")[0]
+
+
+def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A map or a null in a portal's document is no `Value`, and stays Firestore's own."""
+    fields: Any = {"active": True, "note": types.Value.pb()(null_value=0)}
+
+    print_json(Document("portals/M", fields))
+
+    shown = json.loads(capsys.readouterr().out)
+    assert {"id": "M", "active": True, "note": "null_value: NULL_VALUE\n"} == shown
 
 
 def test_a_setting_that_makes_no_sense_is_named(
@@ -242,6 +269,13 @@ class TestPortals:
         assert ["M", "x.bitrix24.com", "yes", "1"] == rows[0][:4]
         assert ["by-hand", "-", "no", "1", "-"] == rows[1]
 
+    def test_list_leaves_no_portal_out(self, shell: Shell) -> None:
+        """An application in the market has hundreds."""
+        portals = [Document(f"portals/{number}", {"active": True}) for number in range(301)]
+        shell.store.create(portals, "installed_at", Deadline(5))
+
+        assert 301 == len(shell.json("portals", "list"))
+
     def test_remove_leaves_the_records(self, shell: Shell) -> None:
         """Nothing more is accepted; the records go with purge only."""
         shell("portals", "add", "--member-id", "M", "--token", "T")
@@ -290,6 +324,24 @@ class TestPortals:
         assert shell.fields("portals/M")
 
 
+class WatchedStore(LocalStore):
+    """Tells which deadlines it was given."""
+
+    def newest(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        **options: Any,  # noqa: ANN401
+    ) -> Sequence[Document]:
+        self.deadlines.append(deadline)
+        return super().newest(collection, stamp, deadline, **options)
+
+    def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
+        self.deadlines = [deadline]
+        return super().names(collection, deadline, limit=limit)
+
+
 class TestDeletions:
     def test_the_newest_of_all_portals_come_first(self, shell: Shell) -> None:
         """As JSON lines, with all the fields of the document and its id."""
@@ -310,6 +362,15 @@ class TestDeletions:
         }
         assert ["3", "2"] == [one["message_id"] for one in shell.json("deletions", "--limit", "2")]
         assert ["2"] == [one["message_id"] for one in shell.json("deletions", "--portal", "N")]
+
+    def test_each_portal_has_a_time_limit_of_its_own(self, shell: Shell) -> None:
+        """However many there are, none comes too late."""
+        for member_id in ("M", "N"):
+            shell.write(f"portals/{member_id}", active=True)
+        store = WatchedStore(str(shell.path))
+
+        assert [] == newest_of_portals(store, None, "deletions", "recorded_at")
+        assert 3 == len(set(store.deadlines))
 
     def test_since_leaves_out_what_is_older(self, shell: Shell) -> None:
         """So long ago, or a moment."""
@@ -351,12 +412,21 @@ class TestDeletions:
         code, _, err = shell("deletions", "--since", text)
 
         assert 2 == code
-        assert "--since" in err
+        assert "--since: give so long ago" in err
 
-    @pytest.mark.parametrize("count", ["0", "-1", "many"])
+    @pytest.mark.parametrize("count", ["0", "-1", "many", "2147483648", "9" * 5_000])
     def test_a_limit_is_a_whole_number(self, shell: Shell, count: str) -> None:
-        """From one on."""
-        assert 2 == shell("deletions", "--limit", count)[0]
+        """From one on, and not beyond what Firestore takes."""
+        code, _, err = shell("deletions", "--limit", count)
+
+        assert (2, True) == (code, "--limit: give a whole number from 1 to 2147483647" in err)
+
+    @pytest.mark.parametrize("command", ["deletions", "quarantine"])
+    def test_a_portal_is_a_member_id(self, shell: Shell, command: str) -> None:
+        """What cannot be one is told in plain words."""
+        code, _, err = shell(command, "--portal", "a/b")
+
+        assert (2, True) == (code, "'a/b' cannot be a portal's member_id" in err)
 
     def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:
         """External ids are whatever a customer's messenger made of them."""
@@ -472,6 +542,20 @@ class TestQuarantine:
             record[name] for name in ("via", "event_at", "user_id", "domain")
         )
 
+    def test_programs_read_what_a_retry_has_done(self, shell: Shell) -> None:
+        """And people read sentences."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "good", FITS)
+        self.keep(shell, "cut", '{"LINE": "x')
+
+        code, out, err = shell("quarantine", "retry", "--json")
+
+        done = json.loads(out)
+        (problem,) = done.pop("problems")
+        assert {"recorded": 1, "duplicates": 0, "left": 1} == done
+        assert problem.startswith("cut still does not fit")
+        assert (1, "") == (code, err)
+
     def test_retry_succeeds_when_nothing_is_left(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -520,6 +604,17 @@ class TestSend:
 
         assert (1, True) == (code, '"error": "forbidden"' in out)
 
+    def test_it_waits_no_longer_than_until_there_is_an_answer(
+        self, shell: Shell, function: Function
+    ) -> None:
+        """Events are taken on any path, but GET only on two."""
+        with function:
+            started = time.monotonic()
+            code, out, _ = shell("send", "--url", f"{function.url}/hook", "--wait", "20")
+
+        assert time.monotonic() - started < 10
+        assert (1, True) == (code, '"error": "forbidden"' in out)
+
     def test_nobody_there_is_said_plainly(self, shell: Shell) -> None:
         """Also after waiting."""
         url = f"http://127.0.0.1:{free_port()}"
@@ -527,4 +622,6 @@ class TestSend:
         code, _, err = shell("send", "--url", url, "--wait", "0.3")
 
         assert (1, True) == (code, f"{url} does not answer" in err)
+        code, _, err = shell("send", "--url", "http://[::1", "--wait", "0.1")
+        assert (1, True) == (code, "http://[::1 does not answer" in err)
         assert 2 == shell("send", "--url", "file:///etc/passwd")[0]

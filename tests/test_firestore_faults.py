@@ -15,8 +15,9 @@ from grpc import StatusCode
 from handler.firestore import Firestore
 from handler.store import Deadline, Document, Store, StoreError, StoreUnavailable
 from tests.conftest import firestore_at
-from tests.emulator import Emulator, free_port
+from tests.emulator import Emulator
 from tests.firestore_double import FirestoreDouble
+from tests.function import free_port
 
 T = TypeVar("T")
 

@@ -370,6 +370,18 @@ def test_reserved_rows_beyond_the_first_page_are_recovered(extended: Scene) -> N
     assert extended.rows == []
 
 
+def test_a_list_that_begins_anew_is_read_once(extended: Scene) -> None:
+    """Whatever a portal answers, a drain does not go round in circles until its time is over."""
+    extended.delete(1)
+    extended.call("event.offline.get", clear=0)
+    result = extended.call("event.offline.list")
+    extended.bitrix.fault("event.offline.list", OtherResult({"result": result}), times=None)
+    extended.bitrix.calls.clear()
+    assert extended.drain() == Drained(Counts(recorded=1))
+    assert len(extended.bitrix.calls_to("event.offline.list")) == 2
+    assert extended.rows == []
+
+
 def test_a_drain_without_reservations_ends_though_rows_stay(plain: Scene) -> None:
     """Rows that were reserved before the plan changed cannot be taken; they come up once only."""
     plain.portal.offline_extended = True

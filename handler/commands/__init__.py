@@ -26,9 +26,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options.settings = Settings.from_environment(os.environ)
         options.open_store = LazyStore(options.settings)
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 0 if getattr(options, "follow", False) else 130
+    except BrokenPipeError:  # the reader, as in `| head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (SettingError, StoreError, CommandError) as error:
         print(error, file=sys.stderr)
         return 1
+    return code

@@ -1,10 +1,12 @@
-"""What the commands share: their time limit, their errors, and how they print documents."""
+"""What the commands share: arguments, their time limit, their errors, and how they print."""
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from handler.event import document_name
 from handler.portal import PORTALS
 from handler.store import Deadline, Document, Store
 
@@ -18,9 +20,22 @@ class CommandError(Exception):
     """A command cannot go on; the message says what is wrong and what to do."""
 
 
+def member_id(text: str) -> str:
+    """Read a portal's member_id from the command line."""
+    try:
+        return document_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
 def store_deadline() -> Deadline:
     """Return a new deadline for one call to the store."""
     return Deadline(STORE_SECONDS)
+
+
+def portal_names(store: Store) -> Sequence[str]:
+    """Return the member_id of every portal."""
+    return store.names(PORTALS, store_deadline(), limit=_MOST_PORTALS)
 
 
 def newest_of_portals(
@@ -33,13 +48,12 @@ def newest_of_portals(
     limit: int | None = None,
 ) -> list[Document]:
     """Return the newest documents of one portal's collection, or of all portals', in one list."""
-    deadline = store_deadline()
-    members = [portal] if portal else store.names(PORTALS, deadline, limit=_MOST_PORTALS)
+    members = [portal] if portal else portal_names(store)
     found = [
         document
         for member in members
         for document in store.newest(
-            f"{PORTALS}/{member}/{collection}", stamp, deadline, since=since, limit=limit
+            f"{PORTALS}/{member}/{collection}", stamp, store_deadline(), since=since, limit=limit
         )
     ]
     found.sort(key=lambda document: document.fields[stamp], reverse=True)  # type: ignore[arg-type,return-value] # all are timestamps
@@ -48,7 +62,7 @@ def newest_of_portals(
 
 def print_json(document: Document) -> None:
     """Print a document as one JSON line, with its name as `id`."""
-    print(json.dumps({"id": document.name, **document.fields}, default=_json_time), flush=True)
+    print(json.dumps({"id": document.name, **document.fields}, default=_json_value), flush=True)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -71,5 +85,6 @@ def printable(value: object) -> str:
     )
 
 
-def _json_time(value: datetime) -> str:
-    return value.isoformat()
+def _json_value(value: object) -> str:
+    """Write a timestamp; or, as text, what people wrote by hand and no store can read."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)

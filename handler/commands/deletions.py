@@ -7,15 +7,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, cast
 
-from handler.commands.console import newest_of_portals, print_json, print_table, printable
+from handler.commands.console import (
+    member_id,
+    newest_of_portals,
+    print_json,
+    print_table,
+    printable,
+)
 from handler.documents import DELETIONS, RECORDED_AT
-from handler.event import document_name
 from handler.store import Document
 
 _FOLLOW_SECONDS = 2
 
 # Firestore's timestamps of two commits need not come in the order in which they are seen.
 _FOLLOW_OVERLAP = timedelta(seconds=10)
+
+_LARGEST_LIMIT = 2**31 - 1  # Firestore's
 
 _AGO = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -26,7 +33,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser = commands.add_parser(
         "deletions", help="read the records, newest first", description=__doc__
     )
-    parser.add_argument("--portal", metavar="M", type=document_name, help="of this portal only")
+    parser.add_argument("--portal", metavar="M", type=member_id, help="of this portal only")
     parser.add_argument(
         "--since", metavar="WHEN", type=when, help="30m, 12h, 7d, 2026-11-22 or 2026-11-22T10:00Z"
     )
@@ -43,14 +50,21 @@ def when(text: str) -> datetime:
     ago = _AGO.fullmatch(text)
     if ago:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            "give so long ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError("give a whole number from 1")
-    return int(text)
+    if text.isdecimal() and len(text) <= len(str(_LARGEST_LIMIT)):
+        number = int(text)
+        if 0 < number <= _LARGEST_LIMIT:
+            return number
+    raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_LARGEST_LIMIT}")
 
 
 def _deletions(options: argparse.Namespace) -> int:

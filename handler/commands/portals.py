@@ -7,18 +7,19 @@ from typing import Any, cast
 
 from handler.commands.console import (
     CommandError,
+    member_id,
+    portal_names,
     print_json,
     print_table,
     store_deadline,
 )
 from handler.documents import DELETIONS, QUARANTINE
-from handler.event import document_name
-from handler.portal import PORTALS, Portal, change_portal, portal_path
+from handler.portal import Portal, change_portal, portal_path
 from handler.settings import is_secure_url
 from handler.store import Document, Store
 from handler.tokens import token_digest
 
-_PAGE = 300
+_PAGE = 300  # documents that are deleted at a time
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -27,7 +28,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     add = actions.add_parser("add", help="accept a portal's application token")
-    add.add_argument("--member-id", required=True, type=_member_id, help="auth[member_id]")
+    add.add_argument("--member-id", required=True, type=member_id, help="auth[member_id]")
     add.add_argument(
         "--token", required=True, help="auth[application_token]; - reads it from standard input"
     )
@@ -41,20 +42,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.set_defaults(run=_list)
 
     remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
-    remove.add_argument("member_id", type=_member_id, metavar="M")
+    remove.add_argument("member_id", type=member_id, metavar="M")
     remove.set_defaults(run=_remove)
 
     purge = actions.add_parser("purge", help="delete a portal and all its records")
-    purge.add_argument("member_id", type=_member_id, metavar="M")
+    purge.add_argument("member_id", type=member_id, metavar="M")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.set_defaults(run=_purge)
-
-
-def _member_id(text: str) -> str:
-    try:
-        return document_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -84,9 +78,7 @@ def _add(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    deadline = store_deadline()
-    names = store.names(PORTALS, deadline, limit=_PAGE)
-    found = [store.get(portal_path(name), deadline) for name in names]
+    found = [store.get(portal_path(name), store_deadline()) for name in portal_names(store)]
     documents = [document for document in found if document]
     if options.json:
         for document in documents:

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from handler.commands.console import newest_of_portals, print_json, print_table, store_deadline
+from handler.commands.console import (
+    member_id,
+    newest_of_portals,
+    print_json,
+    print_table,
+    store_deadline,
+)
 from handler.deletion import Unfit
 from handler.documents import QUARANTINE, RECEIVED_AT, Delivery
-from handler.event import document_name
 from handler.record import Counts, Recorder
 from handler.store import Document
 
@@ -22,8 +27,8 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
     )
-    parser.add_argument("--portal", metavar="M", type=document_name, help="of this portal only")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument("--portal", metavar="M", type=member_id, help="of this portal only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_quarantine)
 
 
@@ -44,18 +49,23 @@ def _retry(options: argparse.Namespace, documents: list[Document]) -> int:
     """Record what fits by now, and take it out; fails when something is left."""
     recorder = Recorder(options.open_store, options.settings, lambda: datetime.now(UTC))
     counts = Counts()
-    left = 0
+    problems = []
     for document in documents:
         try:
             records = recorder.documents(_delivery(document), _payload(document.fields))
-        except (Unfit, ValueError) as problem:
-            left += 1
-            print(f"{document.name} still does not fit: {problem}")
+        except (Unfit, ValueError) as fault:
+            problems.append(f"{document.name} still does not fit: {fault}")
             continue
         if records:
             counts += recorder.record(records, store_deadline())
         options.open_store().delete([document.path], store_deadline())
-    print(f"{counts.recorded} recorded, {counts.duplicates} known already, {left} left.")
+    left = len(problems)
+    if options.json:
+        print(json.dumps({**vars(counts), "left": left, "problems": problems}))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{counts.recorded} recorded, {counts.duplicates} known already, {left} left.")
     return 1 if left else 0
 
 

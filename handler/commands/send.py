@@ -117,7 +117,9 @@ def _wait(url: str, seconds: float) -> None:
     while time.monotonic() < end:
         try:
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS).close()
-        except OSError:
+        except urllib.error.HTTPError:
+            return  # it answers: /any/path takes events, but no GET
+        except (OSError, ValueError, http.client.HTTPException):
             time.sleep(0.1)
         else:
             return
@@ -127,8 +129,8 @@ def _post(url: str, body: bytes) -> tuple[int, str]:
     try:
         request = urllib.request.Request(url, body, {"Content-Type": FORM})
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read().decode()
+        return refusal.code, refusal.read().decode(errors="replace")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CommandError(f"{url} does not answer: {error}. Is the function running?") from None
