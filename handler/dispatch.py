@@ -257,7 +257,7 @@ def _unavailable(problem: StoreUnavailable) -> Refused:
     return Refused(
         503,
         "store_unavailable",
-        "Firestore could not be reached in time; deletions are kept in the function's log.",
+        "Firestore could not be reached in time; if this was a deletion, the log has kept it.",
         headers={"Retry-After": _RETRY_AFTER_SECONDS},
         log={"reason": str(problem)},
     )

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from handler.answers import Refused
 from handler.bitrix24 import Bitrix24Error, Rest
 from handler.event import Auth
-from handler.fields import IfFits, Text
+from handler.fields import IfFits, Text, UserId
 from handler.portal import Portal
 from handler.settings import Settings, is_secure_url
 from handler.store import Deadline
@@ -32,10 +32,10 @@ class NotProven(Exception):  # noqa: N818 - the install is at fault, nothing wen
         super().__init__(f"{reason} {to_do}")
 
 
-def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
-    """Return the portal that an install is proven to come from, as the OAuth server knows it.
+def prove(auth: Auth, settings: Settings, deadline: Deadline) -> tuple[Portal, int | None]:
+    """Return the portal that an install is proven to come from, and its administrator's id.
 
-    Raises `NotProven`.
+    The portal is as the OAuth server knows it. Raises `NotProven`.
     """
     if not settings.client_id and not settings.allowed_portals:
         raise NotProven(
@@ -64,10 +64,11 @@ def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
             "If it was yours, set one of them and save the application's form again.",
         )
     try:
-        administrator_id(Rest(install.client_endpoint, token, deadline))
+        rest = Rest(install.client_endpoint, token, deadline)
+        administrator = administrator_id(rest, info.user_id)
     except Bitrix24Error as error:
         raise NotProven(f"The portal {install.domain} does not confirm: {error}.") from None
-    return Portal(
+    portal = Portal(
         member_id=install.member_id,
         domain=install.domain,
         client_endpoint=install.client_endpoint,
@@ -76,6 +77,7 @@ def prove(auth: Auth, settings: Settings, deadline: Deadline) -> Portal:
         status=install.status,
         scope=install.scope,
     )
+    return portal, administrator
 
 
 def refused(reason: NotProven) -> Refused:
@@ -120,4 +122,5 @@ class _AppInfo(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     client_id: Text
+    user_id: UserId = None
     install: _Install

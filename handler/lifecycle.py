@@ -14,13 +14,14 @@ from handler.portal import Portal, change_portal
 from handler.record import Recorder
 from handler.settings import Settings
 from handler.store import Deadline, Store
-from handler.subscription import subscribe
+from handler.subscription import administrator_id, subscribe
 
 _TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
 
-# Forged installs must neither take all threads from the events nor make this function a
-# flood of questions to the OAuth server.
-_proofs_at_once = threading.BoundedSemaphore(4)
+# Forged installs must neither take all threads from the events (deploy.sh gives it 16) nor make
+# this function a flood of questions to the OAuth server.
+_proofs_at_once = threading.BoundedSemaphore(8)
+_WAIT_SECONDS = 2
 
 
 class Lifecycle:
@@ -36,12 +37,12 @@ class Lifecycle:
     def install(self, event: Event, digest: str, url: str, deadline: Deadline) -> Answer:
         """Accept a portal's new token if the install is proven; raises `Refused` if it is not."""
         outgoing, seconds_left = Deadline(OUTGOING_SECONDS), deadline.remaining
-        if not _proofs_at_once.acquire(blocking=False):
+        if not _proofs_at_once.acquire(timeout=_WAIT_SECONDS):
             raise refused(
                 NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
             )
         try:
-            proven = prove(event.auth, self._settings, outgoing)
+            proven, administrator = prove(event.auth, self._settings, outgoing)
         except NotProven as reason:
             raise refused(reason) from None
         finally:
@@ -54,7 +55,7 @@ class Lifecycle:
 
         # The proof took its own time, not the store's.
         change_portal(self._open_store(), proven.member_id, accept, Deadline(seconds_left))
-        return self._subscribed(event, proven, url, outgoing)
+        return self._subscribed(event, proven, url, outgoing, administrator)
 
     def update(self, event: Event, portal: Portal, url: str, deadline: Deadline) -> Answer:
         """Subscribe again after an update of the application, whose token is known already."""
@@ -82,7 +83,7 @@ class Lifecycle:
     ) -> Answer:
         """Drain the portal's offline queue with the token that the ping brought."""
         try:
-            rest = _rest(event, portal, Deadline(OUTGOING_SECONDS))
+            rest = _rest(event, portal, Deadline(min(OUTGOING_SECONDS, deadline.remaining)))
         except Bitrix24Error as error:
             done = Drained(problem=f"The offline queue was not read: {error}.")
         else:
@@ -91,9 +92,18 @@ class Lifecycle:
         detail = {"detail": done.problem} if done.problem else {}
         return Answer(200, {"status": "recovered", **vars(done.counts), **quarantined, **detail})
 
-    def _subscribed(self, event: Event, portal: Portal, url: str, outgoing: Deadline) -> Answer:
+    def _subscribed(
+        self,
+        event: Event,
+        portal: Portal,
+        url: str,
+        outgoing: Deadline,
+        administrator: int | None = None,
+    ) -> Answer:
         try:
-            problems = subscribe(_rest(event, portal, outgoing), self._settings.function_url or url)
+            rest = _rest(event, portal, outgoing)
+            administrator = administrator or administrator_id(rest, event.auth.user_id)
+            problems = subscribe(rest, self._settings.function_url or url, administrator)
         except Bitrix24Error as error:
             problems = [f"No event could be bound: {error}."]
         detail = {"detail": " ".join(problems)} if problems else {}

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from handler.bitrix24 import Bitrix24Error, Rest
 from handler.deletion import DELETION_EVENT, Unfit
 from handler.documents import Delivery
-from handler.fields import IfFits, Number, UserId
+from handler.fields import IfFits, Number, Text, UserId
 from handler.record import Counts, Recorder
 from handler.store import Deadline, Document
 
@@ -80,7 +80,7 @@ class _Row(BaseModel):
     data: Any = Field(None, alias="EVENT_DATA")
     additional: Annotated[_Additional | None, IfFits] = Field(None, alias="EVENT_ADDITIONAL")
     time: Annotated[AwareDatetime | None, IfFits] = Field(None, alias="TIMESTAMP_X")
-    process_id: Annotated[str | None, IfFits] = Field(None, alias="PROCESS_ID")
+    process_id: Annotated[Text | None, IfFits] = Field(None, alias="PROCESS_ID")
 
 
 class _Drain:

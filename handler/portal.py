@@ -94,19 +94,20 @@ def change_portal(
     """Change a portal by what is stored of it, again whenever somebody else was faster.
 
     `change` gets the portal as stored and returns it as it should be, or `None` to leave it
-    alone. Fields of the document that mean nothing here stay as they are.
+    alone. Only what has changed is written; all other fields stay as they are.
     """
     path = portal_path(member_id)
     while deadline.remaining:
         found = store.get(path, deadline) or Document(path, {})
         portal = Portal.from_fields(member_id, found.fields) if found.fields else None
-        foreign = {
-            name: found.fields[name] for name in found.fields if name not in Portal.model_fields
-        }
         changed = change(portal)
         if changed is None:
             return None
-        fields = {**foreign, **changed.to_fields()}
+        before, after = portal.to_fields() if portal else {}, changed.to_fields()
+        fields = {
+            name: found.fields[name] for name in found.fields.keys() - (before.keys() - after)
+        }
+        fields |= {name: after[name] for name in after if after[name] != before.get(name)}
         if store.put(Document(path, fields, found.version), deadline):
             return changed
     raise StoreUnavailable(f"{path} kept changing until the deadline.")

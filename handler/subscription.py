@@ -42,15 +42,18 @@ BINDINGS: Final = (
 )
 
 
-def administrator_id(rest: Rest) -> int:
-    """Return the id of the token's user; raises `Bitrix24Error` if that is no administrator."""
+def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
+    """Return the id of the token's user; raises `Bitrix24Error` if that is no administrator.
+
+    `otherwise` is who it is by what else is known, should the profile not tell.
+    """
     profile = rest.call("profile")
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
         raise Bitrix24Error("", "the token's user is not an administrator of the portal")
     try:
         return whole_number(profile.get("ID"))
     except ValueError:
-        raise Bitrix24Error("", "profile tells no user id") from None
+        return otherwise
 
 
 def missing(rest: Rest, url: str) -> list[Binding]:
@@ -71,14 +74,14 @@ def missing(rest: Rest, url: str) -> list[Binding]:
     ]
 
 
-def subscribe(rest: Rest, url: str) -> list[str]:
+def subscribe(rest: Rest, url: str, administrator: int | None) -> list[str]:
     """Bind what is missing, as far as it goes; return what could not be bound, and why.
 
-    Raises `Bitrix24Error` when not even a beginning can be made.
+    `administrator` is the token's user. Raises `Bitrix24Error` when not even a beginning can be
+    made.
     """
     if len(url) > MAX_HANDLER_URL:
         return [f"The function's address is longer than {MAX_HANDLER_URL} characters."]
-    administrator = administrator_id(rest)
     problems = []
     for binding in missing(rest, url):
         try:
@@ -100,13 +103,13 @@ def unsubscribe(rest: Rest, url: str) -> int:
     return removed
 
 
-def _bind(rest: Rest, binding: Binding, url: str, administrator: int) -> None:
+def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> None:
     parameters: dict[str, object] = {"event": binding.event}
     if binding.offline:
         parameters["event_type"] = "offline"
     else:
         parameters["handler"] = url
-    if binding.as_administrator:
+    if binding.as_administrator and administrator is not None:
         parameters["auth_type"] = administrator
     if binding.minimum_pause:
         parameters["options"] = {"minTimeout": binding.minimum_pause}

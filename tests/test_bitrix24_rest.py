@@ -130,10 +130,6 @@ class TestAnswers:
             (Refusal(401, "NO_AUTH_FOUND"), "the access token is not valid (NO_AUTH_FOUND)"),
             (Refusal(401, "NOT_INSTALLED"), "the application is not installed (NOT_INSTALLED)"),
             (
-                Refusal(503, "QUERY_LIMIT_EXCEEDED"),
-                "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)",
-            ),
-            (
                 Refusal(403, "WRONG_LICENSE"),
                 "the portal's plan does not include it (WRONG_LICENSE)",
             ),
@@ -145,6 +141,26 @@ class TestAnswers:
         """Nothing of the answer is in it, but a code that can be no token."""
         bitrix.fault("profile", fault)
         assert str(failure(rest(installation))) == message
+
+    def test_a_portal_that_asks_to_slow_down_is_asked_again(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """503 QUERY_LIMIT_EXCEEDED: it allows two calls a second from then on."""
+        bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=2)
+        assert rest(installation).call("profile")["ADMIN"] is True
+        assert len(bitrix.calls_to("profile")) == 3
+
+    def test_a_portal_that_never_stops_asking_to_slow_down_is_given_up(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Within the deadline, in plain words."""
+        bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=None)
+        token = installation.token().access_token
+        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
+        assert str(failure(hurried)) == (
+            "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)"
+        )
+        assert len(bitrix.calls_to("profile")) > 1
 
     def test_an_answer_of_a_mebibyte_is_read(
         self, bitrix: Bitrix24, installation: Installation
@@ -273,15 +289,15 @@ class TestSubscription:
         """Bound again, nothing changes."""
         caller = rest(installation)
         assert missing(caller, URL) == list(BINDINGS)
-        assert subscribe(caller, URL) == []
+        assert subscribe(caller, URL, 1) == []
         assert missing(caller, URL) == []
-        assert subscribe(caller, URL) == []
+        assert subscribe(caller, URL, 1) == []
         assert len(installation.bindings) == 4
 
     def test_bindings_of_another_address_do_not_count(self, installation: Installation) -> None:
         """But for the offline binding, which has none."""
         caller = rest(installation)
-        subscribe(caller, "https://old.example.com/")
+        subscribe(caller, "https://old.example.com/", 1)
         assert [str(one) for one in missing(caller, URL)] == [
             "ONOPENLINEMESSAGEDELETE",
             "ONOFFLINEEVENT",
@@ -304,21 +320,31 @@ class TestSubscription:
     def test_whoever_is_no_administrator_cannot_begin(self, installation: Installation) -> None:
         """His bindings would be his alone, and the offline ones are refused."""
         with pytest.raises(Bitrix24Error, match="not an administrator of the portal"):
-            subscribe(rest(installation, user=27), URL)
-        assert installation.bindings == []
+            administrator_id(rest(installation, user=27), 1)
 
     def test_the_administrator_is_the_tokens_user(self, installation: Installation) -> None:
         """`auth_type` is the id of a user: the events bring his token."""
         installation.portal.administrators.add(42)
         caller = rest(installation, user=42)
-        assert administrator_id(caller) == 42
-        assert subscribe(caller, URL) == []
+        assert administrator_id(caller, 1) == 42
+        assert subscribe(caller, URL, 42) == []
         users = {(one.event, one.user_id) for one in installation.bindings}
         assert users == {
             ("ONOPENLINEMESSAGEDELETE", 0),
             ("ONOFFLINEEVENT", 42),
             ("ONAPPUNINSTALL", 42),
         }
+
+    @pytest.mark.parametrize("profile", [{"ADMIN": True}, {"ADMIN": True, "ID": "many"}])
+    def test_a_profile_need_not_tell_who_it_is_of(
+        self, bitrix: Bitrix24, installation: Installation, profile: object
+    ) -> None:
+        """app.info tells too; where nobody does, the bindings are made without an administrator."""
+        bitrix.fault("profile", OtherResult({"result": profile}), times=2)
+        assert administrator_id(rest(installation), 42) == 42
+        assert administrator_id(rest(installation), None) is None
+        assert subscribe(rest(installation), URL, None) == []
+        assert {one.user_id for one in installation.bindings} == {0}
 
     @pytest.mark.parametrize(
         ("fault", "why"),
@@ -334,10 +360,10 @@ class TestSubscription:
     ) -> None:
         """The others are bound all the same, and a second time completes it."""
         bitrix.fault("event.bind", fault, after=1)
-        (problem,) = subscribe(rest(installation), URL)
+        (problem,) = subscribe(rest(installation), URL, 1)
         assert problem.startswith("ONOPENLINEMESSAGEDELETE (offline queue) could not be bound: ")
         assert why in problem
-        assert subscribe(rest(installation), URL) == []
+        assert subscribe(rest(installation), URL, 1) == []
         assert len(installation.bindings) == 4
 
     def test_unsubscribing_removes_what_was_bound_and_nothing_else(
@@ -345,8 +371,8 @@ class TestSubscription:
     ) -> None:
         """Other addresses of the same application stay; the offline queue has only one binding."""
         caller = rest(installation)
-        subscribe(caller, "https://other.example.com/")
-        subscribe(caller, URL)
+        subscribe(caller, "https://other.example.com/", 1)
+        subscribe(caller, URL, 1)
         assert unsubscribe(caller, URL) == 4
         assert {one.handler for one in installation.bindings} == {"https://other.example.com/"}
         assert unsubscribe(caller, URL) == 0
@@ -356,7 +382,7 @@ class TestSubscription:
         self, bitrix: Bitrix24, installation: Installation, result: object
     ) -> None:
         """event.unbind tells how many; whatever else a portal answers is no fault of ours."""
-        subscribe(rest(installation), URL)
+        subscribe(rest(installation), URL, 1)
         bitrix.fault("event.unbind", OtherResult({"result": result}))
         assert unsubscribe(rest(installation), URL) == 3
 
@@ -365,6 +391,6 @@ class TestSubscription:
         self, installation: Installation, length: int
     ) -> None:
         """Some versions of event.bind would cut it, and call another address."""
-        problems = subscribe(rest(installation), URL.ljust(length, "x"))
+        problems = subscribe(rest(installation), URL.ljust(length, "x"), 1)
         assert len(problems) == (length > 180)
         assert len(installation.bindings) == (0 if problems else 4)

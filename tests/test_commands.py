@@ -296,12 +296,12 @@ class TestPortals:
             shell.record(member_id, "one", "two")
             shell.write(f"portals/{member_id}/quarantine/q", received_at=datetime.now(UTC))
 
-        monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+        monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
         code, _, err = shell("portals", "purge", "M")
         assert (1, "Nothing is deleted.\n") == (code, err)
         assert 2 == len(shell.json("deletions", "--portal", "M"))
 
-        monkeypatch.setattr("sys.stdin", io.StringIO("M\n"))
+        monkeypatch.setattr("sys.stdin", io.StringIO("Yes\n"))
         code, out, _ = shell("portals", "purge", "M")
         assert 0 == code
         assert "Portal M is deleted, with 3 records." in out

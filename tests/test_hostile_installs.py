@@ -573,13 +573,6 @@ class TestOddAnswers:
         token = scene.installation.token().access_token
         assert "not an administrator" in scene.refuse(scene.forge(token))
 
-    @pytest.mark.parametrize("user", [None, "", "one", "-1", True, [], {}, 1.5, 1e999])
-    def test_an_administrator_has_a_number(self, scene: Scene, user: object) -> None:
-        """An ID such as 1e999 is no bug of the function."""
-        scene.stage.bitrix.fault("profile", OtherResult({"result": {"ID": user, "ADMIN": True}}))
-        token = scene.installation.token().access_token
-        assert "no user id" in scene.refuse(scene.forge(token))
-
     @pytest.mark.parametrize("method", ["app.info", "profile"])
     @pytest.mark.parametrize(
         ("fault", "why"),
@@ -590,7 +583,6 @@ class TestOddAnswers:
             (LostAnswer(), "cannot be reached"),
             (TruncatedBody(), "no JSON"),
             (HugeBody(), "more than 1048576 bytes"),
-            (Refusal(503, "QUERY_LIMIT_EXCEEDED"), "slow down"),
             (Refusal(403, "WRONG_LICENSE"), "plan"),
             (Refusal(500, "INTERNAL_SERVER_ERROR"), "(INTERNAL_SERVER_ERROR)"),
             (Refusal(401, "NO_AUTH_FOUND"), "not valid"),
@@ -669,20 +661,20 @@ class TestFloods:
     """Forged installs take neither the threads nor the time of others."""
 
     def test_forged_installs_do_not_keep_events_waiting(self, scene: Scene) -> None:
-        """Four are examined at a time, the others refused at once; deletions go on."""
+        """Eight are examined at a time, the others refused soon; deletions go on."""
         silence = Gate()
         scene.stage.bitrix.fault("app.info", silence, times=None)
         bodies = [scene.forge() for _ in range(13)]
         with ThreadPoolExecutor(12) as pool:
             forged = [pool.submit(scene.app.post, body) for body in bodies[1:]]
-            refused_at_once = islice(as_completed(forged), 8)
-            assert [one.result().status for one in refused_at_once] == [403] * 8
+            refused_soon = islice(as_completed(forged), 4)
+            assert [one.result().status for one in refused_soon] == [403] * 4
             assert "Too many installs at once" in scene.refuse(bodies[0])
             assert scene.app.post(scene.installation.test_event({})).status == 200
-            assert sum(one.done() for one in forged) == 8
+            assert sum(one.done() for one in forged) == 4
             silence.opened.set()
         assert [one.result().status for one in forged] == [403] * 12
-        assert len(scene.stage.bitrix.calls_to("app.info")) == 4
+        assert len(scene.stage.bitrix.calls_to("app.info")) == 8
 
     def test_a_flood_leaves_room_for_the_next_install(self, own_scene: Scene) -> None:
         """Each refusal gives its place back, whatever it was for."""

@@ -323,16 +323,43 @@ def test_a_missing_permission_is_told_in_plain_words(portal: Portal, app: App) -
     assert app.log_lines[-1]["message"] == answer.json["detail"]
 
 
+def test_a_portal_that_is_asked_too_much_is_asked_slowly(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """Bitrix24 does not send an install again, so 503 QUERY_LIMIT_EXCEEDED must not spoil it."""
+    installation = portal.install()
+    portal.limit_rate(burst=2, per_second=4)
+    assert install(app, installation).json == INSTALLED
+    assert bound(installation) == EVERYTHING
+    assert len(stage.bitrix.calls_to("event.bind")) > len(EVERYTHING)
+
+
+@pytest.mark.parametrize("user", [None, "", "one", "-1", True, [], {}, 1.5, 1e999])
+def test_a_profile_without_an_id_is_an_administrators_all_the_same(
+    stage: Stage, portal: Portal, app: App, user: object
+) -> None:
+    """ADMIN is what counts; who it is, app.info has told already."""
+    installation = portal.install()
+    profile = OtherResult({"result": {"ID": user, "ADMIN": True}})
+    stage.bitrix.fault("profile", profile, times=None)
+    assert install(app, installation).json == INSTALLED
+    assert {(one.event, one.user_id) for one in installation.bindings} == {
+        ("ONOPENLINEMESSAGEDELETE", 0),
+        ("ONOFFLINEEVENT", 1),
+        ("ONAPPUNINSTALL", 1),
+    }
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_what_could_not_be_bound_is_bound_by_the_next_install(
     stage: Stage, portal: Portal, app: App, after: int
 ) -> None:
-    """A portal that is asked too much answers 503 QUERY_LIMIT_EXCEEDED, to any of the calls."""
+    """Whichever of the calls it is that fails."""
     installation = portal.install()
-    stage.bitrix.fault("event.bind", Refusal(503, "QUERY_LIMIT_EXCEEDED"), after=after)
+    stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=after)
     answer = install(app, installation)
     assert answer.json["subscribed"] is False
-    assert "slow down" in answer.json["detail"]
+    assert "(INTERNAL_SERVER_ERROR)" in answer.json["detail"]
     assert bound(installation) == EVERYTHING[:after] + EVERYTHING[after + 1 :]
     assert accepts(app, installation)
     assert install(app, installation).json == INSTALLED

@@ -501,7 +501,7 @@ class TestChangePortal:
 
         change_portal(store, "m", marking("b"), soon())
 
-        expected = {"member_id": "m", "note": "ours", "seen": NOON, "scope": "a b"}
+        expected = {"note": "ours", "seen": NOON, "scope": "a b"}
         assert expected == read(store, "portals/m").fields
 
     @pytest.mark.parametrize("kind", ["emulator", "double"])
@@ -533,12 +533,9 @@ class TestChangePortal:
         assert portal is not None
         assert portal.scope == "a b"
         after = read_raw(host, name)
-        assert {field: after.fields[field].string_value for field in ("scope", "member_id")} == {
-            "scope": "a b",
-            "member_id": "m",
-        }
-        kept = set(by_hand.fields) - {"scope", "domain"}
-        assert {"scope", "member_id", *kept} == set(after.fields)
+        assert "a b" == after.fields["scope"].string_value
+        assert set(by_hand.fields) == set(after.fields)
+        kept = set(by_hand.fields) - {"scope"}
         for field in kept:
             assert by_hand.fields[field] == after.fields[field], field
 

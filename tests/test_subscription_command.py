@@ -112,13 +112,13 @@ def test_binding_completes_what_is_missing(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
     """After a partial failure, the problem is told, and the next `bind` binds the rest alone."""
-    bitrix.fault("event.bind", Refusal(503, "QUERY_LIMIT_EXCEEDED"), after=2)
+    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2)
     problem = (
-        "ONOFFLINEEVENT could not be bound: the portal asks to slow down; try again in a minute"
-        " (QUERY_LIMIT_EXCEEDED)."
+        "ONOFFLINEEVENT could not be bound: event.bind is refused (HTTP 500)"
+        " (INTERNAL_SERVER_ERROR)."
     )
     assert run(capsys, installation, "bind") == (1, f"{problem}\n", "")
-    bitrix.fault("event.bind", Refusal(503, "QUERY_LIMIT_EXCEEDED"))
+    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
     code, out, _ = run(capsys, installation, "bind", "--json")
     assert (code, json.loads(out)) == (1, {"subscribed": False, "problems": [problem]})
     bitrix.calls.clear()

@@ -90,17 +90,19 @@ def _deletions(options: argparse.Namespace) -> int:
 def _follow(options: argparse.Namespace, documents: list[Document]) -> NoReturn:
     """Print what is there, oldest first, and then each new record until interrupted."""
     shown: set[str] = set()
-    start = datetime.now(UTC) - _FOLLOW_OVERLAP
+    oldest = min(map(_time, documents), default=None)
+    start = options.since
     while True:
         for document in reversed(documents):
-            if document.path in shown:
+            if document.path in shown or (oldest and _time(document) < oldest):
                 continue
             shown.add(document.path)
             if options.json:
                 print_json(document)
             else:
                 print("  ".join(map(printable, _row(document))), flush=True)
-        start = max([start, *(_time(document) - _FOLLOW_OVERLAP for document in documents)])
+        if documents:
+            start = _time(documents[0]) - _FOLLOW_OVERLAP
         time.sleep(_FOLLOW_SECONDS)
         documents = newest_of_portals(
             options.open_store(), options.portal, DELETIONS, RECORDED_AT, since=start

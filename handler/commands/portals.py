@@ -102,7 +102,8 @@ def _remove(options: argparse.Namespace) -> int:
     store.delete([path], store_deadline())
     print(
         f"Portal {options.member_id} is removed; functions that run accept it for at most"
-        " TOKEN_CACHE_SECONDS longer. Its records stay until `portals purge`."
+        " TOKEN_CACHE_SECONDS longer. Its records stay until `portals purge`; to read them:"
+        f" deletions --portal {options.member_id}"
     )
     return 0
 
@@ -110,8 +111,8 @@ def _remove(options: argparse.Namespace) -> int:
 def _purge(options: argparse.Namespace) -> int:
     member_id = options.member_id
     if not options.yes:
-        print(f"Delete portal {member_id} and all its records? Type its member_id:", flush=True)
-        if sys.stdin.readline().strip() != member_id:
+        print(f"Delete portal {member_id} and all its records? Type yes:", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing is deleted.")
     store: Store = options.open_store()
     path = portal_path(member_id)

@@ -9,7 +9,7 @@ from handler.bitrix24 import OUTGOING_SECONDS, Bitrix24Error, Rest
 from handler.commands.console import CommandError, print_table
 from handler.settings import is_secure_url
 from handler.store import Deadline
-from handler.subscription import BINDINGS, missing, subscribe, unsubscribe
+from handler.subscription import BINDINGS, administrator_id, missing, subscribe, unsubscribe
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -66,7 +66,7 @@ def _status(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _bind(options: argparse.Namespace, rest: Rest) -> int:
-    problems = subscribe(rest, options.url)
+    problems = subscribe(rest, options.url, administrator_id(rest, None))
     if options.json:
         print(json.dumps({"subscribed": not problems, "problems": problems}))
     else:
