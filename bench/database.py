@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench import sample
+from handler.deadline import Deadline
 from handler.firestore import Firestore
-from handler.store import Deadline, Document
+from handler.store import Document
 from tests.emulator import Emulator, EmulatorMissing, find_jar
 from tests.firestore_double import FirestoreDouble
 

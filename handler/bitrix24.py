@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from handler.deadline import Deadline
 from handler.settings import is_secure_url
-from handler.store import Deadline
 
 # For all outgoing calls of one request together.
 OUTGOING_SECONDS: Final = 10

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from handler import dead_letter
 from handler.answers import Answer, Refused
 from handler.body import decode_body
+from handler.deadline import Deadline
 from handler.deletion import DELETION_EVENTS, Unfit
 from handler.documents import Delivery
 from handler.event import SENSIBLE_LENGTH, Event, parse_event
@@ -18,7 +19,7 @@ from handler.log import Log
 from handler.portal import Portal, read_portal
 from handler.record import Recorder
 from handler.settings import Settings
-from handler.store import Deadline, Store, StoreUnavailable
+from handler.store import Store, StoreUnavailable
 from handler.tokens import TrustedTokens, accepts, token_digest
 
 if TYPE_CHECKING:

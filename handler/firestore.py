@@ -20,7 +20,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
-from handler.store import Deadline, Document, StoreError, StoreUnavailable, Value
+from handler.deadline import Deadline
+from handler.store import Document, StoreError, StoreUnavailable, Value
 
 T = TypeVar("T")
 

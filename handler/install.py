@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from handler.answers import Refused
 from handler.bitrix24 import Bitrix24Error, Rest
+from handler.deadline import Deadline
 from handler.event import Auth
 from handler.fields import IfFits, Text, UserId
 from handler.portal import Portal
 from handler.settings import Settings, is_secure_url
-from handler.store import Deadline
 from handler.subscription import administrator_id
 
 _IF_YOURS = (

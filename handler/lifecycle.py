@@ -6,6 +6,7 @@ from datetime import datetime
 
 from handler.answers import Answer
 from handler.bitrix24 import OUTGOING_SECONDS, Bitrix24Error, Rest
+from handler.deadline import Deadline
 from handler.documents import Delivery
 from handler.event import Event
 from handler.install import NotProven, prove, refused
@@ -13,7 +14,7 @@ from handler.offline_queue import Drained, drain
 from handler.portal import Portal, change_portal
 from handler.record import Recorder
 from handler.settings import Settings
-from handler.store import Deadline, Store
+from handler.store import Store
 from handler.subscription import administrator_id, subscribe
 
 _TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from handler.store import Deadline, Document, Fields, StoreUnavailable, Value
+from handler.deadline import Deadline
+from handler.store import Document, Fields, StoreUnavailable, Value
 
 # A version is random, not counted: a document that is deleted and made again has another one.
 _SCHEMA = """

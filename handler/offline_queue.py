@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from handler.bitrix24 import Bitrix24Error, Rest
+from handler.deadline import Deadline
 from handler.deletion import DELETION_EVENT, Unfit
 from handler.documents import Delivery
 from handler.fields import IfFits, Number, Text, UserId
 from handler.record import Counts, Recorder
-from handler.store import Deadline, Document
+from handler.store import Document
 
 _PAGE = 50  # rows; what event.offline.list gives at a time
 

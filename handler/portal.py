@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
+from handler.deadline import Deadline
 from handler.fields import IfFits
-from handler.store import Deadline, Document, Fields, Store, StoreUnavailable
+from handler.store import Document, Fields, Store, StoreUnavailable
 
 PORTALS = "portals"
 

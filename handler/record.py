@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from handler.deadline import Deadline
 from handler.deletion import Deletion, Unfit, parse_deletions
 from handler.documents import (
     RECEIVED_AT,
@@ -13,7 +14,7 @@ from handler.documents import (
     quarantine_document,
 )
 from handler.settings import Settings
-from handler.store import Deadline, Document, Store
+from handler.store import Document, Store
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from pydantic import (
 )
 
 from handler.dead_letter import NOT_RECORDED
+from handler.deadline import Deadline
 from handler.deletion import DELETION_EVENTS, Deletion, Unfit
 from handler.documents import Delivery
 from handler.event import document_name
 from handler.fields import Number, Text
 from handler.portal import read_portal
 from handler.record import Counts, Recorder
-from handler.store import Deadline, Document, Store
+from handler.store import Document, Store
 from handler.tokens import accepts
 
 # Tells that a piece of text should have been a letter.

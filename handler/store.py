@@ -1,10 +1,11 @@
 """What a store is: documents by path, created once, changed only by who has seen them."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
+
+from handler.deadline import Deadline
 
 Value: TypeAlias = str | int | bool | datetime | Sequence[str]
 Fields: TypeAlias = Mapping[str, Value]
@@ -34,19 +35,6 @@ class Document:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
-
-
-class Deadline:
-    """A moment after which nobody waits any longer."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left; never negative."""
-        return max(0.0, self._end - self._clock())
 
 
 class Store(Protocol):

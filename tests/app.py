@@ -13,8 +13,9 @@ from typing import Any, Self
 import functions_framework
 import pytest
 
+from handler.deadline import Deadline
 from handler.local_store import LocalStore
-from handler.store import Deadline, Document, Fields
+from handler.store import Document, Fields
 from tests.bitrix24 import Bitrix24, Delivery, Installation, Portal, Token, Value, http_build_query
 from tests.function import FORM, ROOT, Response, environment
 

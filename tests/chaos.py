@@ -16,7 +16,7 @@ from threading import Event, Lock
 from typing import Any, Final, Protocol, TypeAlias
 
 from handler.bitrix24 import Rest
-from handler.store import Deadline
+from handler.deadline import Deadline
 from tests.bitrix24 import (
     Bitrix24,
     Delivery,

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from handler.store import Deadline, Document, Fields
+from handler.deadline import Deadline
+from handler.store import Document, Fields
 
 # Time stands still: there is always some left.
 DEADLINE = Deadline(1, lambda: 0)

@@ -9,7 +9,8 @@ from time import monotonic, sleep
 import pytest
 
 from handler.bitrix24 import Rest
-from handler.store import Deadline, Fields
+from handler.deadline import Deadline
+from handler.store import Fields
 from tests.app import install_body, leaked, stored, stored_text, whole_text
 from tests.bitrix24 import (
     Bitrix24,

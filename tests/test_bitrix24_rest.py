@@ -8,7 +8,7 @@ from time import monotonic, sleep
 import pytest
 
 from handler.bitrix24 import Bitrix24Error, Rest
-from handler.store import Deadline
+from handler.deadline import Deadline
 from handler.subscription import (
     BINDINGS,
     Binding,

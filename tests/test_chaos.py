@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from handler.store import Deadline, Document, Store
+from handler.deadline import Deadline
+from handler.store import Document, Store
 from tests.bitrix24 import Bitrix24
 from tests.chaos import (
     KINDS,

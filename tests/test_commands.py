@@ -19,11 +19,12 @@ from google.cloud.firestore_v1 import types
 
 from handler.commands import deletions, main
 from handler.commands.console import newest_of_portals, print_json
+from handler.deadline import Deadline
 from handler.documents import Delivery
 from handler.local_store import LocalStore
 from handler.record import Recorder
 from handler.settings import Settings
-from handler.store import Deadline, Document, Fields
+from handler.store import Document, Fields
 from handler.tokens import token_digest
 from tests.function import ROOT, Function, environment, free_port
 

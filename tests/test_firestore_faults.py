@@ -12,8 +12,9 @@ from typing import TypeVar
 import pytest
 from grpc import StatusCode
 
+from handler.deadline import Deadline
 from handler.firestore import Firestore
-from handler.store import Deadline, Document, Store, StoreError, StoreUnavailable
+from handler.store import Document, Store, StoreError, StoreUnavailable
 from tests.conftest import firestore_at
 from tests.emulator import Emulator
 from tests.firestore_double import FirestoreDouble

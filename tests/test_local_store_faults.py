@@ -10,11 +10,12 @@ from threading import Barrier
 
 import pytest
 
+from handler.deadline import Deadline
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
 from handler.open_store import LazyStore, open_store
 from handler.settings import Settings
-from handler.store import Deadline, Document, Store, StoreUnavailable
+from handler.store import Document, Store, StoreUnavailable
 from tests.firestore_double import FirestoreDouble
 
 STAMP = "recorded_at"

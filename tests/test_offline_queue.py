@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from handler.bitrix24 import Rest
+from handler.deadline import Deadline
 from handler.documents import Delivery
 from handler.offline_queue import Drained, drain
 from handler.record import Counts, Recorder
 from handler.settings import Settings
-from handler.store import Deadline, Document, Fields, StoreUnavailable
+from handler.store import Document, Fields, StoreUnavailable
 from handler.tokens import token_digest
 from tests.app import App, Stage
 from tests.bitrix24 import (

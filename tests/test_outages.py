@@ -14,12 +14,13 @@ import pytest
 
 from handler.answers import Answer
 from handler.commands import main
+from handler.deadline import Deadline
 from handler.dispatch import Receiver, Request
 from handler.firestore import Firestore
 from handler.log import Log
 from handler.open_store import LazyStore
 from handler.settings import Settings
-from handler.store import Deadline, Document, Fields, Store
+from handler.store import Document, Fields, Store
 from handler.tokens import token_digest
 from tests.bitrix24 import Bitrix24, Installation
 from tests.conftest import firestore_at

@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 
 from handler.commands.send import form_body
+from handler.deadline import Deadline
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
-from handler.store import Deadline, Document, Fields, Store
+from handler.store import Document, Fields, Store
 from handler.tokens import token_digest
 from tests.emulator import Emulator
 from tests.function import FORM, Function, Response

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.deadline import Deadline
 from handler.portal import Portal, change_portal, portal_path, read_portal
-from handler.store import Deadline, Fields, StoreUnavailable
+from handler.store import Fields, StoreUnavailable
 from handler.tokens import accepts
 from tests.memory_store import DEADLINE, NOW, MemoryStore
 

@@ -12,12 +12,13 @@ import pytest
 
 from handler import dead_letter
 from handler.commands import main
+from handler.deadline import Deadline
 from handler.deletion import Unfit, parse_deletions
 from handler.documents import Delivery, deletion_document
 from handler.local_store import LocalStore
 from handler.log import Log
 from handler.replay import read_letters
-from handler.store import Deadline, Document, Store
+from handler.store import Document, Store
 from handler.tokens import token_digest
 
 DELIVERY = Delivery(

@@ -14,9 +14,10 @@ import grpc
 import pytest
 from google.cloud.firestore_v1 import types
 
+from handler.deadline import Deadline
 from handler.local_store import LocalStore
 from handler.portal import Portal, change_portal
-from handler.store import Deadline, Document, Fields, Store, StoreError, StoreUnavailable, Value
+from handler.store import Document, Fields, Store, StoreError, StoreUnavailable, Value
 
 T = TypeVar("T")
 

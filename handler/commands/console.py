@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from handler.deadline import Deadline
 from handler.event import document_name
 from handler.portal import PORTALS
-from handler.store import Deadline, Document, Store
+from handler.store import Document, Store
 
 # Nobody waits longer for one answer of the store at a prompt.
 STORE_SECONDS: Final = 60

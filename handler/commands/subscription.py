@@ -7,8 +7,8 @@ from typing import Any
 
 from handler.bitrix24 import OUTGOING_SECONDS, Bitrix24Error, Rest
 from handler.commands.console import CommandError, print_table
+from handler.deadline import Deadline
 from handler.settings import is_secure_url
-from handler.store import Deadline
 from handler.subscription import BINDINGS, administrator_id, missing, subscribe, unsubscribe
 
 

@@ -1,0 +1,17 @@
+"""How long somebody waits, for all that is done meanwhile."""
+
+import time
+from collections.abc import Callable
+
+
+class Deadline:
+    """A moment after which nobody waits any longer."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left; never negative."""
+        return max(0.0, self._end - self._clock())
