@@ -235,7 +235,7 @@ require() { # require OPTION VALUE PATTERN WHAT-IT-MUST-BE
 check_options() {
 	local portal portals="" actions=0 switch
 	[ -n "$DEPLOY_PROJECT" ] || wrong_usage "--project is missing: which Google Cloud project?"
-	require project "$DEPLOY_PROJECT" '[a-z][a-z0-9-]{4,28}[a-z0-9]' "a project's ID (not its name or number)"
+	require project "$DEPLOY_PROJECT" '[a-z][a-z0-9-]{4,28}[a-z0-9]' "a project's ID, 6 to 30 lower-case letters, digits and dashes (not its name or number)"
 	require region "$DEPLOY_REGION" '[a-z]+-[a-z]+[0-9]+' "a Cloud Run region, such as europe-west1"
 	# With "-build" it is the name of a service account, which has at most 30 characters.
 	require service "$DEPLOY_SERVICE" '[a-z][a-z0-9-]{1,22}[a-z0-9]' \

@@ -33,7 +33,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser = commands.add_parser(
         "deletions", help="read the records, newest first", description=__doc__
     )
-    parser.add_argument("--portal", metavar="M", type=member_id, help="of this portal only")
+    parser.add_argument(
+        "--portal", metavar="M", type=member_id, help="of the portal with this member_id only"
+    )
     parser.add_argument(
         "--since", metavar="WHEN", type=when, help="30m, 12h, 7d, 2026-11-22 or 2026-11-22T10:00Z"
     )

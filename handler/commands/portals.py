@@ -42,11 +42,11 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.set_defaults(run=_list)
 
     remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
-    remove.add_argument("member_id", type=member_id, metavar="M")
+    remove.add_argument("member_id", type=member_id, metavar="M", help="as `list` shows it")
     remove.set_defaults(run=_remove)
 
     purge = actions.add_parser("purge", help="delete a portal and all its records")
-    purge.add_argument("member_id", type=member_id, metavar="M")
+    purge.add_argument("member_id", type=member_id, metavar="M", help="as `list` shows it")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.set_defaults(run=_purge)
 

@@ -27,7 +27,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
     )
-    parser.add_argument("--portal", metavar="M", type=member_id, help="of this portal only")
+    parser.add_argument(
+        "--portal", metavar="M", type=member_id, help="of the portal with this member_id only"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_quarantine)
 

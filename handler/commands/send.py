@@ -23,7 +23,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         description=__doc__,
         epilog="All defaults are those of the documentation's sample event.",
     )
-    parser.add_argument("--url", metavar="U", default="http://127.0.0.1:8080", type=_http_url)
+    parser.add_argument(
+        "--url",
+        metavar="U",
+        default="http://127.0.0.1:8080",
+        type=_http_url,
+        help="the function's address (%(default)s)",
+    )
     parser.add_argument(
         "--shape",
         choices=["portal", "customer"],

@@ -27,8 +27,16 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         ("unbind", _unbind, "remove the bindings"),
     ):
         action = actions.add_parser(name, help=text)
-        action.add_argument("--endpoint", metavar="E", required=True, type=_endpoint)
-        action.add_argument("--access-token", metavar="T", required=True)
+        action.add_argument(
+            "--endpoint",
+            metavar="E",
+            required=True,
+            type=_endpoint,
+            help="as in https://mycompany.bitrix24.com/rest/",
+        )
+        action.add_argument(
+            "--access-token", metavar="T", required=True, help="an administrator's access token"
+        )
         action.add_argument("--url", metavar="U", required=True, help="the function's address")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(run=_reporting(run))
