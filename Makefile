@@ -3,6 +3,7 @@
 # make chaos  the chaos run of the suite, ten times as long: CHAOS_DELETIONS=50000 CHAOS_SEED=4
 # make bench  what the function costs beside references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
+# make mutants  what the tests of the core do not notice when it is changed (hours)
 # make audit  known weaknesses and the licences of what is deployed
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
@@ -24,7 +25,7 @@ SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 
-.PHONY: run test chaos bench fuzz audit lock clean
+.PHONY: run test chaos bench fuzz mutants audit lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -80,9 +81,13 @@ $(TOOLS): requirements-tools.txt $(INSTALLED)
 fuzz: $(TOOLS)
 	$(BIN)/python -m tests.fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
+mutants: $(TOOLS)
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 audit: $(TOOLS)
 	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
 	$(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements.txt)
 
 clean:
-	rm -rf $(VENV) .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache mutants
