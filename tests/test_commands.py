@@ -469,6 +469,23 @@ class TestDeletions:
         assert "first" in first
         assert "second" in second
 
+    @pytest.mark.usefixtures("interruptible")
+    def test_follow_waits_for_the_first_record(self, shell: Shell) -> None:
+        """Whatever this machine's clock says, since the store's own time counts."""
+        shell.write("portals/M", active=True)
+
+        def delete_and_interrupt() -> None:
+            time.sleep(1)
+            shell.record("M", "first")
+            time.sleep(2.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=delete_and_interrupt).start()
+        code, out, err = shell("deletions", "--follow")
+
+        assert (0, "", 1) == (code, err, len(out.splitlines()))
+        assert "first" in out
+
     @pytest.mark.parametrize("flags", [[], ["--json"]])
     def test_follow_is_a_stream_for_other_programs(self, tmp_path: Path, flags: list[str]) -> None:
         """Each line comes at once, also through a pipe."""
