@@ -49,10 +49,10 @@ _TRICKLE_SECONDS: Final = 0.1  # between deletions that are sent only because a 
 _AWAY_SECONDS: Final = 0.3  # what a sender waits whose handler is down
 
 KINDS: Final = {
-    "of one message": 25,
+    "of one message": 23,
     "of several": 35,
-    "by a customer": 30,
-    "misfit": 3,
+    "by a customer": 25,
+    "misfit": 10,
     "repeat": 4,
     "unheard": 3,
 }

@@ -143,8 +143,8 @@ def test_every_deletion_is_recorded_exactly_once(
             f" {time.monotonic() - started:.0f} s in all.\n"
         )
     assert [] == [name for name, fault in chaos.injected.items() if not fault.effect]
+    # Whether a misfit meets an outage is left to chance here; tests/test_outages.py makes it.
     assert kept.unverified
-    assert kept.misfits
     assert set(chaos.sent.counts) == set(KINDS)
 
 
