@@ -25,8 +25,9 @@ from handler.tokens import TrustedTokens, accepts, token_digest
 if TYPE_CHECKING:
     from handler.lifecycle import Lifecycle
 
-# Bitrix24 does not send again, whatever it is told; people and their tools may.
 _SERVER_ERROR = 500
+
+# Bitrix24 does not send again, whatever it is told; people and their tools may.
 _RETRY_AFTER_SECONDS = "10"
 
 # They change which tokens a portal accepts, so the store is asked, not this instance's memory.
@@ -72,7 +73,7 @@ class Receiver:
     @property
     def lifecycle(self) -> "Lifecycle":
         """What answers the events about the application itself."""
-        # Its imports cost a tenth of a start; deletions should not pay for what only installs need.
+        # It imports what only installs need, for some 12 ms; deletions should not pay for that.
         from handler.lifecycle import Lifecycle  # noqa: PLC0415
 
         return Lifecycle(self.settings, self.open_store, self._now)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handler.answers import Refused
-from handler.body import decode_body
+from handler.body import FORM, decode_body
 from handler.deletion import DELETION_EVENTS, Unfit, parse_deletions
 from handler.documents import Delivery, deletion_document, quarantine_document
 from handler.event import Event, parse_event
@@ -18,7 +18,6 @@ from handler.tokens import token_digest
 from tests import samples
 from tests.bitrix24 import http_build_query
 
-FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 TOKENS = {
     token

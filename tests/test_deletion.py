@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.body import decode_body
+from handler.body import FORM, decode_body
 from handler.deletion import DELETION_EVENT, TWIN_EVENT, Deletion, Unfit, parse_deletions
 from tests import samples
 
-FORM = "application/x-www-form-urlencoded"
 PORTAL = Deletion(
     origin="portal",
     connector="myconnector",

@@ -7,11 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from handler.answers import Refused
-from handler.body import decode_body
+from handler.body import FORM, decode_body
 from handler.event import Event, document_name, parse_event
 from tests import samples
 
-FORM = "application/x-www-form-urlencoded"
 TOKEN = samples.typed("portal-one-message")["auth"]["application_token"]
 
 
