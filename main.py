@@ -4,10 +4,10 @@ import os
 
 import flask
 
-from handler.dispatch import Receiver
 from handler.endpoint import respond
 from handler.log import Log
-from handler.open_store import LazyStore
+from handler.open_store import lazy_store
+from handler.receiver import Receiver
 from handler.settings import SettingError, Settings
 
 try:
@@ -16,7 +16,7 @@ except SettingError as error:
     raise SystemExit(f"The function does not start: {error}") from None
 
 _log = Log(level=_settings.log_level, project=_settings.project)
-_receiver = Receiver(_settings, LazyStore(_settings), _log)
+_receiver = Receiver(_settings, lazy_store(_settings), _log)
 
 
 def handle(request: flask.Request) -> flask.Response:

@@ -1,20 +1,16 @@
-"""From a request to its answer: method, size, type, decoding, token, event."""
+"""From an event to its answer: the token, and then what the event is."""
 
-import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from handler import dead_letter
 from handler.answers import Answer, Refused
-from handler.body import decode_body
 from handler.deadline import Deadline
 from handler.deletion import DELETION_EVENTS, Unfit
 from handler.documents import Delivery
-from handler.event import SENSIBLE_LENGTH, Event, parse_event
+from handler.event import SENSIBLE_LENGTH, Event
 from handler.log import Log
 from handler.portal import Portal, read_portal
 from handler.record import Recorder
@@ -25,8 +21,6 @@ from handler.tokens import TrustedTokens, accepts, token_digest
 if TYPE_CHECKING:
     from handler.lifecycle import Lifecycle
 
-_SERVER_ERROR = 500
-
 # Bitrix24 does not send again, whatever it is told; people and their tools may.
 _RETRY_AFTER_SECONDS = "10"
 
@@ -34,41 +28,20 @@ _RETRY_AFTER_SECONDS = "10"
 _CHANGE_TOKENS = ("ONAPPINSTALL", "ONAPPUNINSTALL")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the core sees of an HTTP request.
-
-    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the address that
-    was called, `trace` the trace header.
-    """
-
-    method: str
-    path: str
-    content_type: str
-    read_body: Callable[[], bytes]
-    url: str = ""
-    trace: str = ""
-
-
-class Receiver:
-    """Receives the events of all portals, in any number of threads at once.
+class Dispatcher:
+    """What all events of an instance share, in any number of threads at once.
 
     `open_store` may raise `StoreUnavailable`; it is asked for each event.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        open_store: Callable[[], Store],
-        log: Log,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, settings: Settings, open_store: Callable[[], Store], now: Callable[[], datetime]
     ) -> None:
         self.settings = settings
         self.open_store = open_store
-        self.log = log
         self.recorder = Recorder(open_store, settings, now)
-        self._now = now
         self.trusted = TrustedTokens(settings.token_cache_seconds)
+        self._now = now
 
     @property
     def lifecycle(self) -> "Lifecycle":
@@ -78,47 +51,35 @@ class Receiver:
 
         return Lifecycle(self.settings, self.open_store, self._now)
 
-    def receive(self, request: Request) -> Answer:
-        """Answer a request; every fault, ours included, becomes an answer."""
-        if request.method == "GET" and request.path in ("/", "/health"):
-            return Answer(200, {"status": "up"})
-        return _Reception(self, request).answer()
+    def open(self, event: Event, url: str, log: Log) -> "Incoming":
+        """Take an event that was sent to `url`."""
+        return Incoming(self, event, url, log)
 
 
-class _Reception:
-    """One request on its way. It remembers how far it came, for the log and the last resort."""
+class Incoming:
+    """One event on its way. It remembers whether it was verified, for the last resort."""
 
-    def __init__(self, receiver: Receiver, request: Request) -> None:
-        self._receiver = receiver
-        self._request = request
-        self._log = receiver.log.for_request(request.trace)
-        self._event: Event | None = None
+    def __init__(self, dispatcher: Dispatcher, event: Event, url: str, log: Log) -> None:
+        self._dispatcher = dispatcher
+        self._event = event
+        self._url = url
+        self._log = log
         self._verified: bool | None = None  # nobody knows yet
+        self._deadline = Deadline(dispatcher.settings.store_deadline_seconds)
+
+    @property
+    def name(self) -> str:
+        """The event's name."""
+        return self._event.name
+
+    @property
+    def member_id(self) -> str:
+        """The portal that it claims to come from, cut to what anybody may write to the log."""
+        return self._event.auth.member_id[:SENSIBLE_LENGTH]
 
     def answer(self) -> Answer:
-        started = time.perf_counter()
-        try:
-            answer = self._receive()
-        except Refused as refused:
-            answer = refused.answer
-        except Exception as bug:  # noqa: BLE001 - the last resort: the event must not be lost
-            answer = self._after_bug(bug)
-        self._log_answer(answer, time.perf_counter() - started)
-        return answer
-
-    def _receive(self) -> Answer:
-        request = self._request
-        if request.method != "POST":
-            allowed = "GET, POST" if request.path in ("/", "/health") else "POST"
-            raise Refused(
-                405,
-                "method_not_allowed",
-                "Bitrix24 sends events by POST; GET /health tells whether the function is up.",
-                headers={"Allow": allowed},
-            )
-        body = request.read_body()
-        event = self._event = parse_event(decode_body(request.content_type, body))
-        self._deadline = Deadline(self._receiver.settings.store_deadline_seconds)
+        """Do what the event asks for; raises `Refused`."""
+        event = self._event
         digest = token_digest(event.auth.application_token.get_secret_value())
         portal = self._verify(event, digest)
         self._verified = portal is not None
@@ -129,47 +90,57 @@ class _Reception:
         except StoreUnavailable as problem:
             raise _unavailable(problem) from None
         if event.name in _CHANGE_TOKENS:
-            self._receiver.trusted.forget(event.auth.member_id)
+            self._dispatcher.trusted.forget(event.auth.member_id)
         return answer
 
+    def keep(self) -> None:
+        """Write to the log what a bug of ours would lose: a deletion that is not forged."""
+        event = self._event
+        if self._verified and event.name in DELETION_EVENTS:
+            dead_letter.keep_event(self._log, _delivery(event, None), event.data)
+        elif self._verified is None:
+            with suppress(Exception):  # that the bug strikes here again
+                digest = token_digest(event.auth.application_token.get_secret_value())
+                self._keep_unverified(event, digest)
+
     def _other_event(self, event: Event, portal: Portal | None, digest: str) -> Answer:
-        receiver, url = self._receiver, self._request.url
+        dispatcher, url = self._dispatcher, self._url
         if portal is None:
             if event.name == "ONAPPINSTALL":
-                return receiver.lifecycle.install(event, digest, url, self._deadline)
+                return dispatcher.lifecycle.install(event, digest, url, self._deadline)
             raise Refused(403, "forbidden", "No active portal has this application token.")
         match event.name:
             case "ONAPPTEST":
                 return Answer(200, {"status": "ok", "event": event.name})
             case "ONAPPINSTALL":
-                return receiver.lifecycle.update(event, portal, url, self._deadline)
+                return dispatcher.lifecycle.update(event, portal, url, self._deadline)
             case "ONAPPUNINSTALL":
-                return receiver.lifecycle.uninstall(event, digest, self._deadline)
+                return dispatcher.lifecycle.uninstall(event, digest, self._deadline)
             case "ONOFFLINEEVENT":
                 ping = _delivery(event, portal.domain)
-                return receiver.lifecycle.recover(
-                    event, portal, receiver.recorder, ping, self._deadline
+                return dispatcher.lifecycle.recover(
+                    event, portal, dispatcher.recorder, ping, self._deadline
                 )
         return Answer(200, {"status": "ignored", "event": event.name})
 
     def _verify(self, event: Event, digest: str) -> Portal | None:
         """Return the event's portal if it accepts the token with this digest."""
         member_id = event.auth.member_id
-        portal = self._receiver.trusted.get(member_id, digest)
+        portal = self._dispatcher.trusted.get(member_id, digest)
         if portal and event.name not in _CHANGE_TOKENS:
             return portal
         try:
-            portal = read_portal(self._receiver.open_store(), member_id, self._deadline)
+            portal = read_portal(self._dispatcher.open_store(), member_id, self._deadline)
         except StoreUnavailable as problem:
             self._keep_unverified(event, digest)
             raise _unavailable(problem) from None
         if portal is None or not accepts(portal, digest):
             return None
-        self._receiver.trusted.trust(portal, digest)
+        self._dispatcher.trusted.trust(portal, digest)
         return portal
 
     def _take_deletions(self, event: Event, portal: Portal) -> Answer:
-        recorder = self._receiver.recorder
+        recorder = self._dispatcher.recorder
         delivery = _delivery(event, portal.domain)
         try:
             documents = recorder.documents(delivery, event.data)
@@ -186,7 +157,7 @@ class _Reception:
 
     def _quarantine(self, event: Event, delivery: Delivery, unfit: Unfit) -> Answer:
         try:
-            name = self._receiver.recorder.quarantine(delivery, event.data, unfit, self._deadline)
+            name = self._dispatcher.recorder.quarantine(delivery, event.data, unfit, self._deadline)
         except StoreUnavailable as problem:
             dead_letter.keep_event(self._log, delivery, event.data)
             raise _unavailable(problem) from None
@@ -203,45 +174,10 @@ class _Reception:
         if event.name not in DELETION_EVENTS:
             return
         try:
-            documents = self._receiver.recorder.documents(_delivery(event, None), event.data)
+            documents = self._dispatcher.recorder.documents(_delivery(event, None), event.data)
         except Unfit:
             return
         dead_letter.keep_records(self._log, documents, unverified_digest=digest)
-
-    def _after_bug(self, bug: Exception) -> Answer:
-        # Neither the error's text nor its variables: they may hold what nobody may log.
-        frames = traceback.extract_tb(bug.__traceback__)
-        where = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
-        event = self._event
-        if event and self._verified and event.name in DELETION_EVENTS:
-            dead_letter.keep_event(self._log, _delivery(event, None), event.data)
-        elif event and self._verified is None:
-            with suppress(Exception):  # that the bug strikes here again
-                digest = token_digest(event.auth.application_token.get_secret_value())
-                self._keep_unverified(event, digest)
-        return Answer(
-            500,
-            {
-                "error": "internal_error",
-                "detail": "This is a fault of the function; its log tells more.",
-            },
-            log={"bug": type(bug).__name__, "where": where},
-        )
-
-    def _log_answer(self, answer: Answer, seconds: float) -> None:
-        detail = answer.body.get("detail")  # in a success: something that somebody must mend
-        event = self._event
-        self._log(
-            "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
-            str(detail or answer.outcome),
-            outcome=answer.outcome,
-            event=event and event.name,
-            member_id=event and event.auth.member_id[:SENSIBLE_LENGTH],
-            recorded=answer.body.get("recorded"),
-            duplicates=answer.body.get("duplicates"),
-            duration_ms=round(seconds * 1000, 1),
-            **answer.log,
-        )
 
 
 def _delivery(event: Event, known_domain: str | None) -> Delivery:

@@ -8,13 +8,10 @@ from typing import IO
 import flask
 
 from handler.answers import Answer, Refused, malformed_body
-from handler.dispatch import Request
+from handler.receiver import Request
+from handler.settings import LONGEST_REQUEST_BYTES
 
 _CHUNK_BYTES = 65_536
-
-# A client that is cut off in the middle of its body may never see the answer, so what is too
-# long is read and thrown away: up to what Cloud Run lets through at the most.
-_MAX_DISCARDED_BYTES = 33_554_432
 
 
 def respond(
@@ -67,8 +64,9 @@ def _read(stream: IO[bytes], most: int) -> bytes:
 
 
 def _discard(stream: IO[bytes]) -> None:
+    """Read what is left: a client that is cut off in its body may never see the answer."""
     discarded = 0
-    while discarded < _MAX_DISCARDED_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
+    while discarded < LONGEST_REQUEST_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
         discarded += len(chunk)
 
 

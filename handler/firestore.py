@@ -191,7 +191,7 @@ class Firestore:
             condition = query.where.field_filter
             condition.field.field_path = stamp
             condition.op = types.StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
-            condition.value.CopyFrom(_encode(since))
+            _set(condition.value, since)
         return [self._document(found) for found in self._stream_query(request, deadline)]
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
@@ -229,7 +229,7 @@ class Firestore:
         write = _Write()
         write.update.name = f"{self._root}/{document.path}"
         for name, value in document.fields.items():
-            write.update.fields[name].CopyFrom(_encode(value))
+            _set(write.update.fields[name], value)
         return write
 
     def _creation(self, document: Document, stamp: str) -> Any:  # noqa: ANN401
@@ -290,20 +290,21 @@ def _google_cloud_credentials() -> Credentials:
     return compute_engine.Credentials(universe_domain="googleapis.com")  # type: ignore[no-untyped-call]
 
 
-def _encode(value: Value) -> Any:  # noqa: ANN401
+def _set(field: Any, value: Value) -> None:  # noqa: ANN401
     if isinstance(value, bool):
-        return _Value(boolean_value=value)
-    if isinstance(value, int):
-        return _Value(integer_value=value)
-    if isinstance(value, str):
-        return _Value(string_value=value)
-    if isinstance(value, datetime):
-        encoded = _Value()
-        encoded.timestamp_value.FromDatetime(value)
-        return encoded
-    if isinstance(value, _Value):
-        return value
-    return _Value(array_value={"values": [_encode(item) for item in value]})
+        field.boolean_value = value
+    elif isinstance(value, int):
+        field.integer_value = value
+    elif isinstance(value, str):
+        field.string_value = value
+    elif isinstance(value, datetime):
+        field.timestamp_value.FromDatetime(value)
+    elif isinstance(value, _Value):
+        field.CopyFrom(value)
+    else:
+        field.array_value.SetInParent()  # an empty array, too, is one
+        for item in value:
+            _set(field.array_value.values.add(), item)
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401

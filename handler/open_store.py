@@ -1,30 +1,18 @@
-"""Opening the store that the settings name, when the first event needs it."""
+"""Opening the store that the settings name."""
 
-import threading
-
+from handler.once import Once
 from handler.settings import Settings
 from handler.store import Store
 
 
-class LazyStore:
-    """Opens the store once, for whichever thread asks first.
+def lazy_store(settings: Settings) -> Once[Store]:
+    """Return what opens the store when it is first asked, as `open_store` does.
 
     Firestore's client takes longer to import than all the rest together, and what is refused
-    before it is needed (or /health) should not wait for it. The store must not be opened before
-    functions-framework forks its worker.
+    before it is needed should not wait for it. It must not be opened before functions-framework
+    forks its worker.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._store: Store | None = None
-
-    def __call__(self) -> Store:
-        """Return the store; raises `StoreUnavailable` when it cannot be opened."""
-        with self._lock:
-            if self._store is None:
-                self._store = open_store(self._settings)
-            return self._store
+    return Once(lambda: open_store(settings))
 
 
 def open_store(settings: Settings) -> Store:

@@ -16,6 +16,9 @@ OFFICIAL_OAUTH_SERVERS: Final = ("https://oauth.bitrix.info", "https://oauth.bit
 # A handler's address longer than this is cut by some versions of event.bind.
 MAX_HANDLER_URL: Final = 180
 
+# Cloud Run lets no longer request through.
+LONGEST_REQUEST_BYTES: Final = 33_554_432
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -72,7 +75,7 @@ class Settings:
                 "STORE_DEADLINE_SECONDS", _seconds(0.1, 60), cls.store_deadline_seconds
             ),
             max_body_bytes=read(
-                "MAX_BODY_BYTES", _whole(1, 33_554_432, "bytes"), cls.max_body_bytes
+                "MAX_BODY_BYTES", _whole(1, LONGEST_REQUEST_BYTES, "bytes"), cls.max_body_bytes
             ),
             function_url=read("FUNCTION_URL", _function_url, None),
             oauth_servers=read("BITRIX24_OAUTH_SERVERS", _oauth_servers, cls.oauth_servers),

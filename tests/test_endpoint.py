@@ -11,8 +11,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from handler.answers import Answer, Refused
-from handler.dispatch import Request
 from handler.endpoint import respond
+from handler.receiver import Request
 from tests.function import FORM, ROOT
 
 MOST = 100_000

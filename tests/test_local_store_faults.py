@@ -13,7 +13,7 @@ import pytest
 from handler.deadline import Deadline
 from handler.firestore import Firestore
 from handler.local_store import LocalStore
-from handler.open_store import LazyStore, open_store
+from handler.open_store import lazy_store, open_store
 from handler.settings import Settings
 from handler.store import Document, Store, StoreUnavailable
 from tests.firestore_double import FirestoreDouble
@@ -195,14 +195,14 @@ class TestOpening:
 
     def test_nothing_is_opened_before_it_is_needed(self, path: Path) -> None:
         """A function that only says that it is up makes no file."""
-        LazyStore(Settings(store="local", local_store_path=str(path)))
+        lazy_store(Settings(store="local", local_store_path=str(path)))
 
         assert not path.exists()
 
     def test_many_threads_open_one_store(self, path: Path) -> None:
         """Of 16 threads that ask at the same moment, all get the same."""
         threads = 16
-        lazy = LazyStore(Settings(store="local", local_store_path=str(path)))
+        lazy = lazy_store(Settings(store="local", local_store_path=str(path)))
         start = Barrier(threads)
 
         def ask(_: int) -> Store:
@@ -219,7 +219,7 @@ class TestOpening:
         """An obstacle that was removed is no obstacle to the same function."""
         obstacle = tmp_path / "obstacle"
         obstacle.touch()
-        lazy = LazyStore(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))
+        lazy = lazy_store(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 lazy()

@@ -15,10 +15,10 @@ import pytest
 from handler.answers import Answer
 from handler.commands import main
 from handler.deadline import Deadline
-from handler.dispatch import Receiver, Request
 from handler.firestore import Firestore
 from handler.log import Log
-from handler.open_store import LazyStore
+from handler.open_store import lazy_store
+from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from handler.store import Document, Fields, Store
 from handler.tokens import token_digest
@@ -103,7 +103,7 @@ class Site:
     def __init__(self, settings: Settings, store: Store, file: Path) -> None:
         self.stream = io.StringIO()
         self.store = store
-        self.receiver = Receiver(settings, LazyStore(settings), Log(self.stream))
+        self.receiver = Receiver(settings, lazy_store(settings), Log(self.stream))
         self._file = file
 
     def send(self, event: dict[str, Any]) -> Answer:
@@ -334,7 +334,7 @@ class TestForgetful:
     ) -> None:
         """The deletion is stored once, the answer is 200, and the log keeps nothing."""
         enough = replace(site.receiver.settings, store_deadline_seconds=3)
-        site.receiver = Receiver(enough, LazyStore(enough), site.receiver.log)
+        site.receiver = Receiver(enough, lazy_store(enough), site.receiver.log)
         make_trusted(site)
         if after == "an error":
             double.lose_answer("Commit", times=2)
@@ -563,7 +563,7 @@ def local_application(bitrix: Bitrix24, site: Site) -> Installation:
         allowed_portals=frozenset({"ours.bitrix24.com"}),
         oauth_servers=tuple(bitrix.oauth_servers.split(",")),
     )
-    site.receiver = Receiver(settings, LazyStore(settings), site.receiver.log)
+    site.receiver = Receiver(settings, lazy_store(settings), site.receiver.log)
     return portal.install()
 
 

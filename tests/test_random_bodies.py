@@ -7,8 +7,8 @@ from collections import Counter
 from multiprocessing import get_context
 
 from handler.body import FORM, JSON
-from handler.dispatch import Receiver, Request
 from handler.log import Log
+from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from handler.tokens import token_digest
 from tests.memory_store import MemoryStore

@@ -15,7 +15,7 @@ UV = str(Path(sys.executable).parent / "uv")
 ALONE = """
 import main
 from handler import firestore, local_store
-from handler.dispatch import Request
+from handler.receiver import Request
 
 request = Request(method="GET", path="/health", content_type="", read_body=lambda: b"")
 assert main._receiver.receive(request).status == 200

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from handler.commands import deletions, portals, quarantine, replay, send, subscription
 from handler.commands.console import CommandError
-from handler.open_store import LazyStore
+from handler.open_store import lazy_store
 from handler.settings import SettingError, Settings
 from handler.store import StoreError
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         options.settings = Settings.from_environment(os.environ)
-        options.open_store = LazyStore(options.settings)
+        options.open_store = lazy_store(options.settings)
         code = int(options.run(options))
         sys.stdout.flush()
     except KeyboardInterrupt:

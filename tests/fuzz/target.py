@@ -3,8 +3,8 @@
 import io
 
 from handler.body import FORM, JSON
-from handler.dispatch import Receiver, Request
 from handler.log import Log
+from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from tests.memory_store import MemoryStore
 from tests.test_random_bodies import PORTALS

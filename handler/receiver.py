@@ -1,0 +1,133 @@
+"""Every request's way in and out: what is refused before it is an event, and every fault.
+
+What is refused early, and `/health`, should not wait for more than it needs when an instance
+starts, so two modules are imported in the functions that need them: `handler.event`, which takes
+pydantic with it, and `handler.dispatch`, which takes all the rest.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from handler.answers import Answer, Refused
+from handler.body import decode_body
+from handler.log import Log
+from handler.once import Once
+from handler.settings import Settings
+from handler.store import Store
+
+if TYPE_CHECKING:
+    from handler.dispatch import Dispatcher, Incoming
+    from handler.event import Event
+
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the core sees of an HTTP request.
+
+    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the address that
+    was called, `trace` the trace header.
+    """
+
+    method: str
+    path: str
+    content_type: str
+    read_body: Callable[[], bytes]
+    url: str = ""
+    trace: str = ""
+
+
+class Receiver:
+    """Receives the events of all portals, in any number of threads at once.
+
+    `open_store` may raise `StoreUnavailable`; it is asked for each event.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_store: Callable[[], Store],
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self.log = log
+
+        def dispatcher() -> "Dispatcher":
+            from handler.dispatch import Dispatcher  # noqa: PLC0415 - see this module's docstring
+
+            return Dispatcher(settings, open_store, now)
+
+        self._dispatcher = Once(dispatcher)
+
+    def receive(self, request: Request) -> Answer:
+        """Answer a request; every fault, ours included, becomes an answer."""
+        if request.method == "GET" and request.path in ("/", "/health"):
+            return Answer(200, {"status": "up"})
+        started = time.perf_counter()
+        log = self.log.for_request(request.trace)
+        event: Incoming | None = None
+        try:
+            parsed = _parse_event(decode_body(request.content_type, _body(request)))
+            event = self._dispatcher().open(parsed, request.url, log)
+            answer = event.answer()
+        except Refused as refused:
+            answer = refused.answer
+        except Exception as bug:  # noqa: BLE001 - the last resort: the event must not be lost
+            answer = _internal_error(bug)
+            if event:
+                event.keep()
+        _log_answer(log, answer, event, time.perf_counter() - started)
+        return answer
+
+
+def _body(request: Request) -> bytes:
+    if request.method != "POST":
+        allowed = "GET, POST" if request.path in ("/", "/health") else "POST"
+        raise Refused(
+            405,
+            "method_not_allowed",
+            "Bitrix24 sends events by POST; GET /health tells whether the function is up.",
+            headers={"Allow": allowed},
+        )
+    return request.read_body()
+
+
+def _parse_event(body: Mapping[str, object]) -> "Event":
+    from handler.event import parse_event  # noqa: PLC0415 - see this module's docstring
+
+    return parse_event(body)
+
+
+def _internal_error(bug: Exception) -> Answer:
+    # Neither the error's text nor its variables: they may hold what nobody may log.
+    frames = traceback.extract_tb(bug.__traceback__)
+    where = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    return Answer(
+        _SERVER_ERROR,
+        {
+            "error": "internal_error",
+            "detail": "This is a fault of the function; its log tells more.",
+        },
+        log={"bug": type(bug).__name__, "where": where},
+    )
+
+
+def _log_answer(log: Log, answer: Answer, event: "Incoming | None", seconds: float) -> None:
+    detail = answer.body.get("detail")  # in a success: something that somebody must mend
+    log(
+        "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
+        str(detail or answer.outcome),
+        outcome=answer.outcome,
+        event=event and event.name,
+        member_id=event and event.member_id,
+        recorded=answer.body.get("recorded"),
+        duplicates=answer.body.get("duplicates"),
+        duration_ms=round(seconds * 1000, 1),
+        **answer.log,
+    )
