@@ -5,26 +5,29 @@ from functools import partial
 
 from bench import google_cloud, load, start_up, table, warm
 from bench.database import open_database
-from bench.server import Sources
+from bench.server import NotMeasurable, Sources
 
 
 def main() -> None:
     """Print each row as soon as it is measured."""
     with Sources() as sources, open_database() as database:
-        measurements: list[Callable[[], Iterator[table.Row]]] = [
-            partial(start_up.first_recorded, sources, database),
-            partial(start_up.first_refusals, sources),
-            partial(warm.cpu, sources, database),
-            partial(warm.calls, sources),
-            partial(google_cloud.metadata_requests, sources),
-            warm.decoding,
-            partial(load.burst, sources, database),
-            partial(load.large_bodies, sources),
-        ]
+        measurements: dict[str, Callable[[], Iterator[table.Row]]] = {
+            "first recorded deletion": partial(start_up.first_recorded, sources, database),
+            "first refusals": partial(start_up.first_refusals, sources),
+            "CPU of a deletion": partial(warm.cpu, sources, database),
+            "calls to Firestore": partial(warm.calls, sources),
+            "requests to the metadata server": partial(google_cloud.metadata_requests, sources),
+            "decoding": warm.decoding,
+            "burst": partial(load.burst, sources, database),
+            "large bodies": partial(load.large_bodies, sources),
+        }
         print(f"Measured on {table.machine()}.\n\n{table.HEADER}", flush=True)
-        for measure in measurements:
-            for row in measure():
-                print(row, flush=True)
+        for what, measure in measurements.items():
+            try:
+                for row in measure():
+                    print(row, flush=True)
+            except NotMeasurable as reason:
+                print(table.Row(what, "", str(reason), "", kept=None), flush=True)
 
 
 main()

@@ -11,7 +11,7 @@ from typing import Final
 from bench import client, sample
 from bench.client import Connection
 from bench.database import Database
-from bench.server import FUNCTION, Server
+from bench.server import FUNCTION, HELLO, Server
 from bench.table import Row, megabytes, milliseconds, times
 
 _OK: Final = 200
@@ -30,10 +30,13 @@ _LARGE_MEMORY: Final = 64_000_000
 
 
 def burst(sources: Path, database: Database) -> Iterator[Row]:
-    """Send many deletions at a time to an instance that was idle."""
+    """Send many deletions at a time to an instance that was idle, and to a hello world."""
+    with Server(sources, HELLO) as hello, hello.connect() as connection:
+        hello_unloaded = _unloaded(connection)
+        hello_p99 = _p99(asyncio.run(_burst(hello.port)))
     server = Server(sources, FUNCTION, **database.settings)
     with server, server.connect() as connection:
-        unloaded = median(_seconds(connection, number) for number in range(_UNLOADED))
+        unloaded = _unloaded(connection)
         recorded_before = database.count_deletions()
         worker = server.worker
         idle = worker.memory
@@ -42,10 +45,11 @@ def burst(sources: Path, database: Database) -> Iterator[Row]:
         memory = worker.peak_memory - idle
         lost = _DELETIONS - (database.count_deletions() - recorded_before)
     failed = sum(status != _OK for status, _ in answers)
-    p99 = quantiles((seconds for _, seconds in answers), n=100)[-1]
+    p99 = _p99(answers)
     yield Row(
         f"burst of {_DELETIONS:,} deletions, {_AT_A_TIME} at a time ({database.name})",
-        f"unloaded p50 {milliseconds(unloaded)}; idle {megabytes(idle)}",
+        f"unloaded p50 {milliseconds(unloaded)}; idle {megabytes(idle)};"
+        f" hello world: p99 {times(hello_p99 / hello_unloaded)}",
         f"{lost} lost, {failed} failed; {megabytes(memory)} more;"
         f" p99 {milliseconds(p99)}: {times(p99 / unloaded)}",
         f"none lost, none failed; at most {megabytes(_BURST_MEMORY)} more;"
@@ -55,6 +59,14 @@ def burst(sources: Path, database: Database) -> Iterator[Row]:
         and memory <= _BURST_MEMORY
         and p99 < _SLOWER_AT_MOST * unloaded,
     )
+
+
+def _unloaded(connection: Connection) -> float:
+    return median(_seconds(connection, number) for number in range(_UNLOADED))
+
+
+def _p99(answers: list[tuple[int, float]]) -> float:
+    return quantiles((seconds for _, seconds in answers), n=100)[-1]
 
 
 def _seconds(connection: Connection, number: int) -> float:

@@ -25,6 +25,13 @@ _POLL_SECONDS: Final = 0.002
 # As deploy.sh sets it: as many threads as Cloud Run sends requests at once.
 THREADS: Final = 16
 
+# Only Linux has it: a process's peak of memory, forgotten when this file is written.
+_PEAK: Final = Path("/proc/self/clear_refs")
+
+
+class NotMeasurable(Exception):  # noqa: N818 - the machine is as it is
+    """The machine does not tell what a process uses."""
+
 
 class Sources:
     """A copy of the function and of the references, compiled as a deployment has them."""
@@ -107,7 +114,9 @@ class Server:
 
     @property
     def worker(self) -> "Worker":
-        """The process that gunicorn has forked to answer requests."""
+        """The process that gunicorn has forked to answer requests; raises `NotMeasurable`."""
+        if not _PEAK.exists():
+            raise NotMeasurable("needs Linux's /proc")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         while not (pids := children.read_text().split()):
             time.sleep(_POLL_SECONDS)

@@ -145,6 +145,16 @@ def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyP
     assert 1 == exit_.value.code
 
 
+def test_a_python_without_the_dependencies_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first thing that a newcomer forgets is to enter the environment."""
+    monkeypatch.setitem(sys.modules, "handler.commands", None)  # as if it could not be imported
+
+    with pytest.raises(SystemExit, match=r"handler\.commands.*`\. \.venv/bin/activate`"):
+        runpy.run_module("handler", run_name="__main__")
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_a_reader_may_go_early(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: list[str]
@@ -313,6 +323,15 @@ class TestPortals:
 
         assert 0 == shell("portals", "purge", "other", "--yes")[0]
         assert [] == shell.json("deletions", "--portal", "other")
+
+    def test_purge_of_a_portal_that_is_not_there_is_a_failure(self, shell: Shell) -> None:
+        """A mistyped member_id has deleted nothing; what `remove` left is found, though."""
+        shell.record("M", "one")
+
+        code, out, err = shell("portals", "purge", "typo", "--yes")
+        assert (1, "") == (code, out)
+        assert "Nothing is kept of a portal typo" in err
+        assert "Portal M is deleted, with 1 records." in shell("portals", "purge", "M", "--yes")[1]
 
     def test_purge_needs_an_answer(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nobody can answer, nothing is deleted."""

@@ -116,11 +116,14 @@ def _purge(options: argparse.Namespace) -> int:
             raise CommandError("Nothing is deleted.")
     store: Store = options.open_store()
     path = portal_path(member_id)
+    known = store.get(path, store_deadline())
     store.delete([path], store_deadline())  # first, so that no more comes in
     deleted = 0
     for collection in (DELETIONS, QUARANTINE):
         while names := store.names(f"{path}/{collection}", store_deadline(), limit=_PAGE):
             store.delete([f"{path}/{collection}/{name}" for name in names], store_deadline())
             deleted += len(names)
+    if not known and not deleted:
+        raise CommandError(f"Nothing is kept of a portal {member_id}; see `portals list`.")
     print(f"Portal {member_id} is deleted, with {deleted} records.")
     return 0
