@@ -46,7 +46,7 @@ class Bitrix24Error(Exception):
     whoever answers could put the token there.
     """
 
-    def __init__(self, code: str, reason: str, description: str = "") -> None:
+    def __init__(self, reason: str, code: str = "", description: str = "") -> None:
         super().__init__(f"{_ADVICE.get(code, reason)} ({code})" if code else reason)
         self.code = code
         self.description = description
@@ -85,9 +85,9 @@ class Rest:
         try:
             decoded = json.loads(answer)
         except (ValueError, RecursionError):
-            raise Bitrix24Error("", f"{method}: the answer is no JSON (HTTP {status})") from None
+            raise Bitrix24Error(f"{method}: the answer is no JSON (HTTP {status})") from None
         if not isinstance(decoded, dict):
-            raise Bitrix24Error("", f"{method}: the answer is no JSON object (HTTP {status})")
+            raise Bitrix24Error(f"{method}: the answer is no JSON object (HTTP {status})")
         error = decoded.get("error")
         if error is None and "result" in decoded and status == http.HTTPStatus.OK:
             return decoded["result"]
@@ -95,7 +95,7 @@ class Rest:
         code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
         if self._access_token in code:
             code = ""
-        raise Bitrix24Error(code, reason, str(decoded.get("error_description", "")))
+        raise Bitrix24Error(reason, code, str(decoded.get("error_description", "")))
 
 
 def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
@@ -105,10 +105,10 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
     exchange happens in a thread of its own, which is left to end when its time is over.
     """
     if not is_secure_url(url):
-        raise Bitrix24Error("", "an endpoint must be https")
+        raise Bitrix24Error("an endpoint must be https")
     parts = urlsplit(url)
     if not deadline.remaining:
-        raise Bitrix24Error("", f"no time was left to ask {parts.hostname}")
+        raise Bitrix24Error(f"no time was left to ask {parts.hostname}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     sockets: list[socket.socket] = []
     outcome: list[tuple[int, bytes] | Exception] = []
@@ -119,7 +119,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
             with contextlib.closing(connection):
                 connection.connect()
                 sockets.append(connection.sock)
-                headers = {"Content-Type": "application/json", "Accept": "application/json"}
+                headers = {"Content-Type": "application/json"}
                 connection.request("POST", parts.path, body, headers)
                 response = connection.getresponse()
                 outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
@@ -133,10 +133,10 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         for open_socket in sockets:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        raise Bitrix24Error("", f"{parts.hostname} did not answer in time")
+        raise Bitrix24Error(f"{parts.hostname} did not answer in time")
     result = outcome[0]
     if isinstance(result, Exception):
-        raise Bitrix24Error("", f"{parts.hostname} cannot be reached: {type(result).__name__}")
+        raise Bitrix24Error(f"{parts.hostname} cannot be reached: {type(result).__name__}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
-        raise Bitrix24Error("", f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
+        raise Bitrix24Error(f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
     return result

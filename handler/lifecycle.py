@@ -114,7 +114,7 @@ class Lifecycle:
 def _rest(event: Event, portal: Portal, outgoing: Deadline) -> Rest:
     """Reach the portal at its confirmed endpoint with the event's token."""
     if portal.client_endpoint is None:
-        raise Bitrix24Error("", "the portal was entered by hand, without --endpoint")
+        raise Bitrix24Error("the portal was entered by hand, without --endpoint")
     if event.auth.access_token is None:
-        raise Bitrix24Error("", "the event brought no access token")
+        raise Bitrix24Error("the event brought no access token")
     return Rest(portal.client_endpoint, event.auth.access_token.get_secret_value(), outgoing)

@@ -49,7 +49,7 @@ def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
     """
     profile = rest.call("profile")
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
-        raise Bitrix24Error("", "the token's user is not an administrator of the portal")
+        raise Bitrix24Error("the token's user is not an administrator of the portal")
     try:
         return whole_number(profile.get("ID"))
     except ValueError:

@@ -32,4 +32,5 @@ def test_a_refusal_may_set_headers_and_tell_the_log_more() -> None:
 def test_a_malformed_body_is_the_callers_fault() -> None:
     """One code for all that cannot be decoded."""
     answer = malformed_body("Broken.").answer
-    assert (400, "malformed_body") == (answer.status, answer.outcome)
+    assert 400 == answer.status
+    assert {"error": "malformed_body", "detail": "Broken."} == answer.body

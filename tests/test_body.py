@@ -41,6 +41,37 @@ def test_json_is_read_as_utf8_whatever_its_parameters(content_type: str) -> None
     assert {"a": ["é", 1, None]} == decode_body(content_type, '{"a": ["é", 1, null]}'.encode())
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "detail"),
+    [
+        (
+            "text/plain",
+            b"",
+            "Send the event as application/x-www-form-urlencoded or as application/json.",
+        ),
+        ("application/json", b"{", "The body is not JSON in UTF-8."),
+        ("application/json", b"[]", "The body is not a JSON object."),
+        ("application/json", b"[" * 100_000, "The body is nested more than 16 levels deep."),
+        (
+            "application/json",
+            b'{"a":' + b"[" * 18 + b"]" * 18 + b"}",
+            "The body is nested more than 16 levels deep.",
+        ),
+        (
+            "application/json",
+            b'{"a": [' + b"0," * 1_000 + b"0]}",
+            "The body has more than 1000 fields.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(content_type: str, body: bytes, detail: str) -> None:
+    """In the same words each time."""
+    with pytest.raises(Refused) as refused:
+        decode_body(content_type, body)
+
+    assert detail == refused.value.answer.body["detail"] == str(refused.value)
+
+
 @pytest.mark.parametrize("name", samples.NAMES)
 def test_a_sample_in_json_keeps_its_types(name: str) -> None:
     """Lists stay lists."""
