@@ -55,7 +55,7 @@ class Unfit(Exception):  # noqa: N818 - the data is at fault, nothing went wrong
     def __init__(self, faults: ValidationError) -> None:
         self.fields: list[str] = []
         self.reasons: list[str] = []
-        for fault in faults.errors(include_url=False, include_input=False, include_context=False):
+        for fault in faults.errors():
             field = ".".join(map(str, ("data", *fault["loc"])))
             self.fields.append(field)
             self.reasons.append(f"{field}: {_reason(fault['type'], fault['msg'])}")

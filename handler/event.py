@@ -103,7 +103,7 @@ def parse_event(body: Mapping[str, object]) -> Event:
     try:
         return Event.model_validate(body)
     except ValidationError as faults:
-        names = [_form_name(fault["loc"]) for fault in faults.errors(include_input=False)]
+        names = [_form_name(fault["loc"]) for fault in faults.errors()]
         detail = f"No event of Bitrix24: missing or unusable: {', '.join(names)}."
         raise Refused(400, "malformed_event", detail) from None
 

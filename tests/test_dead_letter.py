@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -160,18 +161,31 @@ def logged_event(data: object, delivery: Delivery = DELIVERY) -> list[dict[str, 
 
 def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
     """As JSON text, so that nothing happens to its numbers; what is not known is left out."""
-    assert [
-        {
-            "member_id": "m",
-            "event": "ONOPENLINEMESSAGEDELETE",
-            "via": "online",
-            "event_at": "2026-03-17T15:56:17+00:00",
-            "user_id": 27,
-            "payload": '{"DATA": [9007199254740993, "\\u00e9"]}',
-            "part": 1,
-            "parts": 1,
-        }
-    ] == logged_event({"DATA": [2**53 + 1, "é"]})
+    log, stream = new_log()
+    keep_event(log, DELIVERY, {"DATA": [2**53 + 1, "é"]})
+    payload = '{"DATA": [9007199254740993, "\\u00e9"]}'
+    (line,) = lines(stream)
+    assert {
+        "severity": "CRITICAL",
+        "message": "An event could not be stored; replay this line when the fault is mended.",
+        "logging.googleapis.com/trace": f"projects/{'p' * 30}/traces/{'1' * 32}",
+        "outcome": "not_recorded",
+        "event": "ONOPENLINEMESSAGEDELETE",
+        "member_id": "m",
+        "records": [
+            {
+                "member_id": "m",
+                "event": "ONOPENLINEMESSAGEDELETE",
+                "via": "online",
+                "event_at": "2026-03-17T15:56:17+00:00",
+                "user_id": 27,
+                "id": sha256(payload.encode()).hexdigest(),
+                "payload": payload,
+                "part": 1,
+                "parts": 1,
+            }
+        ],
+    } == line
 
 
 @given(TYPED | st.none())

@@ -203,6 +203,7 @@ def test_all_faults_are_named_by_their_place() -> None:
     assert expected == fault.fields
     assert expected == [reason.partition(": ")[0] for reason in fault.reasons]
     assert "; ".join(fault.reasons) == str(fault)
+    assert "data.LINE: should be a whole number" == fault.reasons[1]
     customer = unfit(by_customer(connector=[], message={"id": {"0": "x"}}, chat={"id": ""}))
     assert ["data.DATA.connector", "data.DATA.message.id", "data.DATA.chat.id"] == customer.fields
 

@@ -1,5 +1,6 @@
 """Documents hold what the README promises, under names that repeats share."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 
@@ -137,6 +138,19 @@ def test_an_event_from_a_form_and_from_the_queue_is_quarantined_once(
     """In a form, all is text, and nulls and empty arrays do not arrive."""
     form = parse_php_form(http_build_query({"data": data}).encode()).get("data")
     assert quarantined(data).path == quarantined(form).path
+
+
+def test_the_name_of_a_quarantined_event_never_changes() -> None:
+    """A later version would quarantine the events of an earlier one again."""
+    data = {"DATA": [{"im": {"chat_id": 1}, "message": {"id": True}}]}
+    form = [
+        "m",
+        "ONOPENLINEMESSAGEDELETE",
+        ["[DATA][0][im][chat_id]", "1"],
+        ["[DATA][0][message][id]", "1"],
+    ]
+
+    assert hashlib.sha256(json.dumps(form).encode()).hexdigest() == quarantined(data).name
 
 
 @given(st.lists(TYPED, max_size=5))

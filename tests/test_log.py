@@ -20,11 +20,8 @@ def test_a_line_is_one_json_object() -> None:
     """Line feeds and other alphabets included; a field without a value is left out."""
     stream = io.StringIO()
     Log(stream)("INFO", "a\nb é \udcff", outcome="ok", event=None, recorded=0)
-    assert stream.getvalue().endswith("}\n")
-    assert stream.getvalue().isascii()
-    assert [
-        {"severity": "INFO", "message": "a\nb é \udcff", "outcome": "ok", "recorded": 0}
-    ] == logged(stream)
+    line = r'{"severity":"INFO","message":"a\nb \u00e9 \udcff","outcome":"ok","recorded":0}'
+    assert f"{line}\n" == stream.getvalue()
 
 
 @pytest.mark.parametrize("level", SEVERITIES)

@@ -143,7 +143,8 @@ def test_a_thousand_and_one_fields_are_refused(field: bytes) -> None:
     with pytest.raises(Refused) as refused:
         parse_php_form(b"&".join([field] * 1_001))
     assert 400 == refused.value.answer.status
-    assert "malformed_body" == refused.value.answer.outcome
+    detail = "The body has more than 1000 fields."
+    assert {"error": "malformed_body", "detail": detail} == refused.value.answer.body
 
 
 def test_empty_fields_do_not_count() -> None:
@@ -159,7 +160,8 @@ def test_sixteen_levels_of_brackets_are_accepted_and_seventeen_refused(filling: 
     with pytest.raises(Refused) as refused:
         parse_php_form(b"a" + step * 17 + b"=1")
     assert 400 == refused.value.answer.status
-    assert "malformed_body" == refused.value.answer.outcome
+    detail = "A field is nested more than 16 levels deep."
+    assert {"error": "malformed_body", "detail": detail} == refused.value.answer.body
 
 
 def test_a_name_that_is_met_again_means_the_same() -> None:

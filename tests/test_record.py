@@ -1,5 +1,6 @@
 """What is recorded is recorded once, and never changed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests import samples
 from tests.memory_store import DEADLINE, NOW, MemoryStore
 
 ONLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="online", user_id=27)
+TWIN = replace(ONLINE, event="ONIMCONNECTORMESSAGEDELETE")
 OFFLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="offline")
 
 
@@ -48,7 +50,8 @@ def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
     recording.record(recording.documents(ONLINE, sample), DEADLINE)
     before = dict(store.documents)
     again = recording.record(recording.documents(OFFLINE, sample), DEADLINE)
-    assert Counts(recorded=0, duplicates=1) == again
+    twin = recording.record(recording.documents(TWIN, data("connector-twin")), DEADLINE)
+    assert Counts(recorded=0, duplicates=1) == again == twin
     assert before == store.documents
 
 

@@ -185,6 +185,14 @@ def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None
 
     assert (1, 2) == (code, done["recorded"])
     assert ["line 2: damaged", "line 4: damaged"] == done["problems"]
+    assert (1, result(problems=["line 1: damaged"])) == replay(two[two.index('"CRITICAL"') :])
+
+
+def test_a_letter_is_found_behind_a_brace(replay: Replay) -> None:
+    """Whatever is before it on its line."""
+    (line,) = lines(records("a"))
+
+    assert (0, result(recorded=1)) == replay("{" + line)
 
 
 def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: Replay) -> None:
@@ -194,8 +202,9 @@ def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: R
     letter["records"][0]["line_id"] = 1.5
     letter["records"] += ["text", {**letter["records"][1], "member_id": "a/b"}]
     letter["records"] += [{**letter["records"][1], "event": "ONAPPTEST"}]
+    other = {**letter, "records": "text"}  # is no letter
 
-    code, done = replay(json.dumps(letter))
+    code, done = replay(json.dumps(letter), json.dumps(other))
 
     assert (1, 1) == (code, done["recorded"])
     assert ["line 1: a record is damaged"] * 4 == done["problems"]
@@ -238,7 +247,8 @@ class TestEvents:
         """Its data is JSON text, which no log changes."""
         documents = records("a", "b")
 
-        assert (0, result(recorded=2)) == replay(*event_lines(data("a", "b")))
+        saved = [*event_lines(data("a")), *event_lines(data("b"))]
+        assert (0, result(recorded=2)) == replay(*saved)
         assert replayed(documents) == replay.stored()
 
     def test_a_large_event_comes_in_parts_in_any_order(self, replay: Replay) -> None:
@@ -248,16 +258,15 @@ class TestEvents:
         assert len(saved) > 1
         assert max(map(len, saved)) < 100_000
         assert (0, result(recorded=1)) == replay(*reversed(saved))
-        code, done = replay(*saved[1:])
-        assert (1, ["give the lines of all at once"]) == (
-            code,
-            [problem.split("; ")[1] for problem in done["problems"]],
-        )
+        some, all_ = len(saved) - 1, len(saved)
+        problem = f"an event has {some} of its {all_} parts; give the lines of all at once"
+        assert (1, result(problems=[problem])) == replay(*saved[1:])
 
     def test_an_event_that_does_not_fit_goes_to_quarantine(self, replay: Replay) -> None:
         """As it would have when it came."""
-        assert (0, result(quarantined=1)) == replay(*event_lines({"LINE": "x"}))
-        assert 1 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
+        saved = [*event_lines({"LINE": "x"}), *event_lines({"LINE": "y"})]
+        assert (0, result(quarantined=2)) == replay(*saved)
+        assert 2 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
 
     def test_an_event_that_nobody_wants_is_left_out(
         self, replay: Replay, monkeypatch: pytest.MonkeyPatch
