@@ -18,7 +18,7 @@ def main() -> None:
             "calls to Firestore": partial(warm.calls, sources),
             "requests to the metadata server": partial(google_cloud.metadata_requests, sources),
             "decoding": warm.decoding,
-            "burst": partial(load.burst, sources, database),
+            "bursts": partial(load.bursts, sources, database),
             "large bodies": partial(load.large_bodies, sources),
         }
         print(f"Measured on {table.machine()}.\n\n{table.HEADER}", flush=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Final
+from uuid import uuid4
 
 from bench import client, sample
 from bench.client import Connection
 from bench.database import Database
-from bench.server import FUNCTION, HELLO, Server
+from bench.server import FUNCTION, HELLO, THREADS, Server
 from bench.table import Row, megabytes, milliseconds, times
 
 _OK: Final = 200
@@ -29,11 +30,19 @@ _CHUNK: Final = bytes(65_536)
 _LARGE_MEMORY: Final = 64_000_000
 
 
-def burst(sources: Path, database: Database) -> Iterator[Row]:
-    """Send many deletions at a time to an instance that was idle, and to a hello world."""
+def bursts(sources: Path, database: Database) -> Iterator[Row]:
+    """Send many deletions at a time to an instance that was idle, and to a hello world.
+
+    Once 64 at a time, once as many as deploy.sh lets Cloud Run send to an instance.
+    """
+    for at_a_time in (_AT_A_TIME, THREADS):
+        yield _burst(sources, database, at_a_time)
+
+
+def _burst(sources: Path, database: Database, at_a_time: int) -> Row:
     with Server(sources, HELLO) as hello, hello.connect() as connection:
         hello_unloaded = _unloaded(connection)
-        hello_p99 = _p99(asyncio.run(_burst(hello.port)))
+        hello_p99 = _p99(asyncio.run(_send_all(hello.port, at_a_time)))
     server = Server(sources, FUNCTION, **database.settings)
     with server, server.connect() as connection:
         unloaded = _unloaded(connection)
@@ -41,13 +50,13 @@ def burst(sources: Path, database: Database) -> Iterator[Row]:
         worker = server.worker
         idle = worker.memory
         worker.forget_peak()
-        answers = asyncio.run(_burst(server.port))
+        answers = asyncio.run(_send_all(server.port, at_a_time))
         memory = worker.peak_memory - idle
         lost = _DELETIONS - (database.count_deletions() - recorded_before)
     failed = sum(status != _OK for status, _ in answers)
     p99 = _p99(answers)
-    yield Row(
-        f"burst of {_DELETIONS:,} deletions, {_AT_A_TIME} at a time ({database.name})",
+    return Row(
+        f"burst of {_DELETIONS:,} deletions, {at_a_time} at a time ({database.name})",
         f"unloaded p50 {milliseconds(unloaded)}; idle {megabytes(idle)};"
         f" hello world: p99 {times(hello_p99 / hello_unloaded)}",
         f"{lost} lost, {failed} failed; {megabytes(memory)} more;"
@@ -62,15 +71,15 @@ def burst(sources: Path, database: Database) -> Iterator[Row]:
 
 
 def _unloaded(connection: Connection) -> float:
-    return median(_seconds(connection, number) for number in range(_UNLOADED))
+    return median(_seconds(connection) for _ in range(_UNLOADED))
 
 
 def _p99(answers: list[tuple[int, float]]) -> float:
     return quantiles((seconds for _, seconds in answers), n=100)[-1]
 
 
-def _seconds(connection: Connection, number: int) -> float:
-    request = client.post(sample.body(f"unloaded-{number}"))
+def _seconds(connection: Connection) -> float:
+    request = client.post(sample.body(uuid4().hex))
     started = perf_counter()
     status, body = connection.send(request)
     if status != _OK:
@@ -78,9 +87,10 @@ def _seconds(connection: Connection, number: int) -> float:
     return perf_counter() - started
 
 
-async def _burst(port: int) -> list[tuple[int, float]]:
+async def _send_all(port: int, at_a_time: int) -> list[tuple[int, float]]:
     """Return the status and the duration of each request."""
-    requests = iter([client.post(sample.body(f"burst-{number}")) for number in range(_DELETIONS)])
+    ids = (f"burst-{at_a_time}-{number}" for number in range(_DELETIONS))
+    requests = iter([client.post(sample.body(message_id)) for message_id in ids])
     answers = []
 
     async def send_one_after_the_other() -> None:
@@ -94,7 +104,7 @@ async def _burst(port: int) -> list[tuple[int, float]]:
         writer.close()
         await writer.wait_closed()
 
-    await asyncio.gather(*(send_one_after_the_other() for _ in range(_AT_A_TIME)))
+    await asyncio.gather(*(send_one_after_the_other() for _ in range(at_a_time)))
     return answers
 
 
