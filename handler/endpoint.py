@@ -22,7 +22,7 @@ def respond(
         Request(
             method=request.method,
             path=request.path,
-            content_type=request.headers.get("Content-Type", ""),
+            content_type=request.content_type or "",
             read_body=lambda: _read_body(request, max_body_bytes),
             url=_public_url(request),
             trace=request.headers.get("X-Cloud-Trace-Context")
@@ -43,7 +43,7 @@ def _read_body(request: flask.Request, most: int) -> bytes:
     """Return the body; raises `Refused` when it is longer than `most`, or breaks off."""
     announced = request.content_length or 0
     try:
-        body = b"" if announced > most else _read(request.stream, most + 1)
+        body = b"" if announced > most else _read(request.stream, most)
         too_long = max(announced, len(body)) > most
         if too_long:
             _discard(request.stream)
@@ -57,8 +57,9 @@ def _read_body(request: flask.Request, most: int) -> bytes:
 
 
 def _read(stream: IO[bytes], most: int) -> bytes:
+    """Return all that comes, or a little more than `most` bytes of it."""
     body = bytearray()
-    while len(body) < most and (chunk := stream.read(min(_CHUNK_BYTES, most - len(body)))):
+    while len(body) <= most and (chunk := stream.read(_CHUNK_BYTES)):
         body += chunk
     return bytes(body)
 
@@ -76,6 +77,6 @@ def _broken_off() -> Refused:
 
 def _public_url(request: flask.Request) -> str:
     """Return the address that was called, as the caller saw it: Cloud Run ends TLS."""
-    forwarded = request.headers.get("X-Forwarded-Proto")
-    scheme = forwarded if forwarded in ("http", "https") else request.scheme
+    secure = request.headers.get("X-Forwarded-Proto") == "https"
+    scheme = "https" if secure else request.scheme
     return f"{scheme}://{request.host}{request.path}"

@@ -16,6 +16,9 @@ from handler.receiver import Request
 from tests.function import FORM, ROOT
 
 MOST = 100_000
+TOO_LARGE = Answer(
+    413, {"error": "body_too_large", "detail": "The body is longer than 100000 bytes."}
+)
 
 
 class Stream(io.BytesIO):
@@ -41,7 +44,7 @@ def call(
 ) -> tuple[Request, bytes | Answer, flask.Request]:
     """Call the endpoint; return what the core saw, the body that it read, and the request."""
     environ = EnvironBuilder("/path?query", method="POST", headers=Headers(headers)).get_environ()
-    environ |= {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_TYPE": FORM}
+    environ |= {"wsgi.input": stream, "wsgi.input_terminated": True}
     if length is not None:
         environ["CONTENT_LENGTH"] = str(length)
     request = flask.Request(environ)
@@ -65,12 +68,11 @@ def call(
     return seen[0], seen[1], request
 
 
-@pytest.mark.parametrize("length", [MOST, None])
-def test_a_body_up_to_the_limit_is_read_whole(length: int | None) -> None:
+@pytest.mark.parametrize("body", [b"", bytes(range(250)) * (MOST // 250)])
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_up_to_the_limit_is_read_whole(body: bytes, announced: bool) -> None:  # noqa: FBT001
     """Whether its length is announced or it comes in chunks."""
-    body = bytes(range(250)) * (MOST // 250)
-
-    _, read, _ = call(Stream(body), length)
+    _, read, _ = call(Stream(body), len(body) if announced else None)
 
     assert body == read
 
@@ -82,8 +84,7 @@ def test_a_longer_body_is_thrown_away_in_pieces(length: int | None) -> None:
 
     _, answer, request = call(stream, length)
 
-    assert isinstance(answer, Answer)
-    assert (413, "body_too_large") == (answer.status, answer.body["error"])
+    assert TOO_LARGE == answer
     assert 10 * MOST == stream.tell()
     assert stream.largest_read <= 65_536
     assert b"" == request.get_data(), "the framework reads what is left before it answers"
@@ -101,9 +102,8 @@ def test_a_body_without_end_is_left_at_some_point() -> None:
 
     _, answer, _ = call(stream, None)
 
-    assert isinstance(answer, Answer)
-    assert 413 == answer.status
-    assert 33_554_432 <= stream.total <= 33_554_432 + 2 * MOST
+    assert TOO_LARGE == answer
+    assert 33_554_432 <= stream.total <= 33_554_432 + MOST + 65_536
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,22 @@ def test_a_body_that_breaks_off_is_malformed(stream: Stream, length: int | None)
     """Each server has errors of its own for that; none gets any further."""
     _, answer, _ = call(stream, length)
 
-    assert isinstance(answer, Answer)
-    assert (400, "malformed_body") == (answer.status, answer.body["error"])
+    detail = "The body ended before it was complete."
+    assert Answer(400, {"error": "malformed_body", "detail": detail}) == answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "content_type"),
+    [({"Content-Type": FORM}, FORM), ({"Content-Type": "Other"}, "Other"), ({}, "")],
+)
+def test_the_method_the_path_and_the_type_are_those_of_the_request(
+    headers: dict[str, str], content_type: str
+) -> None:
+    """The path is without the query; a request without a type has an empty one."""
+    request, _, _ = call(Stream(b""), None, **headers)
+
+    seen = request.method, request.path, request.content_type
+    assert ("POST", "/path", content_type) == seen
 
 
 @pytest.mark.parametrize(
