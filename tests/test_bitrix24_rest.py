@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from threading import Thread
 from threading import enumerate as threads
 from time import monotonic, sleep
 
@@ -64,6 +65,19 @@ def failure(caller: Rest, method: str = "profile") -> Bitrix24Error:
     with pytest.raises(Bitrix24Error) as raised:
         caller.call(method)
     return raised.value
+
+
+def calls_under_way() -> list[Thread]:
+    """Return the threads that calls are made in, and that nobody may be waiting for any more."""
+    return [thread for thread in threads() if thread.name.endswith("(exchange)")]
+
+
+def wait_for_the_end_of_all_calls() -> None:
+    """Wait until no call is under way; those that were left end soon."""
+    started = monotonic()
+    while calls_under_way():
+        assert monotonic() - started < 5
+        sleep(0.01)
 
 
 class TestAnswers:
@@ -140,7 +154,8 @@ class TestAnswers:
     ) -> None:
         """Nothing of the answer is in it, but a code that can be no token."""
         bitrix.fault("profile", fault)
-        assert str(failure(rest(installation))) == message
+        error = failure(rest(installation))
+        assert (str(error), error.description) == (message, "")
 
     def test_a_portal_that_asks_to_slow_down_is_asked_again(
         self, bitrix: Bitrix24, installation: Installation
@@ -156,7 +171,7 @@ class TestAnswers:
         """Within the deadline, in plain words."""
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=None)
         token = installation.token().access_token
-        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
+        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.45))
         assert str(failure(hurried)) == (
             "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)"
         )
@@ -206,9 +221,20 @@ class TestTime:
         started = monotonic()
         assert str(failure(rest(installation, seconds=0.4))) == "127.0.0.1 did not answer in time"
         assert 0.35 < monotonic() - started < 1.5
-        while any(thread.name.endswith("(exchange)") for thread in threads()):
-            assert monotonic() - started < 5
-            sleep(0.01)
+        wait_for_the_end_of_all_calls()
+
+    def test_a_call_that_hangs_keeps_no_process_from_ending(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Python would wait for its thread, if that were no daemon."""
+        seen: list[bool] = []
+
+        def look(_exchange: object, _effect: object) -> None:
+            seen.extend(thread.daemon for thread in calls_under_way())
+
+        bitrix.fault("profile", look)
+        failure(rest(installation))
+        assert set(seen) == {True}
 
     def test_a_call_after_the_deadline_is_not_made(
         self, bitrix: Bitrix24, installation: Installation
@@ -229,6 +255,7 @@ class TestTime:
                 one.connect_ex(("127.0.0.1", port))
             started = monotonic()
             error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(0.3)))
+            wait_for_the_end_of_all_calls()
             for one in waiting:
                 one.close()
         assert "127.0.0.1 " in str(error)
@@ -263,6 +290,14 @@ class TestEndpoints:
         """Documents may have been written by hand."""
         error = failure(Rest(endpoint, "t", Deadline(10)))
         assert str(error) == "an endpoint must be https"
+
+    def test_https_is_never_answered_in_the_clear(self, bitrix: Bitrix24) -> None:
+        """The token goes to nobody who does not speak TLS."""
+        bitrix.calls.clear()
+        endpoint = bitrix.url.replace("http://", "https://")
+        error = failure(Rest(f"{endpoint}/rest/", "t", Deadline(10)))
+        assert str(error) == "127.0.0.1 cannot be reached: SSLError"
+        assert bitrix.calls == []
 
     def test_a_port_where_nobody_listens_is_told(self) -> None:
         """The kind of error is told, its text is not."""
