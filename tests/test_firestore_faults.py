@@ -14,6 +14,8 @@ from grpc import StatusCode
 
 from handler.deadline import Deadline
 from handler.firestore import Firestore
+from handler.open_store import open_store
+from handler.settings import Settings
 from handler.store import Document, Store, StoreError, StoreUnavailable
 from tests.conftest import firestore_at
 from tests.emulator import Emulator
@@ -570,7 +572,7 @@ class TestConnecting:
 
     def test_on_google_cloud_nothing_is_asked_before_the_first_call(self) -> None:
         """The metadata server is not needed to open the store, only to use it."""
-        store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
+        store = open_store(Settings(project="p", on_google_cloud=True))
 
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)

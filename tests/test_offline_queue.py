@@ -18,7 +18,7 @@ from handler.record import Counts, Recorder
 from handler.settings import Settings
 from handler.store import Document, Fields, StoreUnavailable
 from handler.tokens import token_digest
-from tests.app import App, Stage
+from tests.app import App, Stage, event_body
 from tests.bitrix24 import (
     Bitrix24,
     Call,
@@ -544,6 +544,16 @@ class TestPings:
         assert (line["outcome"], line["severity"], line["recorded"]) == ("recovered", "INFO", 2)
         assert len(stage.documents) == 1 + 3
         assert installation.portal.queue(installation) == []
+
+    def test_a_recovered_record_has_the_portals_domain_though_the_ping_has_none(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """As it would have if the deletion itself had come."""
+        installation.portal.delete_message(deliver=False)
+        auth = installation.auth(installation.token()) | {"domain": None}
+        app.post(event_body("ONOFFLINEEVENT", None, auth))
+        (record,) = [fields for path, fields in stage.documents.items() if "/deletions/" in path]
+        assert record["domain"] == "ours.bitrix24.com"
 
     @pytest.mark.parametrize(
         ("token", "why"),
