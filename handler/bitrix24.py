@@ -107,7 +107,8 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
     if not is_secure_url(url):
         raise Bitrix24Error("an endpoint must be https")
     parts = urlsplit(url)
-    if not deadline.remaining:
+    seconds = deadline.remaining
+    if not seconds:
         raise Bitrix24Error(f"no time was left to ask {parts.hostname}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     sockets: list[socket.socket] = []
@@ -115,7 +116,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
 
     def exchange() -> None:
         try:
-            connection = kind(parts.netloc, timeout=max(deadline.remaining, 0.001))
+            connection = kind(parts.netloc, timeout=seconds)
             with contextlib.closing(connection):
                 connection.connect()
                 sockets.append(connection.sock)
