@@ -18,7 +18,7 @@ _MAX_TRUSTED = 1_024
 
 def token_digest(token: str) -> str:
     """Return the lower-case hex SHA-256 of a token, of whatever characters it is made."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def accepts(portal: Portal | None, digest: str) -> bool:
