@@ -1,7 +1,6 @@
 """A client that costs little itself: requests as bytes, over connections that stay open."""
 
 import socket
-from types import TracebackType
 from typing import Final, Self
 
 from bench.sample import FORM
@@ -55,12 +54,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def _more(self) -> bytes:

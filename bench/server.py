@@ -9,7 +9,6 @@ import tempfile
 import time
 from compileall import compile_dir
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from bench.client import Connection
@@ -47,12 +46,7 @@ class Sources:
             raise RuntimeError("The sources do not compile.")
         return copy
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._directory.cleanup()
 
 
@@ -85,12 +79,7 @@ class Server:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)  # a graceful end takes a second
         self._process.wait()
         self._output.close()

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, redirect_stdout
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import functions_framework
@@ -81,13 +80,8 @@ class Stage:
         self.bitrix.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.bitrix.__exit__(kind, error, traceback)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.bitrix.__exit__(kind)
         said = [text for app in self.apps for text in (app.log, *map(whole_text, app.answers))]
         assert not leaked(self.bitrix.secrets, [*said, stored_text(self.store)])
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from types import TracebackType
 from typing import Final, Self
 
 _CHUNK_BYTES: Final = 65_536
@@ -41,12 +40,7 @@ class TcpProxy:
         self._start(self._accept)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cut()
         self._flowing.set()
         self._server.shutdown(socket.SHUT_RDWR)

@@ -12,26 +12,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handler.dead_letter import keep_event, keep_records
-from handler.deletion import Deletion
 from handler.documents import Delivery, deletion_document
 from handler.log import Log
 from handler.store import Document
 from tests.bitrix_data import TYPED
+from tests.samples import PORTAL
 
 EVENT_AT = datetime(2026, 3, 17, 15, 56, 17, tzinfo=UTC)
 DELIVERY = Delivery(
     member_id="m", event="ONOPENLINEMESSAGEDELETE", via="online", event_at=EVENT_AT, user_id=27
 )
-DELETION = Deletion(
-    origin="portal",
-    connector="myconnector",
-    line_id=107,
-    message_id="ext-msg-005",
-    chat_id="channel-123",
-    im_message_id=86501,
-    im_chat_id=1807,
-    user_id=27,
-)
+LINE = {
+    "severity": "CRITICAL",
+    "logging.googleapis.com/trace": f"projects/{'p' * 30}/traces/{'1' * 32}",
+    "outcome": "not_recorded",
+    "event": "ONOPENLINEMESSAGEDELETE",
+    "member_id": "m",
+}
 
 
 def new_log() -> tuple[Log, io.StringIO]:
@@ -51,7 +48,7 @@ def documents(texts: list[str]) -> list[Document]:
     """Return records with these texts in each field that others fill."""
     return [
         deletion_document(
-            replace(DELETION, connector=text, message_id=f"{text}{number}", chat_id=text),
+            replace(PORTAL, connector=text, message_id=f"{text}{number}", chat_id=text),
             replace(DELIVERY, domain=text),
             None,
         )
@@ -62,15 +59,11 @@ def documents(texts: list[str]) -> list[Document]:
 def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
     """Times in ISO 8601; `python -m handler replay` reads it."""
     log, stream = new_log()
-    keep_records(log, [deletion_document(DELETION, DELIVERY, EVENT_AT)])
+    keep_records(log, [deletion_document(PORTAL, DELIVERY, EVENT_AT)])
     (line,) = lines(stream)
     assert {
-        "severity": "CRITICAL",
+        **LINE,
         "message": "1 deletions could not be stored; replay this line when Firestore is back.",
-        "logging.googleapis.com/trace": f"projects/{'p' * 30}/traces/{'1' * 32}",
-        "outcome": "not_recorded",
-        "event": "ONOPENLINEMESSAGEDELETE",
-        "member_id": "m",
         "records": [
             {
                 "member_id": "m",
@@ -102,7 +95,7 @@ def test_a_record_that_nobody_could_verify_says_so() -> None:
 def test_a_number_too_large_for_cloud_logging_is_text() -> None:
     """It keeps numbers as IEEE doubles, which are exact up to 2**53."""
     log, stream = new_log()
-    large = replace(DELETION, im_message_id=2**53, im_chat_id=2**53 + 1, line_id=2**63 - 1)
+    large = replace(PORTAL, im_message_id=2**53, im_chat_id=2**53 + 1, line_id=2**63 - 1)
     keep_records(log, [deletion_document(large, DELIVERY, None)])
     ((record,),) = [line["records"] for line in lines(stream)]
     assert [2**53, "9007199254740993", "9223372036854775807"] == [
@@ -166,12 +159,8 @@ def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
     payload = '{"DATA": [9007199254740993, "\\u00e9"]}'
     (line,) = lines(stream)
     assert {
-        "severity": "CRITICAL",
+        **LINE,
         "message": "An event could not be stored; replay this line when the fault is mended.",
-        "logging.googleapis.com/trace": f"projects/{'p' * 30}/traces/{'1' * 32}",
-        "outcome": "not_recorded",
-        "event": "ONOPENLINEMESSAGEDELETE",
-        "member_id": "m",
         "records": [
             {
                 "member_id": "m",

@@ -11,25 +11,8 @@ from hypothesis import strategies as st
 from handler.body import FORM, decode_body
 from handler.deletion import DELETION_EVENT, TWIN_EVENT, Deletion, Unfit, parse_deletions
 from tests import samples
+from tests.samples import CUSTOMER, PORTAL
 
-PORTAL = Deletion(
-    origin="portal",
-    connector="myconnector",
-    line_id=107,
-    message_id="ext-msg-005",
-    chat_id="channel-123",
-    im_message_id=86501,
-    im_chat_id=1807,
-    user_id=27,
-)
-CUSTOMER = Deletion(
-    origin="customer",
-    connector="myconnector",
-    line_id=107,
-    message_id="ext-msg-007",
-    chat_id="channel-123",
-    user_id=1985,
-)
 SAMPLES: dict[str, tuple[Deletion, ...]] = {
     "portal-one-message": (PORTAL,),
     "connector-twin": (PORTAL,),

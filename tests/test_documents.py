@@ -14,6 +14,7 @@ from handler.php_form import parse_php_form
 from handler.store import Document
 from tests.bitrix24 import Value, http_build_query
 from tests.bitrix_data import TYPED, as_in_a_form
+from tests.samples import PORTAL
 
 EVENT_AT = datetime(2026, 3, 17, 15, 56, 17, tzinfo=UTC)
 EXPIRES_AT = datetime(2027, 3, 17, tzinfo=UTC)
@@ -26,16 +27,6 @@ DELIVERY = Delivery(
     user_id=27,
 )
 BARE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="offline")
-PORTAL = Deletion(
-    origin="portal",
-    connector="myconnector",
-    line_id=107,
-    message_id="ext-msg-005",
-    chat_id="channel-123",
-    im_message_id=86501,
-    im_chat_id=1807,
-    user_id=27,
-)
 CUSTOMER = Deletion(
     origin="customer", connector="c", line_id=0, message_id="ext-msg-007", chat_id="channel-123"
 )

@@ -4,8 +4,32 @@ import json
 from pathlib import Path
 from typing import Any
 
+from handler.deletion import Deletion
+
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.form"))
+
+PORTAL = Deletion(
+    origin="portal",
+    connector="myconnector",
+    line_id=107,
+    message_id="ext-msg-005",
+    chat_id="channel-123",
+    im_message_id=86501,
+    im_chat_id=1807,
+    user_id=27,
+)
+"""The deletion that `portal-one-message` and its twin tell."""
+
+CUSTOMER = Deletion(
+    origin="customer",
+    connector="myconnector",
+    line_id=107,
+    message_id="ext-msg-007",
+    chat_id="channel-123",
+    user_id=1985,
+)
+"""The deletion that `customer` tells."""
 
 
 def form(name: str) -> bytes:
