@@ -100,7 +100,7 @@ def _server(named: str | None, servers: Sequence[str]) -> str:
 
 def _endpoint(url: str) -> str:
     if not is_secure_url(url):
-        raise ValueError("is no https endpoint")
+        raise ValueError
     return url.rstrip("/") + "/"
 
 

@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 
+_INSERT = "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)"
+
 _TIME = "time"  # marks a timestamp in JSON
 
 
@@ -56,10 +58,8 @@ class LocalStore:
         with self._open(deadline) as file, _transaction(file):
             now = datetime.now(UTC)
             for document in documents:
-                created += file.execute(
-                    "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)",
-                    (*_split(document.path), _encode({**document.fields, stamp: now})),
-                ).rowcount
+                fields = _encode({**document.fields, stamp: now})
+                created += file.execute(_INSERT, (*_split(document.path), fields)).rowcount
         return created
 
     def put(self, document: Document, deadline: Deadline) -> bool:
@@ -67,10 +67,7 @@ class LocalStore:
         place, fields = _split(document.path), _encode(document.fields)
         with self._open(deadline) as file, _transaction(file):
             if document.version is None:
-                changed = file.execute(
-                    "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)",
-                    (*place, fields),
-                )
+                changed = file.execute(_INSERT, (*place, fields))
             else:
                 changed = file.execute(
                     "UPDATE documents SET fields = ?, version = random()"
