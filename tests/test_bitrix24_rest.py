@@ -402,7 +402,7 @@ class TestSubscription:
         assert len(installation.bindings) == 4
 
     def test_unsubscribing_removes_what_was_bound_and_nothing_else(
-        self, installation: Installation
+        self, bitrix: Bitrix24, installation: Installation
     ) -> None:
         """Other addresses of the same application stay; the offline queue has only one binding."""
         caller = rest(installation)
@@ -410,6 +410,12 @@ class TestSubscription:
         subscribe(caller, URL, 1)
         assert unsubscribe(caller, URL) == 4
         assert {one.handler for one in installation.bindings} == {"https://other.example.com/"}
+        assert [call.params for call in bitrix.calls_to("event.unbind")] == [
+            {"event": "ONOPENLINEMESSAGEDELETE", "handler": URL},
+            {"event": "ONOPENLINEMESSAGEDELETE", "event_type": "offline"},
+            {"event": "ONOFFLINEEVENT", "handler": URL},
+            {"event": "ONAPPUNINSTALL", "handler": URL},
+        ]
         assert unsubscribe(caller, URL) == 0
 
     @pytest.mark.parametrize("result", [None, [], {}, {"count": "2"}, {"count": None}, True])

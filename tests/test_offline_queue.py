@@ -291,9 +291,10 @@ def test_a_row_that_fits_no_model_is_quarantined_and_removed(scene: Scene, data:
     deletions = scene.delete(1)
     scene.portal.enqueue(scene.installation, DELETE, data)
     deletions += scene.delete(1)
-    assert scene.drain() == Drained(Counts(recorded=2), quarantined=1)
+    scene.portal.enqueue(scene.installation, DELETE, {"odd": 1})
+    assert scene.drain() == Drained(Counts(recorded=2), quarantined=2)
     assert scene.recorded == ids(deletions)
-    (document,) = scene.quarantine
+    document, _ = scene.quarantine
     assert document["event"] == DELETE
     assert document["reasons"]
     assert scene.rows == []
@@ -348,6 +349,15 @@ def test_what_is_no_row_of_ours_is_left_alone(scene: Scene, method: str, result:
         assert scene.drain() == Drained()
     assert scene.records.documents == {}
     assert scene.bitrix.calls_to("event.offline.clear") == []
+
+
+def test_a_row_beside_what_is_none_is_recovered(plain: Scene) -> None:
+    """Nothing that a portal lists keeps the rows after it from being read."""
+    plain.delete(1)
+    rows = plain.portal.queue(plain.installation)
+    plain.bitrix.fault("event.offline.list", OtherResult({"result": [None, {"ID": "x"}, *rows]}))
+    assert plain.drain() == Drained(Counts(recorded=1))
+    assert plain.rows == []
 
 
 def test_rows_that_a_crashed_drain_reserved_are_recovered(extended: Scene) -> None:

@@ -28,7 +28,7 @@ TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
 
 @dataclass(frozen=True)
 class Call:
-    """A REST call as received; `params` is without `auth`."""
+    """A REST call as received, in upper or lower case; `params` is without `auth`."""
 
     path: str
     method: str
@@ -155,10 +155,11 @@ class Bitrix24:
 
     def receive(self, path: str, params: Mapping[str, Value]) -> tuple[str, Fault | None]:
         """Note a call; return its method, and the fault that is to strike it."""
-        method = path.rpartition("/")[2].lower().removesuffix(".json")
+        written = path.rpartition("/")[2].removesuffix(".json")
+        method = written.lower()
         with self.lock:
             shown = {name: value for name, value in params.items() if name != "auth"}
-            self.calls.append(Call(path, method, shown))
+            self.calls.append(Call(path, written, shown))
             plan = next((plan for plan in self._plans if plan.strikes(method)), None)
             return method, plan.fault if plan else None
 
