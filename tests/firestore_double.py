@@ -36,12 +36,15 @@ class Refused(Exception):  # noqa: N818 - it names what happens to the call
 class FirestoreDouble:
     """A double with all its documents in memory, for as long as a `with` block lasts.
 
-    `calls` counts the calls by method, those that failed too. Faults strike the next calls of
-    their method, in the order in which they were planned.
+    `calls` counts the calls by method, those that failed too. The newest one came with `headers`,
+    and its caller would wait `patience` seconds. Faults strike the next calls of their method, in
+    the order in which they were planned.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.headers: dict[str, str] = {}
+        self.patience: float | None = None
         self._port = 0
         self._lock = Lock()
         self._documents: dict[str, Any] = {}
@@ -170,6 +173,9 @@ class FirestoreDouble:
     ) -> Sequence[Any]:
         with self._lock:
             self.calls[method] += 1
+            self.headers = dict(context.invocation_metadata())
+            del self.headers["user-agent"]  # is gRPC's own
+            self.patience = context.time_remaining()
             fault = self._faults[method].popleft() if self._faults[method] else None
 
         def apply() -> Sequence[Any]:

@@ -3,13 +3,18 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
+import grpc
 import pytest
+from google.auth import compute_engine
+from google.auth.credentials import Credentials
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
+from google.oauth2 import credentials as oauth2
 from grpc import StatusCode
 
 from handler.deadline import Deadline
@@ -23,6 +28,7 @@ from tests.firestore_double import FirestoreDouble
 from tests.function import free_port
 
 T = TypeVar("T")
+Options: TypeAlias = Sequence[tuple[str, int]]
 
 STAMP = "recorded_at"
 RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
@@ -359,7 +365,7 @@ class TestDeadlines:
         """A refused connection is tried again until the deadline, and no longer."""
         store = firestore_at(f"127.0.0.1:{free_port()}", "p")
 
-        with unavailable_after(1.5) as deadline:
+        with unavailable_after(1.5, "^Firestore: DEADLINE_EXCEEDED") as deadline:
             store.create([RECORD], STAMP, deadline)
 
     def test_a_server_that_accepts_and_stays_silent_is_given_up(self) -> None:
@@ -399,10 +405,18 @@ class TestDeadlines:
         call: Callable[[Store, Deadline], object],
     ) -> None:
         """Work that nobody waits for any longer is not begun."""
-        with pytest.raises(StoreUnavailable, match="no time was left"):
+        with pytest.raises(StoreUnavailable, match=r"^Firestore: no time was left$"):
             call(store, Deadline(-1))
 
         assert double.calls[method] == 0
+
+    def test_a_call_is_given_half_of_the_time_that_is_left(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """So one that hangs can be made again."""
+        store.create([RECORD], STAMP, Deadline(60))
+
+        assert pytest.approx(30, abs=5) == double.patience
 
     def test_a_slow_answer_within_the_deadline_is_an_answer(
         self, double: FirestoreDouble, store: Store
@@ -513,14 +527,30 @@ class TestConnecting:
         path.write_text(json.dumps({"type": "authorized_user", **key}))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
 
+    @pytest.fixture
+    def google(
+        self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
+    ) -> list[tuple[Credentials, Options]]:
+        """Let the double stand where Google's own Firestore is; return how that is reached."""
+        reached = []
+
+        def create_channel(*, credentials: Credentials, options: Options) -> grpc.Channel:
+            reached.append((credentials, options))
+            return grpc.insecure_channel(double.host, (*options, ("grpc.enable_http_proxy", 0)))
+
+        monkeypatch.setattr(FirestoreGrpcTransport, "create_channel", create_channel)
+        return reached
+
     @pytest.mark.parametrize("project", [None, "p"])
     def test_without_credentials_a_sentence_tells_what_to_do(self, project: str | None) -> None:
         """Whoever tries it on a bare machine learns of both ways on."""
         with pytest.raises(StoreUnavailable) as caught:
             Firestore.connect(project, "(default)", None, on_google_cloud=False)
 
-        assert "gcloud auth application-default login" in str(caught.value)
-        assert "STORE=local" in str(caught.value)
+        assert (
+            "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
+            " login`, or set STORE=local to try without Google Cloud." == str(caught.value)
+        )
 
     @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"type": "other"}', "\xff"])
     def test_useless_credentials_are_none(
@@ -547,20 +577,26 @@ class TestConnecting:
     @pytest.mark.usefixtures("user_credentials")
     def test_without_a_project_the_setting_is_named(self) -> None:
         """Credentials that belong to no project do not tell where the database is."""
-        with pytest.raises(StoreUnavailable, match="GOOGLE_CLOUD_PROJECT"):
+        with pytest.raises(StoreUnavailable, match=r"^No project: set GOOGLE_CLOUD_PROJECT\.$"):
             Firestore.connect(None, "(default)", None, on_google_cloud=False)
 
     @pytest.mark.usefixtures("user_credentials")
     def test_the_credentials_project_is_used_where_none_is_set(
-        self, monkeypatch: pytest.MonkeyPatch
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        double: FirestoreDouble,
+        google: list[tuple[Credentials, Options]],
     ) -> None:
         """A project that Google's client finds by itself is enough."""
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "found")
 
-        store = Firestore.connect(None, "(default)", None, on_google_cloud=False)
+        store = Firestore.connect(None, "named", None, on_google_cloud=False)
 
-        with unavailable_after(0.5) as deadline:
-            store.get("a/1", deadline)
+        assert store.create([RECORD], STAMP, soon()) == 1
+        assert routing("found") == double.headers
+        ((credentials, _),) = google
+        assert isinstance(credentials, oauth2.Credentials)
+        assert "t" == credentials.refresh_token
 
     @pytest.mark.usefixtures("user_credentials")
     def test_when_google_cannot_be_reached_the_deadline_holds(self) -> None:
@@ -576,6 +612,19 @@ class TestConnecting:
 
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)
+
+    def test_on_google_cloud_the_functions_own_account_is_used(
+        self, double: FirestoreDouble, google: list[tuple[Credentials, Options]]
+    ) -> None:
+        """No question is asked of whose cloud it is; nothing is said that is for the emulator."""
+        store = Firestore.connect("p", "named", None, on_google_cloud=True)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+        assert routing("p") == double.headers
+        ((credentials, options),) = google
+        assert isinstance(credentials, compute_engine.Credentials)
+        assert "googleapis.com" == credentials.universe_domain
+        assert dict(options)["grpc.max_reconnect_backoff_ms"] <= 1_000
 
     def test_on_google_cloud_without_a_project_credentials_are_looked_for(self) -> None:
         """Only Google's own search can find the project then."""
@@ -599,5 +648,19 @@ class TestConnecting:
         second = Firestore.connect(None, "other", double.host, on_google_cloud=True)
 
         assert first.create([RECORD], STAMP, soon()) == 1
+        project = "google-cloud-firestore-emulator"
+        assert double.headers == {
+            "google-cloud-resource-prefix": f"projects/{project}/databases/(default)",
+            "x-goog-request-params": f"database=projects%2F{project}%2Fdatabases%2F%28default%29",
+            "authorization": "Bearer owner",
+        }
 
         assert second.get(RECORD.path, soon()) is None
+
+
+def routing(project: str) -> dict[str, str]:
+    """Return the headers by which Firestore finds the database `named` before it reads further."""
+    return {
+        "google-cloud-resource-prefix": f"projects/{project}/databases/named",
+        "x-goog-request-params": f"database=projects%2F{project}%2Fdatabases%2Fnamed",
+    }
