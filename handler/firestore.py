@@ -158,9 +158,8 @@ class Firestore:
             if len(documents) == 1:
                 return 0
             found = self._get_all([document.path for document in documents], deadline)
-            missing = [
-                document for document, there in zip(documents, found, strict=True) if not there
-            ]
+            there = {document.path for document in found if document}
+            missing = [document for document in documents if document.path not in there]
         return 0
 
     def put(self, document: Document, deadline: Deadline) -> bool:
