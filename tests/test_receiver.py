@@ -54,7 +54,7 @@ class Instance:
         self.store.write("portals/M", {"active": True, "token_digests": digests, "domain": "d"})
         self._openings = openings
         self._log = io.StringIO()
-        self._receiver = Receiver(Settings(**settings), self._open, Log(self._log), lambda: NOW)
+        self.receiver = Receiver(Settings(**settings), self._open, Log(self._log), lambda: NOW)
 
     def _open(self) -> Store:
         if not self._openings:
@@ -63,7 +63,7 @@ class Instance:
         return self.store
 
     def ask(self, method: str, path: str, content_type: str = "", body: bytes = b"") -> Answer:
-        return self._receiver.receive(
+        return self.receiver.receive(
             Request(method=method, path=path, content_type=content_type, read_body=lambda: body)
         )
 
@@ -332,6 +332,23 @@ def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
     assert written.pop("where")[-1].endswith(" in fail")
     about = {"event": "ONAPPUNINSTALL", "member_id": "M", "bug": "RuntimeError"}
     assert line("ERROR", detail, "internal_error", **about) == written
+
+
+def test_a_bug_before_there_is_an_event_is_answered_too() -> None:
+    """Nobody knows then what the request was."""
+
+    def fail() -> bytes:
+        raise RuntimeError("nobody may see T")
+
+    instance = Instance()
+
+    answer = instance.receiver.receive(
+        Request(method="POST", path="/", content_type=JSON, read_body=fail)
+    )
+
+    assert (500, "internal_error") == (answer.status, answer.outcome)
+    (written,) = instance.lines
+    assert ("RuntimeError", None) == (written["bug"], written.get("event"))
 
 
 def test_what_is_refused_early_waits_for_no_import() -> None:
