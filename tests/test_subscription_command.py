@@ -163,8 +163,8 @@ def test_unbinding_that_fails_is_told(
     run(capsys, installation, "bind")
     bitrix.fault("event.unbind", Disconnect(), after=2)
     code, out, err = run(capsys, installation, "unbind")
-    assert (code, out) == (1, "")
-    assert "cannot be reached" in err
+    told = f"{installation.portal.client_endpoint}: 127.0.0.1 cannot be reached: RemoteDisconnected"
+    assert (code, out, err) == (1, "", f"{told}.\n")
     assert run(capsys, installation, "unbind", "--json") == (0, '{"removed": 2}\n', "")
 
 
