@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from handler.body import FORM
 from handler.commands.console import CommandError
 
 _TIMEOUT_SECONDS = 30
@@ -133,8 +132,8 @@ def _wait(url: str, seconds: float) -> None:
 
 def _post(url: str, body: bytes) -> tuple[int, str]:
     try:
-        request = urllib.request.Request(url, body, {"Content-Type": FORM})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+        # urllib calls a body a form, as Bitrix24 does, unless it is told another type.
+        with urllib.request.urlopen(url, body, timeout=_TIMEOUT_SECONDS) as answer:
             return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read().decode(errors="replace")
