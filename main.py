@@ -11,8 +11,8 @@ from handler.open_store import lazy_store
 from handler.receiver import Receiver
 from handler.settings import SettingError, Settings
 
-# What the first event imports is many objects and no garbage. With Python's own 700, looking for
-# some takes a tenth of that event's time, and copies the memory that gunicorn's processes share.
+# What the first event imports is many objects and no garbage: looking for some as often as Python
+# does by itself takes time, and copies the memory that gunicorn's processes share.
 gc.set_threshold(10_000)
 
 try:

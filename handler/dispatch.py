@@ -1,7 +1,6 @@
 """From an event to its answer: the token, and then what the event is."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,8 @@ _RETRY_AFTER_SECONDS = "10"
 _CHANGE_TOKENS = ("ONAPPINSTALL", "ONAPPUNINSTALL")
 
 
-class Dispatcher:
-    """What all events of an instance share, in any number of threads at once.
+class Instance:
+    """What all events of one instance of the function share, in any number of threads at once.
 
     `open_store` may raise `StoreUnavailable`; it is asked for each event.
     """
@@ -51,21 +50,16 @@ class Dispatcher:
 
         return Lifecycle(self.settings, self.open_store, self._now)
 
-    def open(self, event: Event, url: str, log: Log) -> "Incoming":
-        """Take an event that was sent to `url`."""
-        return Incoming(self, event, url, log)
-
 
 class Incoming:
-    """One event on its way. It remembers whether it was verified, for the last resort."""
+    """One event on its way, sent to `url`. It remembers whether it was verified."""
 
-    def __init__(self, dispatcher: Dispatcher, event: Event, url: str, log: Log) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, instance: Instance, event: Event, url: str, log: Log) -> None:
+        self._instance = instance
         self._event = event
         self._url = url
         self._log = log
         self._verified: bool | None = None  # nobody knows yet
-        self._deadline = Deadline(dispatcher.settings.store_deadline_seconds)
 
     @property
     def name(self) -> str:
@@ -80,6 +74,7 @@ class Incoming:
     def answer(self) -> Answer:
         """Do what the event asks for; raises `Refused`."""
         event = self._event
+        self._deadline = Deadline(self._instance.settings.store_deadline_seconds)
         digest = token_digest(event.auth.application_token.get_secret_value())
         portal = self._verify(event, digest)
         self._verified = portal is not None
@@ -90,7 +85,7 @@ class Incoming:
         except StoreUnavailable as problem:
             raise _unavailable(problem) from None
         if event.name in _CHANGE_TOKENS:
-            self._dispatcher.trusted.forget(event.auth.member_id)
+            self._instance.trusted.forget(event.auth.member_id)
         return answer
 
     def keep(self) -> None:
@@ -99,48 +94,47 @@ class Incoming:
         if self._verified and event.name in DELETION_EVENTS:
             dead_letter.keep_event(self._log, _delivery(event, None), event.data)
         elif self._verified is None:
-            with suppress(Exception):  # that the bug strikes here again
-                digest = token_digest(event.auth.application_token.get_secret_value())
-                self._keep_unverified(event, digest)
+            digest = token_digest(event.auth.application_token.get_secret_value())
+            self._keep_unverified(event, digest)
 
     def _other_event(self, event: Event, portal: Portal | None, digest: str) -> Answer:
-        dispatcher, url = self._dispatcher, self._url
+        instance, url = self._instance, self._url
         if portal is None:
             if event.name == "ONAPPINSTALL":
-                return dispatcher.lifecycle.install(event, digest, url, self._deadline)
+                return instance.lifecycle.install(event, digest, url, self._deadline)
             raise Refused(403, "forbidden", "No active portal has this application token.")
         match event.name:
             case "ONAPPTEST":
                 return Answer(200, {"status": "ok", "event": event.name})
             case "ONAPPINSTALL":
-                return dispatcher.lifecycle.update(event, portal, url, self._deadline)
+                return instance.lifecycle.update(event, portal, url, self._deadline)
             case "ONAPPUNINSTALL":
-                return dispatcher.lifecycle.uninstall(event, digest, self._deadline)
+                return instance.lifecycle.uninstall(event, digest, self._deadline)
             case "ONOFFLINEEVENT":
                 ping = _delivery(event, portal.domain)
-                return dispatcher.lifecycle.recover(
-                    event, portal, dispatcher.recorder, ping, self._deadline
+                return instance.lifecycle.recover(
+                    event, portal, instance.recorder, ping, self._deadline
                 )
         return Answer(200, {"status": "ignored", "event": event.name})
 
     def _verify(self, event: Event, digest: str) -> Portal | None:
         """Return the event's portal if it accepts the token with this digest."""
         member_id = event.auth.member_id
-        portal = self._dispatcher.trusted.get(member_id, digest)
+        portal = self._instance.trusted.get(member_id, digest)
         if portal and event.name not in _CHANGE_TOKENS:
             return portal
         try:
-            portal = read_portal(self._dispatcher.open_store(), member_id, self._deadline)
+            portal = read_portal(self._instance.open_store(), member_id, self._deadline)
         except StoreUnavailable as problem:
             self._keep_unverified(event, digest)
             raise _unavailable(problem) from None
         if portal is None or not accepts(portal, digest):
             return None
-        self._dispatcher.trusted.trust(portal, digest)
+        self._instance.trusted.trust(portal, digest)
         return portal
 
     def _take_deletions(self, event: Event, portal: Portal) -> Answer:
-        recorder = self._dispatcher.recorder
+        recorder = self._instance.recorder
         delivery = _delivery(event, portal.domain)
         try:
             documents = recorder.documents(delivery, event.data)
@@ -157,7 +151,7 @@ class Incoming:
 
     def _quarantine(self, event: Event, delivery: Delivery, unfit: Unfit) -> Answer:
         try:
-            name = self._dispatcher.recorder.quarantine(delivery, event.data, unfit, self._deadline)
+            name = self._instance.recorder.quarantine(delivery, event.data, unfit, self._deadline)
         except StoreUnavailable as problem:
             dead_letter.keep_event(self._log, delivery, event.data)
             raise _unavailable(problem) from None
@@ -174,7 +168,7 @@ class Incoming:
         if event.name not in DELETION_EVENTS:
             return
         try:
-            documents = self._dispatcher.recorder.documents(_delivery(event, None), event.data)
+            documents = self._instance.recorder.documents(_delivery(event, None), event.data)
         except Unfit:
             return
         dead_letter.keep_records(self._log, documents, unverified_digest=digest)

@@ -1,27 +1,19 @@
-"""Every request's way in and out: what is refused before it is an event, and every fault.
-
-What is refused early, and `/health`, should not wait for more than it needs when an instance
-starts, so two modules are imported in the functions that need them: `handler.event`, which takes
-pydantic with it, and `handler.dispatch`, which takes all the rest.
-"""
+"""Every request's way in and out: what is refused before it is an event, and every fault."""
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from handler.answers import Answer, Refused
 from handler.body import decode_body
+from handler.dispatch import Incoming, Instance
+from handler.event import parse_event
 from handler.log import Log
-from handler.once import Once
 from handler.settings import Settings
 from handler.store import Store
-
-if TYPE_CHECKING:
-    from handler.dispatch import Dispatcher, Incoming
-    from handler.event import Event
 
 _SERVER_ERROR = 500
 
@@ -57,13 +49,7 @@ class Receiver:
     ) -> None:
         self.settings = settings
         self.log = log
-
-        def dispatcher() -> "Dispatcher":
-            from handler.dispatch import Dispatcher  # noqa: PLC0415 - see this module's docstring
-
-            return Dispatcher(settings, open_store, now)
-
-        self._dispatcher = Once(dispatcher)
+        self._instance = Instance(settings, open_store, now)
 
     def receive(self, request: Request) -> Answer:
         """Answer a request; every fault, ours included, becomes an answer."""
@@ -73,15 +59,16 @@ class Receiver:
         log = self.log.for_request(request.trace)
         event: Incoming | None = None
         try:
-            parsed = _parse_event(decode_body(request.content_type, _body(request)))
-            event = self._dispatcher().open(parsed, request.url, log)
+            parsed = parse_event(decode_body(request.content_type, _body(request)))
+            event = Incoming(self._instance, parsed, request.url, log)
             answer = event.answer()
         except Refused as refused:
             answer = refused.answer
         except Exception as bug:  # noqa: BLE001 - the last resort: the event must not be lost
             answer = _internal_error(bug)
-            if event:
-                event.keep()
+            with suppress(Exception):  # that the bug strikes here again
+                if event:
+                    event.keep()
         _log_answer(log, answer, event, time.perf_counter() - started)
         return answer
 
@@ -98,12 +85,6 @@ def _body(request: Request) -> bytes:
     return request.read_body()
 
 
-def _parse_event(body: Mapping[str, object]) -> "Event":
-    from handler.event import parse_event  # noqa: PLC0415 - see this module's docstring
-
-    return parse_event(body)
-
-
 def _internal_error(bug: Exception) -> Answer:
     # Neither the error's text nor its variables: they may hold what nobody may log.
     frames = traceback.extract_tb(bug.__traceback__)
@@ -118,7 +99,7 @@ def _internal_error(bug: Exception) -> Answer:
     )
 
 
-def _log_answer(log: Log, answer: Answer, event: "Incoming | None", seconds: float) -> None:
+def _log_answer(log: Log, answer: Answer, event: Incoming | None, seconds: float) -> None:
     detail = answer.body.get("detail")  # in a success: something that somebody must mend
     log(
         "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",

@@ -171,7 +171,7 @@ class TestAnswers:
         """Within the deadline, in plain words."""
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=None)
         token = installation.token().access_token
-        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.45))
+        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
         assert str(failure(hurried)) == (
             "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)"
         )

@@ -77,6 +77,14 @@ def test_a_body_up_to_the_limit_is_read_whole(body: bytes, announced: bool) -> N
     assert body == read
 
 
+@pytest.mark.parametrize("length", [MOST + 1, None])
+def test_one_byte_more_is_refused(length: int | None) -> None:
+    """Whether it is announced or not."""
+    _, answer, _ = call(Stream(b"x" * (MOST + 1)), length)
+
+    assert TOO_LARGE == answer
+
+
 @pytest.mark.parametrize("length", [10 * MOST, None])
 def test_a_longer_body_is_thrown_away_in_pieces(length: int | None) -> None:
     """All of it is read, so that the client sees the answer, but nothing is kept."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
@@ -198,22 +197,6 @@ class TestOpening:
         lazy_store(Settings(store="local", local_store_path=str(path)))
 
         assert not path.exists()
-
-    def test_many_threads_open_one_store(self, path: Path) -> None:
-        """Of 16 threads that ask at the same moment, all get the same."""
-        threads = 16
-        lazy = lazy_store(Settings(store="local", local_store_path=str(path)))
-        start = Barrier(threads)
-
-        def ask(_: int) -> Store:
-            start.wait()
-            return lazy()
-
-        with ThreadPoolExecutor(threads) as pool:
-            stores = list(pool.map(ask, range(threads)))
-
-        assert all(store is stores[0] for store in stores)
-        assert lazy() is stores[0]
 
     def test_what_could_not_be_opened_is_tried_again(self, tmp_path: Path) -> None:
         """An obstacle that was removed is no obstacle to the same function."""

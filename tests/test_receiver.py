@@ -3,8 +3,6 @@
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
@@ -20,7 +18,6 @@ from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from handler.store import Store, StoreUnavailable
 from handler.tokens import token_digest
-from tests.function import ROOT
 from tests.memory_store import NOW, MemoryStore
 
 TOKEN = "T"
@@ -349,36 +346,3 @@ def test_a_bug_before_there_is_an_event_is_answered_too() -> None:
     assert (500, "internal_error") == (answer.status, answer.outcome)
     (written,) = instance.lines
     assert ("RuntimeError", None) == (written["bug"], written.get("event"))
-
-
-def test_what_is_refused_early_waits_for_no_import() -> None:
-    """An instance that starts only to refuse, or to say that it is up, is there sooner."""
-    script = """
-import io, sys
-from handler.body import FORM
-from handler.log import Log
-from handler.receiver import Receiver, Request
-from handler.settings import Settings
-
-receiver = Receiver(Settings(), lambda: sys.exit("opened the store"), Log(io.StringIO()))
-late = ["pydantic", "handler.dispatch", "handler.firestore", "handler.local_store"]
-
-def ask(method, content_type="", body=b""):
-    request = Request(
-        method=method, path="/", content_type=content_type, read_body=lambda: body
-    )
-    status = receiver.receive(request).status
-    print(status, *[name for name in late if name in sys.modules])
-
-ask("GET")
-ask("PUT")
-ask("POST", "text/plain", b"x")
-ask("POST", FORM, b"a=1&" * 1_001)
-ask("POST", FORM, b"a=1")
-"""
-    printed = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    expected = ["200", "405", "415", "400", "400 pydantic"]
-    assert expected == printed.stdout.splitlines()
