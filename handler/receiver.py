@@ -47,8 +47,7 @@ class Receiver:
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.settings = settings
-        self.log = log
+        self._log = log
         self._instance = Instance(settings, open_store, now)
 
     def receive(self, request: Request) -> Answer:
@@ -56,7 +55,7 @@ class Receiver:
         if request.method == "GET" and request.path in ("/", "/health"):
             return Answer(200, {"status": "up"})
         started = time.perf_counter()
-        log = self.log.for_request(request.trace)
+        log = self._log.for_request(request.trace)
         event: Incoming | None = None
         try:
             parsed = parse_event(decode_body(request.content_type, _body(request)))

@@ -103,8 +103,20 @@ class Site:
     def __init__(self, settings: Settings, store: Store, file: Path) -> None:
         self.stream = io.StringIO()
         self.store = store
-        self.receiver = Receiver(settings, lazy_store(settings), Log(self.stream))
+        self.settings = settings
         self._file = file
+        self.start()
+
+    def start(
+        self,
+        open_store: Callable[[], Store] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        **changes: Any,  # noqa: ANN401
+    ) -> None:
+        """Start the function, with other settings than before if there are any."""
+        self.settings = replace(self.settings, **changes)
+        opened = open_store or lazy_store(self.settings)
+        self.receiver = Receiver(self.settings, opened, Log(self.stream), now)
 
     def send(self, event: dict[str, Any]) -> Answer:
         """Send an event."""
@@ -333,8 +345,7 @@ class TestForgetful:
         self, site: Site, double: FirestoreDouble, after: str
     ) -> None:
         """The deletion is stored once, the answer is 200, and the log keeps nothing."""
-        enough = replace(site.receiver.settings, store_deadline_seconds=3)
-        site.receiver = Receiver(enough, lazy_store(enough), site.receiver.log)
+        site.start(store_deadline_seconds=3)
         make_trusted(site)
         if after == "an error":
             double.lose_answer("Commit", times=2)
@@ -405,8 +416,7 @@ class TestBug:
         def broken_clock() -> datetime:
             raise RuntimeError(TOKEN)
 
-        site.receiver.settings = replace(site.receiver.settings, retention_days=1)
-        put_bug(site, BrokenAtGet, broken_clock)
+        put_bug(site, BrokenAtGet, broken_clock, retention_days=1)
 
         assert (500, "internal_error") == outcome(site.send(deletion()))
 
@@ -424,14 +434,15 @@ class BrokenAtCreate(Firestore):
 
 
 def put_bug(
-    site: Site, kind: type[Firestore], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    site: Site,
+    kind: type[Firestore],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    **changes: Any,  # noqa: ANN401
 ) -> None:
     """Let the function use a store with a bug."""
-    settings = site.receiver.settings
-    broken = kind.connect(
-        settings.project, "(default)", settings.emulator_host, on_google_cloud=False
-    )
-    site.receiver = Receiver(settings, lambda: broken, site.receiver.log, now)
+    project, host = site.settings.project, site.settings.emulator_host
+    broken = kind.connect(project, "(default)", host, on_google_cloud=False)
+    site.start(lambda: broken, now, **changes)
 
 
 class TestHang:
@@ -558,12 +569,10 @@ def bitrix() -> Iterator[Bitrix24]:
 def local_application(bitrix: Bitrix24, site: Site) -> Installation:
     """Add a local application in a portal whose installs the function accepts."""
     portal = bitrix.add_portal("ours.bitrix24.com")
-    settings = replace(
-        site.receiver.settings,
+    site.start(
         allowed_portals=frozenset({"ours.bitrix24.com"}),
         oauth_servers=tuple(bitrix.oauth_servers.split(",")),
     )
-    site.receiver = Receiver(settings, lazy_store(settings), site.receiver.log)
     return portal.install()
 
 
