@@ -46,7 +46,7 @@ test: $(INSTALLED)
 	$(BIN)/coverage report
 
 chaos: $(INSTALLED)
-	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/test_chaos.py
+	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/soak
 
 # The sample's portal is entered by hand, since nothing installs an application here.
 run: $(INSTALLED)
@@ -79,7 +79,7 @@ $(TOOLS): requirements-tools.txt $(INSTALLED)
 	@touch $@
 
 fuzz: $(TOOLS)
-	$(BIN)/python -m tests.fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+	$(BIN)/python -m tests.soak.fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 mutants: $(TOOLS)
 	$(BIN)/mutmut run

@@ -5,11 +5,11 @@ import os
 
 import flask
 
-from handler.endpoint import respond
+from handler.flask_adapter import respond
 from handler.log import Log
-from handler.open_store import lazy_store
 from handler.receiver import Receiver
 from handler.settings import SettingError, Settings
+from handler.stores.opening import lazy_store
 
 # What the first event imports is many objects and no garbage: looking for some as often as Python
 # does by itself takes time, and copies the memory that gunicorn's processes share.

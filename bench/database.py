@@ -7,10 +7,10 @@ from typing import Final
 
 from bench import sample
 from handler.deadline import Deadline
-from handler.firestore import Firestore
-from handler.store import Document
-from tests.emulator import Emulator, EmulatorMissing, find_jar
-from tests.firestore_double import FirestoreDouble
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Document
+from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
+from tests.doubles.firestore import FirestoreDouble
 
 PROJECT: Final = "bench"
 _SECONDS: Final = 30

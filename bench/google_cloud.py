@@ -26,7 +26,7 @@ from bench import client, sample
 from bench.database import PROJECT, Database
 from bench.server import FUNCTION, SMALLEST, Server
 from bench.table import Row
-from tests.firestore_double import FirestoreDouble
+from tests.doubles.firestore import FirestoreDouble
 
 _FIRESTORE: Final = "firestore.googleapis.com"
 _QUESTIONS_AT_MOST: Final = 3

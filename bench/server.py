@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bench.client import Connection
-from tests.function import ROOT, environment, free_port
+from tests.doubles.function import ROOT, environment, free_port
 
 FUNCTION: Final = "main.py"
 HELLO: Final = "hello.py"

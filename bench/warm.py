@@ -14,10 +14,10 @@ from bench.database import Database
 from bench.server import FUNCTION, HELLO, Server, Worker
 from bench.table import Row, microseconds, times
 from bench.timing import interleave
-from handler.body import decode_body
-from handler.deletion import parse_deletions
-from handler.event import parse_event
-from tests.firestore_double import FirestoreDouble
+from handler.events.body import decode_body
+from handler.events.deletion import parse_deletions
+from handler.events.envelope import parse_event
+from tests.doubles.firestore import FirestoreDouble
 
 _ROUNDS: Final = 15
 _REQUESTS: Final = 150

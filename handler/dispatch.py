@@ -4,21 +4,21 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from handler import dead_letter
 from handler.answers import Answer, Refused
 from handler.deadline import Deadline
-from handler.deletion import DELETION_EVENTS, Unfit
-from handler.documents import Delivery
-from handler.event import SENSIBLE_LENGTH, Event
+from handler.events.deletion import DELETION_EVENTS, Unfit
+from handler.events.envelope import SENSIBLE_LENGTH, Event
 from handler.log import Log
 from handler.portal import Portal, read_portal
-from handler.record import Recorder
+from handler.records import dead_letter
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
 from handler.settings import Settings
-from handler.store import Store, StoreUnavailable
+from handler.stores.interface import Store, StoreUnavailable
 from handler.tokens import TrustedTokens, accepts, token_digest
 
 if TYPE_CHECKING:
-    from handler.lifecycle import Lifecycle
+    from handler.bitrix24.application import Lifecycle
 
 # Bitrix24 does not send again, whatever it is told; people and their tools may.
 _RETRY_AFTER_SECONDS = "10"
@@ -46,7 +46,7 @@ class Instance:
     def lifecycle(self) -> "Lifecycle":
         """What answers the events about the application itself."""
         # It imports what only installs need, for some 12 ms; deletions should not pay for that.
-        from handler.lifecycle import Lifecycle  # noqa: PLC0415
+        from handler.bitrix24.application import Lifecycle  # noqa: PLC0415
 
         return Lifecycle(self.settings, self.open_store, self._now)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict
 
 from handler.deadline import Deadline
-from handler.fields import IfFits
-from handler.store import Document, Fields, Store, StoreUnavailable
+from handler.events.fields import IfFits
+from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 
 PORTALS = "portals"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from handler.answers import Answer, Refused
-from handler.body import decode_body
 from handler.dispatch import Incoming, Instance
-from handler.event import parse_event
+from handler.events.body import decode_body
+from handler.events.envelope import parse_event
 from handler.log import Log
 from handler.settings import Settings
-from handler.store import Store
+from handler.stores.interface import Store
 
 _SERVER_ERROR = 500
 

@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from handler.firestore import Firestore
-from handler.local_store import LocalStore
-from handler.store import Store
-from tests.emulator import Emulator, EmulatorMissing, find_jar
-from tests.firestore_double import FirestoreDouble
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Store
+from handler.stores.sqlite import LocalStore
+from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
+from tests.doubles.firestore import FirestoreDouble
 
 # The same examples each time in CI, and none judged by the clock.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from handler.commands import deletions, portals, quarantine, replay, send, subscription
 from handler.commands.console import CommandError
-from handler.open_store import lazy_store
 from handler.settings import SettingError, Settings
-from handler.store import StoreError
+from handler.stores.interface import StoreError
+from handler.stores.opening import lazy_store
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Final
 
 from handler.deadline import Deadline
-from handler.event import document_name
+from handler.events.envelope import document_name
 from handler.portal import PORTALS
-from handler.store import Document, Store
+from handler.stores.interface import Document, Store
 
 # Nobody waits longer for one answer of the store at a prompt.
 STORE_SECONDS: Final = 60

@@ -14,8 +14,8 @@ from handler.commands.console import (
     print_table,
     printable,
 )
-from handler.documents import DELETIONS, RECORDED_AT
-from handler.store import Document
+from handler.records.documents import DELETIONS, RECORDED_AT
+from handler.stores.interface import Document
 
 _FOLLOW_SECONDS = 2
 

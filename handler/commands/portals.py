@@ -13,10 +13,10 @@ from handler.commands.console import (
     print_table,
     store_deadline,
 )
-from handler.documents import DELETIONS, QUARANTINE
 from handler.portal import Portal, change_portal, portal_path
+from handler.records.documents import DELETIONS, QUARANTINE
 from handler.settings import is_secure_url
-from handler.store import Document, Store
+from handler.stores.interface import Document, Store
 from handler.tokens import token_digest
 
 _PAGE = 300  # documents that are deleted at a time

@@ -13,10 +13,10 @@ from handler.commands.console import (
     print_table,
     store_deadline,
 )
-from handler.deletion import Unfit
-from handler.documents import QUARANTINE, RECEIVED_AT, Delivery
-from handler.record import Counts, Recorder
-from handler.store import Document
+from handler.events.deletion import Unfit
+from handler.records.documents import QUARANTINE, RECEIVED_AT, Delivery
+from handler.records.recorder import Counts, Recorder
+from handler.stores.interface import Document
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from handler.commands.console import CommandError, store_deadline
-from handler.record import Recorder
-from handler.replay import Replay, read_letters
+from handler.records.recorder import Recorder
+from handler.records.replay import Replay, read_letters
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type

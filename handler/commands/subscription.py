@@ -5,11 +5,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from handler.bitrix24 import OUTGOING_SECONDS, Bitrix24Error, Rest
+from handler.bitrix24.rest import OUTGOING_SECONDS, Bitrix24Error, Rest
+from handler.bitrix24.subscription import (
+    BINDINGS,
+    administrator_id,
+    missing,
+    subscribe,
+    unsubscribe,
+)
 from handler.commands.console import CommandError, print_table
 from handler.deadline import Deadline
 from handler.settings import is_secure_url
-from handler.subscription import BINDINGS, administrator_id, missing, subscribe, unsubscribe
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handler.deletion import Deletion
+from handler.events.deletion import Deletion
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.form"))

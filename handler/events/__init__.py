@@ -1,0 +1,1 @@
+"""Bytes in, typed events out: decoding, the envelope and what deletion events say. No I/O."""

@@ -1,0 +1,147 @@
+"""Form bodies with PHP's bracket nesting, decoded as PHP's `parse_str` decodes them.
+
+Bitrix24 sends what PHP's `http_build_query` made, so PHP's own reading is the right one.
+All is done on bytes and in time linear in the body's length: the body is split before it is
+unquoted (an encoded `&` or `[` in a value stays text), and names are searched forward only.
+tests/unit/events/test_php_form.py compares it with PHP itself.
+"""
+
+import re
+import string
+from functools import lru_cache
+from typing import TypeAlias
+
+from handler.answers import malformed_body
+
+Tree: TypeAlias = "dict[str, str | Tree]"
+
+# The handler's limits for a body, form or JSON. PHP's own are 1,000 (it drops the rest, which
+# would lose deletions) and 64; Bitrix24's events need about 30 fields and 5 levels.
+MAX_FIELDS = 1_000
+MAX_NESTING = 16
+
+# Bitrix24's names repeat from event to event, so parsed names are kept: at most this many,
+# and only short ones, so that a stranger's names cannot fill the memory.
+_KEPT_NAMES = 512
+_KEPT_NAME_BYTES = 128
+
+_PHP_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+_PHP_INT_MIN, _PHP_INT_MAX = -(2**63), 2**63 - 1
+_NONE_YET = _PHP_INT_MIN  # PHP's own mark for an array without integer keys
+_QUOTED = re.compile(rb"%[0-9A-Fa-f]{2}")
+_BYTES = {
+    f"%{high}{low}".encode(): bytes.fromhex(high + low)
+    for high in string.hexdigits
+    for low in string.hexdigits
+}
+_NAME_TO_UNDERSCORE = bytes.maketrans(b" .[", b"___")
+
+# One step into the tree: a key, or `None` for PHP's `[]`, the next free index.
+_Path: TypeAlias = tuple[str | None, ...]
+
+
+def parse_php_form(body: bytes) -> Tree:
+    """Decode a form body into nested dictionaries, all keys and values being text.
+
+    Bytes that are not UTF-8 become lone surrogates (PEP 383): no two bodies decode alike, and
+    whoever wants text sees that this is none. A list is a dictionary with the keys "0", "1", ...
+
+    Raises `Refused` (400) over MAX_FIELDS fields or MAX_NESTING levels of brackets.
+    """
+    # parse_str takes a C string: a raw NUL ends it.
+    fields = [field for field in body.partition(b"\0")[0].split(b"&") if field]
+    if len(fields) > MAX_FIELDS:
+        raise malformed_body(f"The body has more than {MAX_FIELDS} fields.")
+    tree: Tree = {}
+    indexes = _NextIndexes()
+    for field in fields:
+        name, _, value = field.partition(b"=")
+        path = _kept_path(name) if len(name) <= _KEPT_NAME_BYTES else _path(name)
+        if path:
+            _insert(tree, path, _text(_unquote(value)), indexes)
+    return tree
+
+
+def _path(quoted_name: bytes) -> _Path:
+    """Cut a field's name into keys; empty when PHP drops the field."""
+    name = _unquote(quoted_name).partition(b"\0")[0].lstrip(b" ")
+    bracket = name.find(b"[")
+    if bracket == 0 or not name:
+        return ()
+    if bracket < 0 or name.find(b"]", bracket) < 0:
+        return (_text(name.translate(_NAME_TO_UNDERSCORE)),)
+    path: list[str | None] = [_text(name[:bracket].translate(_NAME_TO_UNDERSCORE))]
+    while name[bracket : bracket + 1] == b"[":
+        start = bracket + 1
+        # PHP skips one white-space character, so `[ ]` is `[]`, but keeps it in a key.
+        skipped = start + name[start : start + 1].isspace()
+        end = name.find(b"]", skipped)
+        if end < 0:
+            break
+        path.append(None if end == skipped else _text(name[start:end]))
+        if len(path) > MAX_NESTING + 1:
+            raise malformed_body(f"A field is nested more than {MAX_NESTING} levels deep.")
+        bracket = end + 1
+    return tuple(path)
+
+
+_kept_path = lru_cache(_KEPT_NAMES)(_path)
+
+
+def _insert(tree: Tree, path: _Path, value: str, indexes: "_NextIndexes") -> None:
+    for step in path[:-1]:
+        key = indexes.resolve(tree, step)
+        if key is None:
+            return
+        below = tree.get(key)
+        if not isinstance(below, dict):
+            below = tree[key] = {}
+        tree = below
+    key = indexes.resolve(tree, path[-1])
+    if key is not None:
+        tree[key] = value
+
+
+class _NextIndexes:
+    """The index that `[]` means, for each array in which a body uses it.
+
+    PHP's is the largest integer key so far plus one. Bitrix24 never sends `[]`, so an array
+    is looked through when it first gets one, and followed from then on.
+    """
+
+    def __init__(self) -> None:
+        # By identity; each array is kept beside its index, so that no later one can take over
+        # the identity of one that a body has overwritten.
+        self._next: dict[int, tuple[Tree, int]] = {}
+
+    def resolve(self, array: Tree, step: str | None) -> str | None:
+        """Return the key of one step into an array; `None` when PHP has no index left."""
+        followed = self._next.get(id(array)) if self._next else None
+        if step is None:
+            index = followed[1] if followed else max(map(_index_after, array), default=_NONE_YET)
+            index = 0 if index == _NONE_YET else index
+            if index > _PHP_INT_MAX:
+                return None
+            self._next[id(array)] = (array, index + 1)
+            return str(index)
+        if followed:
+            self._next[id(array)] = (array, max(followed[1], _index_after(step)))
+        return step
+
+
+def _index_after(key: str) -> int:
+    if _PHP_INTEGER.fullmatch(key) and _PHP_INT_MIN <= int(key) <= _PHP_INT_MAX:
+        return int(key) + 1
+    return _NONE_YET
+
+
+def _unquote(text: bytes) -> bytes:
+    return _QUOTED.sub(_unquoted, text.replace(b"+", b" "))
+
+
+def _unquoted(quoted: re.Match[bytes]) -> bytes:
+    return _BYTES[quoted[0]]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

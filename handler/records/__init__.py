@@ -1,0 +1,1 @@
+"""What is stored of an event: its documents, recording, dead letters and their replay."""

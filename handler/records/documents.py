@@ -1,0 +1,88 @@
+"""The documents that a deletion event becomes: a record of each deletion, or one in quarantine."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from handler.events.deletion import Deletion, Unfit
+from handler.portal import portal_path
+from handler.stores.interface import Document, Value
+
+DELETIONS = "deletions"
+RECORDED_AT = "recorded_at"
+QUARANTINE = "quarantine"
+RECEIVED_AT = "received_at"
+
+Via: TypeAlias = Literal["online", "offline", "replay"]
+
+# Firestore takes documents of up to 1 MiB.
+_MAX_PAYLOAD = 900_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """How a deletion event came: from which portal, when, by whom and which way.
+
+    `event_at` is the event's own time, `user_id` who caused it; either may be unknown.
+    """
+
+    member_id: str
+    event: str
+    via: Via
+    domain: str | None = None
+    event_at: datetime | None = None
+    user_id: int | None = None
+
+
+def deletion_document(
+    deletion: Deletion, delivery: Delivery, expires_at: datetime | None
+) -> Document:
+    """Make the record of one deletion; the same deletion always has the same path."""
+    path = f"{portal_path(delivery.member_id)}/{DELETIONS}/{deletion.id(delivery.member_id)}"
+    return Document(path, _present({**vars(delivery), **vars(deletion), "expires_at": expires_at}))
+
+
+def quarantine_document(
+    delivery: Delivery, data: object, unfit: Unfit, expires_at: datetime | None
+) -> Document:
+    """Make the document that keeps an event that does not fit, for a later retry.
+
+    The same data is the same document, whether it came as text in a form or with its types
+    from the offline queue.
+    """
+    identity = [delivery.member_id, delivery.event, *_as_in_a_form(data)]
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    payload = json.dumps(data)
+    cut = [f"payload: cut at {_MAX_PAYLOAD} characters"] if len(payload) > _MAX_PAYLOAD else []
+    fields = {
+        "event": delivery.event,
+        "reasons": [*unfit.reasons, *cut],
+        "payload": payload[:_MAX_PAYLOAD],
+        "domain": delivery.domain,
+        "event_at": delivery.event_at,
+        "user_id": delivery.user_id,
+        "expires_at": expires_at,
+    }
+    return Document(f"{portal_path(delivery.member_id)}/{QUARANTINE}/{name}", _present(fields))
+
+
+def _present(fields: Mapping[str, Value | None]) -> Mapping[str, Value]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _as_in_a_form(value: object) -> list[tuple[str, str]]:
+    """Flatten a value as `http_build_query` does: no nulls or empty arrays, booleans as 1 or 0."""
+    flat = []
+    waiting = [("", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{name}[{key}]", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{name}[{index}]", inner) for index, inner in enumerate(value)]
+        elif value is not None:
+            flat.append((name, str(int(value)) if isinstance(value, bool) else str(value)))
+    return sorted(flat)

@@ -1,0 +1,1 @@
+"""Where documents are stored: the interface, one module for each store, and opening one."""

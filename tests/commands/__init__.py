@@ -1,0 +1,1 @@
+"""python -m handler COMMAND, as an operator runs it."""

@@ -1,0 +1,221 @@
+"""`python -m handler subscription`: what is bound at a portal, by hand."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from handler.commands import main
+from tests.doubles.bitrix24 import Bitrix24, Disconnect, Fault, Html, Installation, Refusal
+from tests.doubles.function import ROOT, environment
+
+URL = "https://function.example.com/"
+EVENTS = [
+    "ONOPENLINEMESSAGEDELETE",
+    "ONOPENLINEMESSAGEDELETE (offline queue)",
+    "ONOFFLINEEVENT",
+    "ONAPPUNINSTALL",
+]
+Ran = tuple[int, str, str]
+
+
+@pytest.fixture
+def bitrix() -> Iterator[Bitrix24]:
+    """Run a Bitrix24."""
+    with Bitrix24() as bitrix:
+        yield bitrix
+
+
+@pytest.fixture
+def installation(bitrix: Bitrix24) -> Installation:
+    """Install an application in a portal."""
+    return bitrix.add_portal().install()
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no setting of whoever runs the tests."""
+    monkeypatch.setattr("os.environ", environment())
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], installation: Installation, action: str, *more: str
+) -> Ran:
+    """Run a command in this process, as an administrator; no token may be in what it prints."""
+    code = main(["subscription", action, *options(installation), *more])
+    printed = capsys.readouterr()
+    for secret in secrets_of(installation):
+        assert secret not in printed.out + printed.err
+    return code, printed.out, printed.err
+
+
+def secrets_of(installation: Installation) -> list[str]:
+    """Return every token of the Bitrix24 around an installation."""
+    bitrix = installation.portal.bitrix
+    assert isinstance(bitrix, Bitrix24)
+    return bitrix.secrets
+
+
+def options(installation: Installation, user: int = 1) -> list[str]:
+    """Return the options that every action needs."""
+    token = installation.token(user).access_token
+    endpoint = installation.portal.client_endpoint
+    return ["--endpoint", endpoint, "--access-token", token, "--url", URL]
+
+
+def test_a_subscription_is_made_from_a_shell(installation: Installation) -> None:
+    """Status, and bind, as processes: JSON on stdout, and the exit code says how it is."""
+    expected: list[tuple[str, int, object]] = [
+        ("status", 1, dict.fromkeys(EVENTS, False)),
+        ("bind", 0, {"subscribed": True, "problems": []}),
+    ]
+    for action, code, printed in expected:
+        command = [sys.executable, "-m", "handler", "subscription", action, "--json"]
+        done = subprocess.run(
+            [*command, *options(installation)],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, json.loads(done.stdout), done.stderr) == (code, printed, "")
+    assert len(installation.bindings) == 4
+
+
+def test_people_get_a_table_and_sentences(
+    capsys: pytest.CaptureFixture[str], installation: Installation
+) -> None:
+    """And programs get JSON."""
+    assert run(capsys, installation, "bind") == (0, "Everything is bound.\n", "")
+    everything = json.dumps(dict.fromkeys(EVENTS, True))
+    assert run(capsys, installation, "status", "--json") == (0, f"{everything}\n", "")
+    installation.bindings.pop(0)
+    code, table, _ = run(capsys, installation, "status")
+    assert (code, table.splitlines()) == (
+        1,
+        [
+            "EVENT                                    BOUND",
+            "ONOPENLINEMESSAGEDELETE                  no",
+            "ONOPENLINEMESSAGEDELETE (offline queue)  yes",
+            "ONOFFLINEEVENT                           yes",
+            "ONAPPUNINSTALL                           yes",
+        ],
+    )
+    assert run(capsys, installation, "unbind") == (0, "3 bindings removed.\n", "")
+    assert installation.bindings == []
+
+
+def test_binding_completes_what_is_missing(
+    capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
+) -> None:
+    """After a partial failure, the problem is told, and the next `bind` binds the rest alone."""
+    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2)
+    problem = (
+        "ONOFFLINEEVENT could not be bound: event.bind is refused (HTTP 500)"
+        " (INTERNAL_SERVER_ERROR)."
+    )
+    assert run(capsys, installation, "bind") == (1, f"{problem}\n", "")
+    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
+    code, out, _ = run(capsys, installation, "bind", "--json")
+    assert (code, json.loads(out)) == (1, {"subscribed": False, "problems": [problem]})
+    bitrix.calls.clear()
+    assert run(capsys, installation, "bind")[0] == 0
+    (bound,) = bitrix.calls_to("event.bind")
+    assert bound.params["event"] == "ONOFFLINEEVENT"
+
+
+def test_a_missing_permission_is_told(capsys: pytest.CaptureFixture[str], bitrix: Bitrix24) -> None:
+    """One line for each event that could not be bound."""
+    why = "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)"
+    told = "".join(f"{event} could not be bound: {why}.\n" for event in EVENTS[:2])
+    assert run(capsys, bitrix.add_portal().install(scope="crm"), "bind") == (1, told, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Html(), "event.get: the answer is no JSON (HTTP 200)"),
+        (Disconnect(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
+        (Refusal(401, "expired_token"), "the access token has expired (expired_token)"),
+    ],
+)
+def test_a_portal_that_cannot_be_asked_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    bitrix: Bitrix24,
+    installation: Installation,
+    fault: Fault,
+    why: str,
+) -> None:
+    """On stderr, with the endpoint, without a traceback and without the token."""
+    endpoint = installation.portal.client_endpoint
+    for action in ("status", "bind"):
+        bitrix.fault("event.get", fault)
+        assert run(capsys, installation, action) == (1, "", f"{endpoint}: {why}.\n")
+
+
+def test_unbinding_that_fails_is_told(
+    capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
+) -> None:
+    """In the middle even: what is left can be removed by the next `unbind`."""
+    run(capsys, installation, "bind")
+    bitrix.fault("event.unbind", Disconnect(), after=2)
+    code, out, err = run(capsys, installation, "unbind")
+    told = f"{installation.portal.client_endpoint}: 127.0.0.1 cannot be reached: RemoteDisconnected"
+    assert (code, out, err) == (1, "", f"{told}.\n")
+    assert run(capsys, installation, "unbind", "--json") == (0, '{"removed": 2}\n', "")
+
+
+def test_only_an_administrator_can_bind(
+    capsys: pytest.CaptureFixture[str], installation: Installation
+) -> None:
+    """The token decides, not who runs the command."""
+    assert main(["subscription", "bind", *options(installation, user=27)]) == 1
+    told = "the token's user is not an administrator of the portal.\n"
+    assert capsys.readouterr().err.endswith(told)
+    assert installation.bindings == []
+
+
+@pytest.mark.parametrize("endpoint", ["http://portal.example.com/rest/", "portal.example.com", ""])
+def test_an_endpoint_that_is_not_https_is_refused(
+    capsys: pytest.CaptureFixture[str], endpoint: str
+) -> None:
+    """The token must not travel in the clear; what would do is told."""
+    with pytest.raises(SystemExit) as exit_code:
+        main(["subscription", "bind", "--endpoint", endpoint, "--access-token", "t", "--url", URL])
+    assert exit_code.value.code == 2
+    told = "argument --endpoint: give https://…/rest/ (plain http to this machine only)"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {told}")
+
+
+def test_an_endpoint_may_lack_its_slash(
+    capsys: pytest.CaptureFixture[str], installation: Installation
+) -> None:
+    """People copy addresses without."""
+    installation.portal.client_endpoint = installation.portal.client_endpoint.rstrip("/")
+    assert run(capsys, installation, "bind")[0] == 0
+
+
+@pytest.mark.parametrize("action", ["status", "bind", "unbind"])
+@pytest.mark.parametrize("absent", ["--endpoint", "--access-token", "--url"])
+def test_every_option_is_needed(
+    capsys: pytest.CaptureFixture[str], installation: Installation, action: str, absent: str
+) -> None:
+    """Which one is missing is told."""
+    given = options(installation)
+    del given[given.index(absent) : given.index(absent) + 2]
+    with pytest.raises(SystemExit) as exit_code:
+        main(["subscription", action, *given])
+    assert exit_code.value.code == 2
+    assert absent in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_each_action_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whose token is needed is told where somebody looks for it."""
+    with pytest.raises(SystemExit) as exit_code:
+        main(["subscription", "--help"])
+    assert exit_code.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The token is an administrator's, issued to the application" in printed

@@ -1,0 +1,1 @@
+"""What is deployed, and how: deploy.sh and the pinned requirements."""

@@ -1,0 +1,75 @@
+"""What is deployed: pinned, with hashes, and working on each Python that Google offers."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.function import ROOT, environment
+
+UV = str(Path(sys.executable).parent / "uv")
+ALONE = """
+import main
+from handler.stores import firestore, sqlite
+from handler.receiver import Request
+
+request = Request(method="GET", path="/health", content_type="", read_body=lambda: b"")
+assert main._receiver.receive(request).status == 200
+"""
+
+
+def uv(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run uv, with whatever the machine needs to reach its index."""
+    return run([UV, *arguments], {**os.environ, **variables})
+
+
+def run(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder."""
+    return subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_what_is_deployed_is_all_that_the_function_needs(version: str, tmp_path: Path) -> None:
+    """With nothing else installed, it imports and answers on every Python from 3.11 on."""
+    # pyenv hides all versions but the chosen one.
+    chosen = {"PYENV_VERSION": version}
+    found = uv("python", "find", "--no-python-downloads", "--system", version, **chosen)
+    if found.returncode:
+        pytest.skip(f"There is no Python {version} on this machine.")
+    python = str(tmp_path / "bin" / "python")
+    made = uv("venv", "--quiet", "--python", found.stdout.strip(), str(tmp_path))
+    assert (0, "") == (made.returncode, made.stderr)
+    where = ("--python", python, "--requirement", "requirements.txt")
+    installed = uv("pip", "install", "--quiet", "--require-hashes", *where)
+    assert (0, "") == (installed.returncode, installed.stderr)
+
+    done = run([python, "-c", ALONE], environment(STORE="local"))
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
+    """And comes from whichever index the machine is set up for."""
+    text = (ROOT / name).read_text()
+    entries = re.split(r"(?m)^(?=[a-z])", text)[1:]
+
+    assert len(entries) > 20
+    assert all(re.match(r"[a-z0-9-]+(\[\w+\])?==\S+ ", entry) for entry in entries)
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+
+
+def test_the_tests_run_with_what_is_deployed() -> None:
+    """The same versions, with the same hashes."""
+    pins = re.compile(r"(?m)^([a-z0-9-]+)(?:\[\w+\])?==([^ ;]+)")
+    deployed = dict(pins.findall((ROOT / "requirements.txt").read_text()))
+    tested = dict(pins.findall((ROOT / "requirements-dev.txt").read_text()))
+
+    assert deployed == {name: tested[name] for name in deployed}

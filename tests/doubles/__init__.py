@@ -1,0 +1,1 @@
+"""Stand-ins for Bitrix24, Firestore, gcloud and bad networks; the function under test itself."""

@@ -1,0 +1,171 @@
+"""The function within this process, for tests that need no process of its own to be sure."""
+
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing, redirect_stdout
+from pathlib import Path
+from typing import Any, Self
+
+import functions_framework
+import pytest
+
+from handler.deadline import Deadline
+from handler.stores.interface import Document, Fields
+from handler.stores.sqlite import LocalStore
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    Delivery,
+    Installation,
+    Portal,
+    Token,
+    Value,
+    http_build_query,
+)
+from tests.doubles.function import FORM, ROOT, Response, environment
+
+ADDRESS = "https://function.example.com"
+"""Where the function seems to be called: Bitrix24 takes no handler without a dot in its host."""
+
+INSTALL_DATA: Mapping[str, Value] = {"VERSION": 1, "ACTIVE": "Y", "INSTALLED": "Y"}
+
+
+class App:
+    """One instance of the function; `settings` are all of its environment but the usual."""
+
+    def __init__(self, store: Path, **settings: str) -> None:
+        self.store = store
+        self.answers: list[Response] = []
+        self._out = io.StringIO()
+        usual = {"STORE": "local", "LOCAL_STORE_PATH": str(store)}
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(self._out):
+            patch.setattr(os, "environ", environment(**usual | settings))
+            self._app = functions_framework.create_app(  # type: ignore[no-untyped-call] # no types
+                "handle", str(ROOT / "main.py")
+            )
+
+    def post(
+        self,
+        body: bytes,
+        content_type: str = FORM,
+        address: str = f"{ADDRESS}/",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one event; any number of threads may."""
+        with self._app.test_client() as client:
+            sent = {"Content-Type": content_type, **(headers or {})}
+            answer = client.post(address, data=body, headers=sent)
+            response = Response(answer.status_code, dict(answer.headers), answer.data)
+        self.answers.append(response)
+        return response
+
+    @property
+    def log(self) -> str:
+        """All that it has printed."""
+        return self._out.getvalue()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines that it has printed: there is nothing else."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+
+class Stage:
+    """Bitrix24 and instances of the function that share a store, for as long as a block lasts.
+
+    Leaving it proves that none of the tokens which were in play has come to a log, an answer or
+    a document.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.bitrix = Bitrix24()
+        self.apps: list[App] = []
+        self.store = folder / "store.sqlite3"
+
+    def __enter__(self) -> Self:
+        self.bitrix.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.bitrix.__exit__(kind)
+        said = [text for app in self.apps for text in (app.log, *map(whole_text, app.answers))]
+        assert not leaked(self.bitrix.secrets, [*said, stored_text(self.store)])
+
+    def start(self, **settings: str) -> App:
+        """Start an instance that knows the stand-in's OAuth servers."""
+        servers = {"BITRIX24_OAUTH_SERVERS": self.bitrix.oauth_servers}
+        app = App(self.store, **servers | settings)
+        self.apps.append(app)
+        return app
+
+    def clear(self) -> None:
+        """Forget the faults, the calls and the documents so far."""
+        self.bitrix.clear_faults()
+        self.bitrix.calls.clear()
+        LocalStore(str(self.store)).delete(self.documents, Deadline(5))
+
+    @property
+    def documents(self) -> dict[str, Fields]:
+        """Every document in the store, by its path."""
+        return stored(self.store)
+
+    def portal(self, portal: Portal) -> Fields:
+        """Return a portal's document."""
+        return self.documents[f"portals/{portal.member_id}"]
+
+    def digests(self, portal: Portal) -> list[str]:
+        """Return the digests of the tokens that a portal accepts."""
+        digests = self.portal(portal)["token_digests"]
+        assert isinstance(digests, list)
+        return digests
+
+    def write(self, path: str, fields: Fields) -> None:
+        """Write a document as somebody may by hand, over what is there."""
+        store = LocalStore(str(self.store))
+        found = store.get(path, Deadline(5))
+        written = {**(found.fields if found else {}), **fields}
+        assert store.put(Document(path, written, found and found.version), Deadline(5))
+
+
+def install_body(installation: Installation, token: Token | None, **changes: Value) -> bytes:
+    """Build an ONAPPINSTALL with other fields in `auth`; `None` leaves one out."""
+    auth = installation.auth(token, refresh=token is not None) | changes
+    return event_body("ONAPPINSTALL", INSTALL_DATA, auth)
+
+
+def event_body(name: str, data: Value, auth: Mapping[str, Value]) -> bytes:
+    """Build the body of any event with any `auth`."""
+    return http_build_query({"event": name, "data": data, "ts": 1773752400, "auth": auth}).encode()
+
+
+def whole_text(answer: Response | Delivery) -> str:
+    """Return what somebody could read in an answer, its headers included."""
+    if isinstance(answer, Delivery):
+        return answer.answer.decode()
+    return f"{answer.headers} {answer.body.decode()}"
+
+
+def leaked(secrets: Iterable[str], texts: Iterable[str]) -> list[str]:
+    """Return the secrets that are found in any of the texts."""
+    everything = "\n".join(texts)
+    return [secret for secret in secrets if secret in everything]
+
+
+def stored(store: Path) -> dict[str, Fields]:
+    """Return every document of an embedded store, by its path."""
+    opened = LocalStore(str(store))
+    found = {path: opened.get(path, Deadline(5)) for path, _ in _rows(store)}
+    return {path: document.fields for path, document in found.items() if document}
+
+
+def stored_text(store: Path) -> str:
+    """Return all that an embedded store holds, as it is in its file."""
+    return "\n".join(f"{path} {fields}" for path, fields in _rows(store)) if store.exists() else ""
+
+
+def _rows(store: Path) -> list[tuple[str, str]]:
+    LocalStore(str(store))  # makes the file, and its table, when nobody has
+    with closing(sqlite3.connect(store)) as file:
+        return file.execute("SELECT collection || '/' || name, fields FROM documents").fetchall()

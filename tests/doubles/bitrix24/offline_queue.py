@@ -1,0 +1,163 @@
+"""A portal's offline queue: the table b_rest_event_offline, with its filters and its order.
+
+Sources: the pages event-offline-get, -list and -clear, and the classes EventOfflineTable and
+IRestService of the module `rest`.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import md5
+
+from tests.doubles.bitrix24 import errors
+from tests.doubles.bitrix24.php import Value, intval
+
+GET_FIELDS = ("ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID")
+LIST_FIELDS = (*GET_FIELDS, "PROCESS_ID", "ERROR")
+OPERATIONS = ("", "=", ">", "<", ">=", "<=", "@", "%")
+
+Row = dict[str, Value]
+Test = Callable[[Row], bool]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose rows: one application, and its `auth_connector` (empty for most)."""
+
+    client_id: str
+    connector: str = ""
+
+
+class OfflineQueue:
+    """The rows of one portal. Not locked: whoever calls holds the stand-in's lock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rows: list[tuple[Source, Row]] = []
+        self._last_id = 0
+
+    def add(self, source: Source, event: str, data: Value, additional: Value) -> None:
+        """Write a row, or renew the one that has the same name and data and is not reserved.
+
+        The key MESSAGE_ID is the MD5 of `name|json(data)`: rows merge only when byte-identical.
+        """
+        text = f"{event}|{json.dumps(data, separators=(',', ':'))}"
+        message_id = md5(text.encode(), usedforsecurity=False).hexdigest()
+        written: Row = {
+            "TIMESTAMP_X": datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds"),
+            "EVENT_DATA": json.loads(json.dumps(data)),
+            "EVENT_ADDITIONAL": additional,
+        }
+        for owner, row in self._rows:
+            if owner == source and (row["MESSAGE_ID"], row["PROCESS_ID"]) == (message_id, ""):
+                row.update(written)
+                return
+        self._last_id += 1
+        row = {"ID": str(self._last_id), "TIMESTAMP_X": "", "EVENT_NAME": event, **written}
+        row |= {"MESSAGE_ID": message_id, "PROCESS_ID": "", "ERROR": "0"}
+        self._rows.append((source, row))
+
+    def select(
+        self, source: Source, tests: Sequence[Test] = (), order: Sequence[tuple[str, str]] = ()
+    ) -> list[Row]:
+        """Return the rows of a source that pass every test, in the order asked for."""
+        rows = [row for owner, row in self._rows if owner == source]
+        rows = [row for row in rows if all(test(row) for test in tests)]
+        for field, direction in reversed(order):
+            key = partial(_sort_key, field)
+            rows.sort(key=key, reverse=direction == "DESC")
+        return rows
+
+    def reserve(self, rows: Sequence[Row]) -> str:
+        """Mark rows with a fresh process id (EventOfflineTable::markEvents)."""
+        process_id = secrets.token_hex(16)
+        for row in rows:
+            row["PROCESS_ID"] = process_id
+        return process_id
+
+    def clear(
+        self, source: Source, process_id: str, field: str = "", values: Sequence[str] = ()
+    ) -> None:
+        """Delete the rows of a process: all of them, or those whose field has one of the values."""
+        self._rows = [
+            (owner, row)
+            for owner, row in self._rows
+            if owner != source
+            or row["PROCESS_ID"] != process_id
+            or (field and row[field] not in values)
+        ]
+
+
+def conditions(filters: Value, fields: Sequence[str], *, arrays: bool) -> list[Test]:
+    """Turn a `filter` parameter into tests; 400 ERROR_ARGUMENT for what Bitrix24 does not allow.
+
+    `arrays`: event.offline.list takes arrays as values; event.offline.get refuses them, unless it
+    is asked for a reserved batch (page event-offline-get; EventOfflineTable::markEvents).
+    """
+    if not filters:
+        return []
+    if not isinstance(filters, Mapping):
+        errors.refuse_argument("The filter is not an array.")
+    tests = []
+    for key, value in filters.items():
+        operation, field = re.fullmatch(r"([^A-Za-z]*)(.*)", key.upper(), re.DOTALL).groups()  # type: ignore[union-attr]
+        if operation not in OPERATIONS:
+            errors.refuse_argument(f"Filter operation not allowed: {operation}")
+        if field not in fields:
+            errors.refuse_argument(f"Filter field not allowed: {field}")
+        if isinstance(value, Mapping | list) and not arrays:
+            errors.refuse_argument(
+                f"The value of an argument '{operation}{field}' has an invalid type"
+            )
+        tests.append(_test(field, operation, value))
+    return tests
+
+
+def _test(field: str, operation: str, value: Value) -> Test:
+    if operation == "%":
+        return lambda row: str(value) in str(row[field])
+    if operation in {"", "=", "@"}:
+        wanted = value if isinstance(value, list) else [value]
+        known = [_comparable(field, item) for item in wanted]
+        return lambda row: _comparable(field, row[field]) in known
+    limit = _comparable(field, value)
+    return lambda row: {
+        ">": _comparable(field, row[field]) > limit,
+        "<": _comparable(field, row[field]) < limit,
+        ">=": _comparable(field, row[field]) >= limit,
+        "<=": _comparable(field, row[field]) <= limit,
+    }[operation]
+
+
+def _comparable(field: str, value: Value) -> tuple[float, str]:
+    if field in {"ID", "ERROR"}:
+        return intval(value), ""
+    if field == "TIMESTAMP_X":
+        try:
+            return datetime.fromisoformat(str(value)).timestamp(), ""
+        except ValueError:  # inferred: the page only says ISO 8601
+            errors.refuse_argument("Wrong date value")
+    return 0, str(value)
+
+
+def _sort_key(field: str, row: Row) -> tuple[float, str]:
+    return _comparable(field, row[field])
+
+
+def sequence(order: Value, fields: Sequence[str]) -> list[tuple[str, str]]:
+    """Turn an `order` parameter into fields and directions (IRestService::sanitizeOrder)."""
+    if not order:
+        return []
+    if not isinstance(order, Mapping):
+        errors.refuse_argument("The order is not an array.")
+    wanted = [(field.upper(), str(direction).upper()) for field, direction in order.items()]
+    for field, direction in wanted:
+        if field not in fields:
+            errors.refuse_argument(f"Order field not allowed: {field}")
+        if direction not in {"ASC", "DESC"}:
+            errors.refuse_argument("Order direction should be one of {ASC|DESC}")
+    return wanted

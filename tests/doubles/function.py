@@ -1,0 +1,125 @@
+"""The function as a process of its own: functions-framework with gunicorn, on loopback."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+FORM = "application/x-www-form-urlencoded"
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the function answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401
+        return json.loads(self.body)
+
+
+class Function:
+    """A running function; `settings` are its environment variables besides the usual ones."""
+
+    def __init__(self, log: Path, **settings: str) -> None:
+        self._log = log
+        self._settings = settings
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it serves; also again, on the same port."""
+        command = [sys.executable, "-m", "functions_framework", "--target=handle"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--host=127.0.0.1", f"--port={self.port}"],
+                cwd=ROOT,
+                env=environment(**self._settings),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.request("GET", "/health")
+            except OSError:
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < end, self._log.read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Ask it to end, as Cloud Run does, and wait until it has."""
+        self._process.terminate()
+        self._process.wait(_START_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once, its worker included."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_START_SECONDS)
+
+    def post(
+        self, body: bytes, content_type: str = FORM, path: str = "/", **headers: str
+    ) -> Response:
+        """Send one event."""
+        return self.request("POST", path, body, {"Content-Type": content_type, **headers})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_START_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return Response(answer.status, dict(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    @property
+    def log(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The JSON lines that it has printed."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return an environment that holds these settings and none from outside."""
+    kept = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+    return {name: os.environ[name] for name in kept if name in os.environ} | settings
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,504 @@
+"""The stand-in does over HTTP what Bitrix24's documentation and source say that Bitrix24 does."""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread, active_count
+from time import monotonic, sleep
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    BodyDrip,
+    Disconnect,
+    Fault,
+    HeaderDrip,
+    Html,
+    HugeBody,
+    Installation,
+    LostAnswer,
+    Portal,
+    Redirect,
+    Refusal,
+    Silence,
+    TruncatedBody,
+    Value,
+    WrongContentType,
+    http_build_query,
+    parse_str,
+)
+
+DELETE = "ONOPENLINEMESSAGEDELETE"
+Reply = tuple[int, dict[str, Any]]
+
+
+def post(url: str, body: str, content_type: str, wait: float = 5) -> tuple[int, str, bytes]:
+    """Post a body; return status, content type and body of the answer."""
+    target = urlsplit(url)
+    with closing(http.client.HTTPConnection(target.netloc, timeout=wait)) as connection:
+        connection.request("POST", target.path, body, {"Content-Type": content_type})
+        with closing(connection.getresponse()) as response:
+            return response.status, response.headers["Content-Type"], response.read()
+
+
+def call(url: str, params: Mapping[str, Value]) -> Reply:
+    """Call a method with JSON parameters, expecting JSON back."""
+    status, content_type, body = post(url, json.dumps(params), "application/json")
+    assert content_type == "application/json; charset=utf-8"
+    return status, json.loads(body)
+
+
+def rest(app: Installation, method: str, user: int = 1, **params: Value) -> Reply:
+    """Call a method of the portal with a fresh token of a user (1 is an administrator)."""
+    auth = app.token(user).access_token
+    return call(app.portal.client_endpoint + method, {**params, "auth": auth})
+
+
+def result(app: Installation, method: str, **params: Value) -> Any:  # noqa: ANN401 - JSON
+    """Return the result of a call that must succeed."""
+    status, answer = rest(app, method, 1, **params)
+    assert status == 200, answer
+    return answer["result"]
+
+
+def error(reply: Reply) -> tuple[int, str]:
+    """Return what is compared of an error."""
+    return reply[0], reply[1]["error"]
+
+
+class Handler:
+    """A function's place: keeps every request, answers with `status`."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.received: list[tuple[str | None, dict[str, Any]]] = []
+        outer = self
+
+        class Receiver(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                outer.received.append((self.headers["User-Agent"], parse_str(body)))
+                self.send_response(outer.status)
+                self.end_headers()
+
+            def log_message(self, *_args: object) -> None: ...
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 64
+
+        self.server = Server(("127.0.0.1", 0), Receiver)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?x=1"
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [body for _, body in self.received]
+
+
+@pytest.fixture
+def bitrix() -> Iterator[Bitrix24]:
+    """Return a stand-in that runs during the test."""
+    with Bitrix24() as running:
+        yield running
+
+
+@pytest.fixture
+def portal(bitrix: Bitrix24) -> Portal:
+    """Return a portal whose plan has everything."""
+    return bitrix.add_portal()
+
+
+@pytest.fixture
+def app(portal: Portal) -> Installation:
+    """Return an application with the permission imopenlines."""
+    return portal.install()
+
+
+@pytest.fixture
+def handler() -> Iterator[Handler]:
+    """Return a receiver of events."""
+    made = Handler()
+    thread = Thread(target=made.server.serve_forever, args=[0.01])
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def test_form_bodies_are_those_of_php() -> None:
+    """php.net/http_build_query: escaped brackets, `+`, 1 and 0, no nulls, no empty arrays."""
+    data: Mapping[str, Value] = {"a": {"b": [{"c": "é ~&"}, 2]}, "no": None, "none": [], "t": True}
+    body = "a%5Bb%5D%5B0%5D%5Bc%5D=%C3%A9+%7E%26&a%5Bb%5D%5B1%5D=2&t=1&f=0"
+    assert http_build_query({**data, "f": False}) == body
+    assert parse_str(body) == {"a": {"b": [{"c": "é ~&"}, "2"]}, "t": "1", "f": "0"}
+    assert parse_str("id[]=4&id[]=5&f[%3C%3DID]=9") == {"id": ["4", "5"], "f": {"<=ID": "9"}}
+
+
+def test_app_info_vouches_for_portal_and_application(bitrix: Bitrix24, app: Installation) -> None:
+    """It names the portal and the `client_id`, and says nothing about application tokens."""
+    token = app.token()
+    status, answer = call(f"{bitrix.oauth_url}/rest/app.info", {"auth": token.access_token})
+    assert (status, answer["result"]["client_id"]) == (200, app.client_id)
+    install = answer["result"]["install"]
+    assert install["member_id"] == app.portal.member_id
+    assert install["domain"] == "some-domain.bitrix24.com"
+    assert install["client_endpoint"] == app.portal.client_endpoint
+    assert app.application_token not in json.dumps(answer)
+    assert bitrix.calls[-1].params == {}
+
+
+def test_app_info_refuses_every_other_token(bitrix: Bitrix24, app: Installation) -> None:
+    """Missing, unknown, another OAuth server's, expired, uninstalled: 401 with its own code."""
+    url = f"{bitrix.oauth_url}/rest/app.info"
+    expired, fresh = app.token(expires_in=0), app.token()
+    abroad = bitrix.add_portal("ein-portal.bitrix24.ru").install().token()
+    assert error(call(url, {})) == (401, "NO_AUTH_FOUND")
+    assert error(call(url, {"auth": "x"})) == (401, "invalid_token")
+    assert error(call(url, {"auth": abroad.access_token})) == (401, "invalid_token")
+    assert error(call(url, {"auth": expired.access_token})) == (401, "expired_token")
+    tech = f"{bitrix.oauth_tech_url}/rest/app.info"
+    assert call(tech, {"auth": abroad.access_token})[0] == 200
+    app.uninstall()
+    assert error(call(url, {"auth": fresh.access_token})) == (401, "NOT_INSTALLED")
+
+
+def test_a_portal_knows_only_its_own_tokens_and_methods(
+    bitrix: Bitrix24, app: Installation
+) -> None:
+    """Parameters come as JSON or as a form; `profile` tells who is an administrator."""
+    other = bitrix.add_portal("other.bitrix24.com").install()
+    url = app.portal.client_endpoint
+    stranger = {"auth": other.token().access_token}
+    assert error(call(f"{url}profile", stranger)) == (401, "invalid_token")
+    assert error(rest(app, "no.such.method")) == (404, "ERROR_METHOD_NOT_FOUND")
+    assert result(app, "profile")["ADMIN"] is True
+    assert rest(app, "profile", user=27)[1]["result"]["ADMIN"] is False
+    form = http_build_query({"auth": app.token().access_token, "CODE": "rest_offline_extended"})
+    _, _, body = post(f"{url}feature.get", form, "application/x-www-form-urlencoded")
+    assert json.loads(body)["result"] == {"value": "Y"}
+
+
+def test_binding_twice_is_an_error_and_another_auth_type_another_binding(
+    app: Installation, handler: Handler
+) -> None:
+    """EventTable::checkUniq; so one URL can be called twice for one event."""
+    assert result(app, "event.bind", event=DELETE, handler=handler.url) is True
+    status, answer = rest(app, "event.bind", event=DELETE, handler=handler.url)
+    assert (status, answer["error"]) == (400, "ERROR_CORE")
+    assert answer["error_description"] == ("Unable to set event handler: Handler already binded")
+    result(app, "event.bind", event=DELETE, handler=handler.url, auth_type=1)
+    result(app, "event.bind", event=DELETE.lower(), event_type="offline")
+    assert result(app, "event.get") == [
+        {"event": DELETE, "handler": handler.url, "auth_type": "0", "offline": 0},
+        {"event": DELETE, "handler": handler.url, "auth_type": "1", "offline": 0},
+        {"event": DELETE, "connector_id": "", "offline": 1},
+    ]
+    app.portal.delete_message(user_id=27)
+    assert [body["auth"]["user_id"] for body in handler.bodies] == ["27", "1"]
+    assert result(app, "event.unbind", event=DELETE, handler=handler.url) == {"count": 2}
+    assert result(app, "event.unbind", event=DELETE, event_type="offline") == {"count": 1}
+
+
+def test_what_event_bind_refuses(portal: Portal, app: Installation, handler: Handler) -> None:
+    """Page event-bind, its table of errors."""
+    bind = "event.bind"
+    offline: Mapping[str, Value] = {"event": DELETE, "event_type": "offline"}
+    without = portal.install(scope="crm")
+    not_found = error(rest(without, bind, event=DELETE, handler=handler.url))
+    assert not_found == (400, "ERROR_EVENT_NOT_FOUND")
+    assert error(rest(app, bind, user=27, **offline)) == (403, "ACCESS_DENIED")
+    denied = rest(app, bind, user=27, event=DELETE, handler=handler.url, auth_type=1)
+    assert error(denied) == (403, "ACCESS_DENIED")
+    assert error(rest(app, bind, event=DELETE)) == (400, "ERROR_ARGUMENT")
+    nameless = rest(app, bind, event=DELETE, handler="http://localhost/")
+    assert error(nameless) == (400, "ERROR_WRONG_HANDLER_URL")
+    assert not app.bindings
+
+
+def test_a_deletion_inside_bitrix24_is_posted_as_shape_a(portal: Portal, handler: Handler) -> None:
+    """One element per external id with the same `im`; the twin goes to the connector's own."""
+    app = portal.install(scope="imopenlines,imconnector", connectors=["myconnector"])
+    other = portal.install(scope="imopenlines,imconnector")
+    for event in (DELETE, "ONIMCONNECTORMESSAGEDELETE"):
+        result(app, "event.bind", event=event, handler=handler.url)
+        result(other, "event.bind", event=event, handler=handler.url)
+    handler.status = 503
+    deletions = portal.delete_message("ext/msg 006&b=[1]", "ext-2")
+    assert [one.message_id for one in deletions] == ["ext/msg 006&b=[1]", "ext-2"]
+    names = [body["event"] for body in handler.bodies]
+    assert names == [DELETE, DELETE, "ONIMCONNECTORMESSAGEDELETE"], "no retry after a 503"
+    agent, body = handler.received[0]
+    assert agent == "Bitrix24 Webhook Engine"
+    first = deletions[0]
+    im = {"chat_id": str(first.im_chat_id), "message_id": str(first.im_message_id)}
+    assert body["data"] == {
+        "CONNECTOR": "myconnector",
+        "LINE": "107",
+        "DATA": [
+            {"im": im, "message": {"id": one.message_id}, "chat": {"id": "channel-123"}}
+            for one in deletions
+        ],
+    }
+    assert body["auth"]["application_token"] == app.application_token
+    assert body["auth"]["user_id"] == "27"
+    assert "refresh_token" not in body["auth"]
+    assert handler.bodies[2]["data"]["MESSAGES"] == body["data"]["DATA"]
+    assert [one.status for one in portal.deliveries] == [503, 503, 503]
+
+
+def test_without_a_user_no_oauth_tokens_are_sent(app: Installation, handler: Handler) -> None:
+    """A bot, a robot or an agent has none to lend."""
+    result(app, "event.bind", event=DELETE, handler=handler.url)
+    app.portal.delete_message(user_id=None)
+    assert set(handler.bodies[0]["auth"]) == {
+        *("domain", "client_endpoint", "server_endpoint", "member_id", "application_token")
+    }
+
+
+def test_a_deletion_by_the_customer_is_posted_as_shape_b(
+    app: Installation, handler: Handler
+) -> None:
+    """One object, no CONNECTOR and no LINE, what the connector sent unvalidated, and no twin."""
+    result(app, "event.bind", event=DELETE, handler=handler.url)
+    done = app.portal.customer_deletes("7", chat={"name": "Test chat"}, extra={"ref": {"id": 1}})
+    assert handler.bodies[0]["data"] == {
+        "DATA": {
+            "connector": {
+                "connector_id": done.connector,
+                "line_id": "107",
+                "chat_id": "channel-123",
+                "user_id": "1985",
+            },
+            "chat": {"id": "channel-123", "name": "Test chat"},
+            "message": {"id": "7", "user_id": "1985"},
+            "ref": {"id": "1"},
+        }
+    }
+    assert len(handler.bodies) == 1
+
+
+def test_the_offline_queue_keeps_types_and_merges_only_identical_rows(app: Installation) -> None:
+    """EventOfflineTable::callEvent; rows are written whether or not the online call arrives."""
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    portal = app.portal
+    portal.delete_message("a", im_message_id=1, deliver=False)
+    portal.delete_message("a", im_message_id=1, user_id=None, deliver=False)
+    portal.delete_message("a", im_message_id=2, by=app)
+    portal.customer_deletes("b", message={"files": []})
+    rows = result(app, "event.offline.list")
+    assert [(row["ID"], row["EVENT_ADDITIONAL"]) for row in rows] == [
+        ("1", {"user_id": 0}),
+        ("2", {"user_id": "27"}),
+    ], "identical rows merge; the application's own call leaves none"
+    assert rows[0]["EVENT_DATA"]["DATA"][0]["im"] == {"chat_id": 1807, "message_id": 1}
+    assert rows[1]["EVENT_DATA"]["DATA"]["message"]["files"] == []
+    assert (rows[0]["PROCESS_ID"], rows[0]["ERROR"]) == ("", "0")
+    assert error(rest(app, "event.offline.list", user=27)) == (403, "ACCESS_DENIED")
+
+
+def test_event_offline_list_pages_by_fifty_and_changes_nothing(app: Installation) -> None:
+    """Page event-offline-list: `total`, `next`, arrays with `@`, no negation."""
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    for _ in range(120):
+        app.portal.delete_message()
+    pages = [rest(app, "event.offline.list", start=start)[1] for start in (0, 50, 100)]
+    assert [len(page["result"]) for page in pages] == [50, 50, 20]
+    assert [page["total"] for page in pages] == [120, 120, 120]
+    assert [page.get("next") for page in pages] == [50, 100, None]
+    some = result(app, "event.offline.list", filter={"@ID": [3, 4]}, order={"ID": "DESC"})
+    assert [row["ID"] for row in some] == ["4", "3"]
+    wrong = rest(app, "event.offline.list", filter={"!ID": 3})
+    assert error(wrong) == (400, "ERROR_ARGUMENT")
+
+
+def test_event_offline_get_deletes_what_it_returns(app: Installation) -> None:
+    """Page event-offline-get: arrays as values of its filter are refused."""
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    for _ in range(4):
+        app.portal.delete_message()
+    get = "event.offline.get"
+    assert error(rest(app, get, filter={"ID": [1, 2]})) == (400, "ERROR_ARGUMENT")
+    assert error(rest(app, get, filter={"PROCESS_ID": ""})) == (400, "ERROR_ARGUMENT")
+    one = result(app, get, filter={"ID": 2})
+    assert (one["process_id"], [row["ID"] for row in one["events"]]) == (None, ["2"])
+    assert "PROCESS_ID" not in one["events"][0]
+    result(app, get, filter={"<=ID": "3", "EVENT_NAME": DELETE}, limit=1)
+    assert [row["ID"] for row in app.portal.queue(app)] == ["3", "4"]
+
+
+def test_reserved_rows_are_cleared_under_their_process_id(app: Installation) -> None:
+    """Pages event-offline-get and event-offline-clear."""
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    for _ in range(3):
+        app.portal.delete_message()
+    get, clear = "event.offline.get", "event.offline.clear"
+    batch = result(app, get, clear=0, limit=2)
+    assert [row["ID"] for row in batch["events"]] == ["1", "2"]
+    process_id = batch["process_id"]
+    assert [row["ID"] for row in result(app, get, clear=0)["events"]] == ["3"]
+    assert result(app, clear, process_id=process_id, id=[1, 3]) is True
+    assert [row["ID"] for row in app.portal.queue(app)] == ["2", "3"]
+    again = result(app, get, clear=0, process_id=process_id)
+    assert [row["ID"] for row in again["events"]] == ["2"]
+    assert result(app, clear, process_id=process_id) is True
+    assert [row["ID"] for row in app.portal.queue(app)] == ["3"]
+    assert error(rest(app, clear)) == (400, "ERROR_ARGUMENT")
+
+
+def test_deletions_in_bulk_arrive_one_by_one(app: Installation, handler: Handler) -> None:
+    """As many POSTs as messages, at once; the stand-in loses none of its own state."""
+    result(app, "event.bind", event=DELETE, handler=handler.url)
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(app.portal.delete_message) for _ in range(40)]
+    ids = {str(one.result()[0].im_message_id) for one in done}
+    posted = {body["data"]["DATA"][0]["im"]["message_id"] for body in handler.bodies}
+    assert (len(ids), posted) == (40, ids)
+    assert [row["ID"] for row in app.portal.queue(app)] == [str(n) for n in range(1, 41)]
+
+
+def test_reserving_needs_a_plan_that_has_it(bitrix: Bitrix24) -> None:
+    """WRONG_LICENSE without rest_offline_extended; the default `clear=1` works on every plan."""
+    app = bitrix.add_portal(offline_extended=False).install()
+    assert result(app, "feature.get", CODE="rest_offline_extended") == {"value": "N"}
+    assert error(rest(app, "event.offline.get", clear=0)) == (403, "WRONG_LICENSE")
+    assert result(app, "event.offline.get") == {"process_id": None, "events": []}
+
+
+def test_an_offline_ping_carries_the_administrators_tokens(
+    bitrix: Bitrix24, app: Installation, handler: Handler
+) -> None:
+    """Bound with `auth_type`, ONOFFLINEEVENT brings a token that may read the queue."""
+    ping: Mapping[str, Value] = {"event": "ONOFFLINEEVENT", "handler": handler.url}
+    result(app, "event.bind", **ping, auth_type=1, options={"minTimeout": 60})
+    result(app, "event.bind", event=DELETE, event_type="offline")
+    assert app.portal.ping() == []
+    app.portal.delete_message(user_id=27)
+    app.portal.ping()
+    (body,) = handler.bodies
+    assert (body["event"], body["auth"]["user_id"]) == ("ONOFFLINEEVENT", "1")
+    assert "data" not in body
+    read = {"auth": body["auth"]["access_token"]}
+    assert call(app.portal.client_endpoint + "event.offline.list", read)[1]["total"] == 1
+    tokens = {body["auth"][name] for name in ("access_token", "refresh_token")}
+    assert tokens < set(bitrix.secrets)
+
+
+def test_event_test_reaches_handlers_bound_to_onapptest(
+    app: Installation, handler: Handler
+) -> None:
+    """Page test-handler: without event.bind of ONAPPTEST nothing is sent."""
+    assert result(app, "event.test", any="nobody hears") == 1
+    result(app, "event.bind", event="ONAPPTEST", handler=handler.url)
+    assert result(app, "event.test", any="data") == 1
+    app.portal.wait_for_deliveries(1)
+    assert [body["data"]["QUERY"] for body in handler.bodies] == [{"any": "data"}]
+
+
+def test_the_life_of_an_application(portal: Portal, app: Installation, handler: Handler) -> None:
+    """Stable over updates, new with a new local application; an uninstall has no OAuth tokens."""
+    portal.post(handler.url, app.install_event(app.token()))
+    app.update()
+    assert app.bindings == []
+    result(app, "event.bind", event="ONAPPUNINSTALL", handler=handler.url)
+    app.uninstall(clean=True)
+    again = app.reinstall()
+    assert again.portal.member_id == app.portal.member_id
+    assert again.application_token != app.application_token
+    install, uninstall = handler.bodies
+    assert install["data"] == {
+        "VERSION": "1",
+        "ACTIVE": "Y",
+        "INSTALLED": "Y",
+        "LANGUAGE_ID": "en",
+    }
+    assert {"access_token", "refresh_token", "application_token"} < set(install["auth"])
+    assert uninstall["data"]["CLEAN"] == "1"
+    assert uninstall["auth"]["application_token"] == app.application_token
+    assert "access_token" not in uninstall["auth"]
+    ready = parse_str(app.user_ready_event().decode())
+    assert "access_token" in str(ready["data"])
+
+
+def test_a_handler_that_is_down_is_not_tried_again(app: Installation, handler: Handler) -> None:
+    """The failure is kept for the test to see, and that is all."""
+    result(app, "event.bind", event=DELETE, handler="http://127.0.0.1:9/")
+    app.portal.delete_message()
+    app.portal.delete_message(deliver=False)
+    assert [one.status for one in app.portal.deliveries] == [None, None]
+    assert "ConnectionRefusedError" in app.portal.deliveries[0].failure
+    assert handler.bodies == []
+
+
+def test_the_rate_limit_says_slow_down(app: Installation) -> None:
+    """Page limits: 503."""
+    app.portal.limit_rate(burst=2, per_second=0)
+    assert [rest(app, "profile")[0] for _ in range(2)] == [200, 200]
+    assert error(rest(app, "profile")) == (503, "QUERY_LIMIT_EXCEEDED")
+
+
+def test_faults_strike_the_calls_they_were_made_for(bitrix: Bitrix24, app: Installation) -> None:
+    """The first after some, all until cleared, one by one."""
+    bitrix.fault("profile", Refusal(500, "INTERNAL_SERVER_ERROR"), after=1)
+    assert [rest(app, "profile")[0] for _ in range(3)] == [200, 500, 200]
+    bitrix.fault("profile", Redirect("http://127.0.0.1:9/"), times=None)
+    raw = [post(app.portal.client_endpoint + "profile", "", "application/json") for _ in "12"]
+    assert [status for status, _, _ in raw] == [302, 302]
+    bitrix.clear_faults()
+    bitrix.fault("profile", Html(502))
+    status, content_type, _ = post(app.portal.client_endpoint + "profile", "", "application/json")
+    assert (status, content_type) == (502, "text/html; charset=UTF-8")
+    assert len(bitrix.calls_to("profile")) == 6
+
+
+@pytest.mark.parametrize("fault", [HugeBody(), WrongContentType(), TruncatedBody(), LostAnswer()])
+def test_some_faults_come_after_the_effect(
+    bitrix: Bitrix24, app: Installation, fault: Fault
+) -> None:
+    """The caller cannot know, but the binding is there."""
+    bitrix.fault("event.bind", fault)
+    params = {"auth": app.token().access_token, "event": DELETE, "event_type": "offline"}
+    url, body = app.portal.client_endpoint + "event.bind", json.dumps(params)
+    if isinstance(fault, TruncatedBody | LostAnswer):
+        with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)):
+            post(url, body, "application/json")
+    else:
+        _, content_type, answer = post(url, body, "application/json")
+        assert json.loads(answer)["result"] is True
+        assert (len(answer) > 1 << 20) == isinstance(fault, HugeBody)
+        assert content_type.startswith("text/html") == isinstance(fault, WrongContentType)
+    assert len(app.bindings) == 1
+
+
+@pytest.mark.parametrize("fault", [Silence(), HeaderDrip(), BodyDrip()])
+def test_closing_ends_threads_that_are_within_a_fault(fault: Fault) -> None:
+    """No thread and no wait outlives the stand-in."""
+    threads, began = active_count(), monotonic()
+    with Bitrix24() as bitrix:
+        app = bitrix.add_portal().install()
+        bitrix.fault("profile", fault)
+        target = urlsplit(app.portal.client_endpoint + "profile")
+        connection = http.client.HTTPConnection(target.netloc, timeout=5)
+        auth = json.dumps({"auth": app.token().access_token})
+        connection.request("POST", target.path, auth, {"Content-Type": "application/json"})
+        for _ in range(500):
+            if not bitrix.calls:
+                sleep(0.01)
+    connection.close()
+    assert (active_count(), monotonic() - began < 2) == (threads, True)
+
+
+def test_a_connection_closed_before_the_answer_has_no_effect(
+    bitrix: Bitrix24, app: Installation
+) -> None:
+    """Nothing was bound."""
+    bitrix.fault("event.bind", Disconnect())
+    with pytest.raises(http.client.RemoteDisconnected):
+        rest(app, "event.bind", event=DELETE, event_type="offline")
+    assert app.bindings == []

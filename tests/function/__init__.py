@@ -1,0 +1,1 @@
+"""The whole function: HTTP in, answers, documents and log lines out."""

@@ -1,0 +1,512 @@
+"""Events in over HTTP, documents out: the function as a process, on each kind of store."""
+
+import json
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from handler.commands.send import form_body
+from handler.deadline import Deadline
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Document, Fields, Store
+from handler.stores.sqlite import LocalStore
+from handler.tokens import token_digest
+from tests.doubles.emulator import Emulator
+from tests.doubles.function import FORM, Function, Response
+from tests.samples import form
+
+MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
+TOKEN = "831c76b092f9f135d9b6b36c3a720757"
+DOCUMENTATION_MEMBER_ID = "a223c6b3710f85df22e9377d6c4f7553"
+DOCUMENTATION_TOKEN = "51856fefc120afa4b628cc82d3935cce"
+JSON = "application/json"
+
+
+class Site:
+    """A function that runs, and the store that it writes to."""
+
+    def __init__(self, function: Function, store: Store) -> None:
+        self.function = function
+        self.store = store
+
+    def enter(self, member_id: str, token: str) -> None:
+        """Enter a portal with as little as is enough."""
+        fields: Fields = {"token_digests": [token_digest(token)], "active": True}
+        self.store.put(Document(f"portals/{member_id}", fields), Deadline(20))
+
+    def new_portal(self) -> tuple[str, str]:
+        """Enter a portal that no other test has; return its member_id and its token."""
+        member_id, token = uuid4().hex, uuid4().hex
+        self.enter(member_id, token)
+        return member_id, token
+
+    def deletions(self, member_id: str) -> list[Document]:
+        """Return a portal's records."""
+        path = f"portals/{member_id}/deletions"
+        return list(self.store.newest(path, "recorded_at", Deadline(20)))
+
+    def quarantine(self, member_id: str) -> list[Document]:
+        """Return a portal's quarantine."""
+        path = f"portals/{member_id}/quarantine"
+        return list(self.store.newest(path, "received_at", Deadline(20)))
+
+    def send(self, event: dict[str, Any]) -> Response:
+        """Send an event as JSON."""
+        return self.function.post(json.dumps(event).encode(), JSON)
+
+
+@pytest.fixture(scope="module", params=["local", "emulator"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Run the function on each kind of store, with the portal of the samples entered."""
+    folder = tmp_path_factory.mktemp("site")
+    store: Store
+    if request.param == "local":
+        path = str(folder / "store.sqlite3")
+        store = LocalStore(path)
+        settings = {"STORE": "local", "LOCAL_STORE_PATH": path}
+    else:
+        emulator: Emulator = request.getfixturevalue("emulator")
+        project = f"http-{uuid4().hex[:20]}"
+        store = Firestore.connect(project, "(default)", emulator.host, on_google_cloud=False)
+        settings = {"GOOGLE_CLOUD_PROJECT": project, "FIRESTORE_EMULATOR_HOST": emulator.host}
+    with Function(folder / "log", **settings, CONNECTORS="myconnector,livechat") as function:
+        site = Site(function, store)
+        site.enter(MEMBER_ID, TOKEN)
+        site.enter(DOCUMENTATION_MEMBER_ID, DOCUMENTATION_TOKEN)
+        yield site
+
+
+def deletion_event(member_id: str, token: str, **data: object) -> dict[str, Any]:
+    """Return a deletion event with little more than its data."""
+    auth = {"member_id": member_id, "application_token": token}
+    return {"event": "ONOPENLINEMESSAGEDELETE", "data": data, "auth": auth}
+
+
+def in_portal(*message_ids: object) -> dict[str, Any]:
+    """Return the data of a deletion inside Bitrix24, of one message with these external ids."""
+    im = {"chat_id": 5, "message_id": 1}
+    return {
+        "CONNECTOR": "myconnector",
+        "LINE": 107,
+        "DATA": [
+            {"im": im, "message": {"id": message_id}, "chat": {"id": "channel"}}
+            for message_id in message_ids
+        ],
+    }
+
+
+PORTAL = {
+    "origin": "portal",
+    "member_id": MEMBER_ID,
+    "domain": "some-domain.bitrix24.com",
+    "event": "ONOPENLINEMESSAGEDELETE",
+    "connector": "myconnector",
+    "line_id": 107,
+    "im_chat_id": 1807,
+    "via": "online",
+}
+
+RECORDS: dict[str, list[dict[str, object]]] = {
+    "documentation-sample": [
+        {
+            **PORTAL,
+            "member_id": DOCUMENTATION_MEMBER_ID,
+            "connector": "livechat",
+            "line_id": 128,
+            "message_id": "2056",
+            "chat_id": "1024",
+            "im_message_id": 2056,
+            "im_chat_id": 1024,
+            "event_at": datetime(2024, 5, 2, 11, 33, 52, tzinfo=UTC),
+        }
+    ],
+    "portal-one-message": [
+        {
+            **PORTAL,
+            "message_id": "ext-msg-005",
+            "chat_id": "channel-123",
+            "im_message_id": 86501,
+            "user_id": 27,
+            "event_at": datetime(2026, 3, 17, 15, 16, 17, tzinfo=UTC),
+        }
+    ],
+    "portal-two-external-ids": [
+        {
+            **PORTAL,
+            "message_id": message_id,
+            "chat_id": "491701234567",
+            "im_message_id": 86502,
+            "user_id": 27,
+            "event_at": datetime(2026, 3, 17, 15, 16, 18, tzinfo=UTC),
+        }
+        for message_id in (
+            "wamid.HBgLNDk4OTY1MzQ1MzQVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA==",
+            "ext/msg 006&b=[1]",
+        )
+    ],
+    "portal-no-user": [
+        {
+            **PORTAL,
+            "message_id": "Сообщение №7",
+            "chat_id": "канал-7",
+            "im_message_id": 86503,
+            "event_at": datetime(2026, 3, 17, 15, 16, 19, tzinfo=UTC),
+        }
+    ],
+    "customer": [
+        {
+            "origin": "customer",
+            "member_id": MEMBER_ID,
+            "domain": "some-domain.bitrix24.com",
+            "event": "ONOPENLINEMESSAGEDELETE",
+            "connector": "myconnector",
+            "line_id": 107,
+            "message_id": "ext-msg-007",
+            "chat_id": "channel-123",
+            "user_id": 1985,
+            "event_at": datetime(2026, 3, 17, 15, 16, 20, tzinfo=UTC),
+            "via": "online",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_each_sample_becomes_the_records_of_the_contract(site: Site, name: str) -> None:
+    """Each element of DATA is a record, with external ids as text and Bitrix24's as integers."""
+    expected = RECORDS[name]
+    before = datetime.now(UTC) - timedelta(minutes=1)
+
+    answer = site.function.post(form(name))
+
+    count = {"recorded": len(expected), "duplicates": 0}
+    assert (200, {"status": "recorded", **count}) == (answer.status, answer.json)
+    ids = {record["message_id"] for record in expected}
+    found = [
+        dict(document.fields)
+        for document in site.deletions(str(expected[0]["member_id"]))
+        if document.fields["message_id"] in ids
+    ]
+    recorded_at = [record.pop("recorded_at") for record in found]
+    assert all(isinstance(moment, datetime) and moment > before for moment in recorded_at)
+    assert _by_message(expected) == _by_message(found)
+
+
+def _by_message(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(records, key=lambda record: str(record["message_id"]))
+
+
+def test_a_repeat_changes_nothing(site: Site) -> None:
+    """Repeats, with another time and another handler id, end in the same document."""
+    member_id, token = site.new_portal()
+    event = deletion_event(member_id, token, **in_portal("one"))
+    first = site.send({**event, "ts": 1773760577, "event_handler_id": 559})
+    (stored,) = site.deletions(member_id)
+
+    again = site.send({**event, "ts": 1773769999, "eventId": 1})
+
+    assert _said(first) == (200, {"status": "recorded", "recorded": 1, "duplicates": 0})
+    assert _said(again) == (200, {"status": "recorded", "recorded": 0, "duplicates": 1})
+    assert [stored] == site.deletions(member_id)
+
+
+def test_the_twin_event_meets_the_same_document(site: Site) -> None:
+    """An application bound to ONIMCONNECTORMESSAGEDELETE too gets two POSTs for one deletion."""
+    site.function.post(form("portal-one-message"))
+    before = site.deletions(MEMBER_ID)
+
+    twin = site.function.post(form("connector-twin"))
+
+    assert _said(twin) == (200, {"status": "recorded", "recorded": 0, "duplicates": 1})
+    assert before == site.deletions(MEMBER_ID)
+
+
+def test_the_missing_records_of_an_event_are_added(site: Site) -> None:
+    """Where some elements are known already, the others are recorded all the same."""
+    member_id, token = site.new_portal()
+    site.send(deletion_event(member_id, token, **in_portal("b")))
+
+    answer = site.send(deletion_event(member_id, token, **in_portal("a", "b", "c", "c")))
+
+    assert _said(answer) == (200, {"status": "recorded", "recorded": 2, "duplicates": 2})
+    ids = {document.fields["message_id"] for document in site.deletions(member_id)}
+    assert {"a", "b", "c"} == ids
+
+
+def test_a_bulk_of_elements_is_recorded_whole(site: Site) -> None:
+    """All elements of DATA are taken; the official PHP SDK takes the first."""
+    member_id, token = site.new_portal()
+
+    answer = site.send(deletion_event(member_id, token, **in_portal(*range(200))))
+
+    assert _said(answer) == (200, {"status": "recorded", "recorded": 200, "duplicates": 0})
+    assert 200 == len(site.deletions(member_id))
+
+
+def test_a_connector_that_nobody_wants_is_ignored(site: Site) -> None:
+    """Every application receives the events of all connectors."""
+    member_id, token = site.new_portal()
+    data = {**in_portal("x"), "CONNECTOR": "somebody-elses"}
+
+    answer = site.send(deletion_event(member_id, token, **data))
+
+    assert _said(answer) == (200, {"status": "ignored", "event": "ONOPENLINEMESSAGEDELETE"})
+    assert site.deletions(member_id) == []
+
+
+def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:
+    """The payload is the data alone; typed and as a form it is the same event."""
+    member_id, token = site.new_portal()
+    event = deletion_event(member_id, token, CONNECTOR="myconnector", LINE="x", DATA=[{"im": 7}])
+
+    first = site.send(event)
+    second = site.function.post(
+        form_body(
+            {
+                **event,
+                "data": {"CONNECTOR": "myconnector", "LINE": "x", "DATA": {"0": {"im": 7}}},
+            }
+        )
+    )
+
+    assert (422, 422) == (first.status, second.status)
+    assert "unprocessable_event" == first.json["error"]
+    assert first.json["fields"][:2] == ["data.LINE", "data.DATA.0.im"]
+    (kept,) = site.quarantine(member_id)
+    assert kept.name == first.json["quarantine_id"] == second.json["quarantine_id"]
+    assert event["data"] == json.loads(str(kept.fields["payload"]))
+    assert "ONOPENLINEMESSAGEDELETE" == kept.fields["event"]
+    reasons = kept.fields["reasons"]
+    assert isinstance(reasons, list)
+    assert len(first.json["fields"]) == len(reasons)
+    assert site.deletions(member_id) == []
+
+
+def test_the_probe_is_answered(site: Site) -> None:
+    """ONAPPTEST is what event.test sends through the real queue."""
+    answer = site.function.post(form("app-test"))
+
+    assert _said(answer) == (200, {"status": "ok", "event": "ONAPPTEST"})
+
+
+def test_an_event_that_nobody_knows_is_ignored(site: Site) -> None:
+    """ONAPPUSERREADY and the like come to the same URL; nothing of their data is kept."""
+    member_id, token = site.new_portal()
+    event = deletion_event(member_id, token, SECRET="in-the-data-of-another-event")
+
+    answer = site.send({**event, "event": "OnAppUserReady"})
+
+    assert _said(answer) == (200, {"status": "ignored", "event": "ONAPPUSERREADY"})
+    assert "in-the-data-of-another-event" not in site.function.log
+
+
+def test_an_uninstalled_portal_is_a_stranger(site: Site) -> None:
+    """After ONAPPUNINSTALL the token opens nothing, and the records stay."""
+    member_id, token = site.new_portal()
+    event = deletion_event(member_id, token, **in_portal("one"))
+    site.send(event)
+
+    gone = site.send({**event, "event": "ONAPPUNINSTALL", "data": {"CLEAN": "1"}})
+    after = site.send(event)
+
+    assert _said(gone) == (200, {"status": "uninstalled"})
+    assert 403 == after.status
+    assert 1 == len(site.deletions(member_id))
+    portal = site.store.get(f"portals/{member_id}", Deadline(20))
+    assert portal is not None
+    assert (False, []) == (portal.fields["active"], portal.fields["token_digests"])
+    assert isinstance(portal.fields["clean_requested_at"], datetime)
+
+
+def test_strangers_cannot_tell_why_they_are_refused(site: Site) -> None:
+    """Unknown portal, wrong token and uninstalled portal get one and the same answer."""
+    member_id, token = site.new_portal()
+    inactive = uuid4().hex
+    fields: Fields = {"token_digests": [token_digest(token)], "active": False}
+    site.store.put(Document(f"portals/{inactive}", fields), Deadline(20))
+    data = in_portal("one")
+
+    answers = [
+        site.send(deletion_event(*who, **data))
+        for who in (
+            (uuid4().hex, token),
+            (member_id, "wrong"),
+            (member_id, token + " "),
+            (member_id, token_digest(token)),
+            (member_id, "Жетон"),
+            (member_id, "x" * 200_000),
+            (inactive, token),
+        )
+    ]
+
+    assert {403} == {answer.status for answer in answers}
+    assert 1 == len({answer.body for answer in answers})
+    assert "forbidden" == answers[0].json["error"]
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {},
+        {"member_id": MEMBER_ID},
+        {"application_token": TOKEN},
+        {"member_id": MEMBER_ID, "application_token": ""},
+        {"member_id": MEMBER_ID, "application_token": [TOKEN]},
+        {"member_id": MEMBER_ID, "application_token": {"0": TOKEN}},
+        {"member_id": MEMBER_ID, "application_token": None},
+        {"member_id": [MEMBER_ID], "application_token": TOKEN},
+        {"member_id": "", "application_token": TOKEN},
+        {"member_id": "..", "application_token": TOKEN},
+        {"member_id": "__all__", "application_token": TOKEN},
+        {"member_id": f"{MEMBER_ID}/deletions/x", "application_token": TOKEN},
+        {"member_id": "\ud800", "application_token": TOKEN},
+        {"member_id": "x" * 1501, "application_token": TOKEN},
+        {"member_id": "a\0b", "application_token": TOKEN},
+        [],
+        "auth",
+        None,
+    ],
+)
+def test_an_event_without_usable_proof_is_malformed(site: Site, auth: object) -> None:
+    """Ids and tokens that Firestore or a digest could not take are refused without an error."""
+    answer = site.send({"event": "ONOPENLINEMESSAGEDELETE", "data": in_portal("x"), "auth": auth})
+
+    assert (400, "malformed_event") == (answer.status, answer.json["error"])
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{", JSON),
+        (b"[]", JSON),
+        (b'"text"', JSON),
+        (b"\xff", JSON),
+        (b"", JSON),
+        (b"[" * 50_000, JSON),
+        (b'{"a":' * 18 + b"1" + b"}" * 18, JSON),
+        (b'{"a":NaN}', JSON),
+        (b'{"a":1e999}', JSON),
+        (b'{"a":[' + b"1," * 1000 + b"1]}", JSON),
+        (b"&".join(b"a%d=1" % number for number in range(1001)), FORM),
+        (b"a" + b"[b]" * 17 + b"=1", FORM),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_is_malformed(
+    site: Site, body: bytes, content_type: str
+) -> None:
+    """Broken JSON, no object, or over the limits."""
+    answer = site.function.post(body, content_type)
+
+    assert (400, "malformed_body") == (answer.status, answer.json["error"])
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", ""])
+def test_any_other_type_is_refused(site: Site, content_type: str) -> None:
+    """Bitrix24 sends forms; people send JSON."""
+    answer = site.function.post(form("portal-one-message"), content_type)
+
+    assert (415, "unsupported_media_type") == (answer.status, answer.json["error"])
+
+
+@pytest.mark.parametrize(
+    "content_type", [f"{FORM}; charset=utf-8", FORM.upper(), f" {FORM} ;charset=UTF-8"]
+)
+def test_the_type_may_have_a_charset(site: Site, content_type: str) -> None:
+    """With or without `charset`, in whatever case."""
+    assert 200 == site.function.post(form("app-test"), content_type).status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/", "GET, POST"),
+        ("DELETE", "/health", "GET, POST"),
+        ("OPTIONS", "/", "GET, POST"),
+        ("GET", "/anything", "POST"),
+        ("PATCH", "/anything", "POST"),
+    ],
+)
+def test_other_methods_are_not_allowed(site: Site, method: str, path: str, allow: str) -> None:
+    """The answer says which are."""
+    answer = site.function.request(method, path)
+
+    assert (405, allow) == (answer.status, answer.headers["Allow"])
+    assert "method_not_allowed" == answer.json["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_health_says_that_the_function_is_up(site: Site, path: str) -> None:
+    """Without a word about portals, settings or Firestore."""
+    assert _said(site.function.request("GET", path)) == (200, {"status": "up"})
+
+
+def test_events_are_taken_on_any_path(site: Site) -> None:
+    """Whatever path was pasted into the application's form."""
+    assert 200 == site.function.post(form("app-test"), path="/any/path?with=a&query").status
+
+
+def test_a_body_that_is_too_long_is_refused_unread(site: Site) -> None:
+    """The limit counts for what is announced and for what just keeps coming."""
+    announced = site.function.post(b"x" * 262_145)
+    chunked = site.function.request("POST", "/", iter([b"x" * 65_536] * 5), {"Content-Type": FORM})
+    longest = site.function.post(b"x" * 262_144)
+
+    assert (413, "body_too_large") == (announced.status, announced.json["error"])
+    assert (413, "body_too_large") == (chunked.status, chunked.json["error"])
+    assert (400, "malformed_event") == (longest.status, longest.json["error"])
+
+
+@pytest.mark.parametrize(
+    "headers_and_body",
+    [
+        b"Content-Length: 100\r\n\r\nevent=x",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\nevent=x\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n10\r\nevent=x",
+    ],
+)
+def test_a_body_that_breaks_off_is_malformed(site: Site, headers_and_body: bytes) -> None:
+    """What gunicorn makes of it never becomes a 500, nor half a body an event."""
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", site.function.port), timeout=10) as client:
+        client.sendall(head + headers_and_body)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"malformed_body"' in answer
+
+
+def test_the_log_tells_each_event_in_a_line(site: Site) -> None:
+    """One JSON line an event, tied to its trace, and no token in it."""
+    member_id, token = site.new_portal()
+    event = deletion_event(member_id, token, **in_portal("one"))
+    trace = "105445aa7843bc8bf206b12000100000"
+
+    site.function.post(
+        json.dumps(event).encode(), JSON, **{"X-Cloud-Trace-Context": f"{trace}/1;o=1"}
+    )
+
+    (line,) = [line for line in site.function.log_lines if line.get("member_id") == member_id]
+    assert line.pop("duration_ms") >= 0
+    assert line.pop("logging.googleapis.com/trace").endswith(trace)
+    assert {
+        "severity": "INFO",
+        "message": "recorded",
+        "outcome": "recorded",
+        "event": "ONOPENLINEMESSAGEDELETE",
+        "member_id": member_id,
+        "recorded": 1,
+        "duplicates": 0,
+    } == line
+    assert token not in site.function.log
+
+
+def _said(response: Response) -> tuple[int, Any]:
+    assert response.headers["Content-Type"] == "application/json"
+    return response.status, response.json

@@ -1,0 +1,709 @@
+"""Installs that are not proven: refused, and they leave nothing but a line in the log.
+
+Each goes through the real `handle`, against a portal that is there, and which must be as it was
+afterwards. A second Bitrix24, the attacker's, listens: nothing may ever call it.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from secrets import token_hex
+from threading import Event
+
+import pytest
+
+from tests.doubles.app import App, Stage, event_body, install_body
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    Disconnect,
+    Fault,
+    Html,
+    HugeBody,
+    Installation,
+    LostAnswer,
+    OtherResult,
+    Portal,
+    Redirect,
+    Refusal,
+    TruncatedBody,
+    Value,
+)
+from tests.doubles.bitrix24.faults import Exchange
+from tests.doubles.bitrix24.http_message import Message
+from tests.doubles.function import FORM
+
+REFUSED = {
+    "error": "install_refused",
+    "detail": "The install could not be proven to come from the portal;"
+    " the function's log tells why.",
+}
+WHAT_TO_DO = ("save the application's form again", "try again in a minute")
+
+IF_YOURS = (
+    "If it was yours, save the application's form again, as an administrator of the portal, or"
+    " enter the portal by hand: python -m handler portals add."
+)
+NOBODY_ALLOWED = (
+    "No installs are accepted. Set ALLOWED_PORTALS to the portal's domain, or CLIENT_ID to the"
+    " application's, and save the application's form again."
+)
+NOT_ALLOWED = (
+    "The portal {} is not in ALLOWED_PORTALS, and the application is not the one of CLIENT_ID."
+    " If it was yours, set one of them and save the application's form again."
+)
+NO_TOKEN = f"The install has no access_token, so nobody can confirm it. {IF_YOURS}"
+NO_SERVER = f"The install names no OAuth server of BITRIX24_OAUTH_SERVERS. {IF_YOURS}"
+NO_SENSE = f"The OAuth server's answer to app.info makes no sense. {IF_YOURS}"
+OTHER_PORTAL = f"The access token belongs to another portal than the install names. {IF_YOURS}"
+TOO_MANY = "Too many installs at once. If it was yours, try again in a minute."
+
+
+@dataclass
+class Scene:
+    """A portal whose application is installed, and an attacker who would like to be it."""
+
+    stage: Stage
+    app: App
+    ours: Portal
+    installation: Installation
+    evil: Bitrix24
+
+    def forge(self, token: str | None = None, **auth: Value) -> bytes:
+        """Build an install of our portal with a made-up application token, and perhaps more."""
+        made_up, access_token = token_hex(16), token or token_hex(35)
+        self.stage.bitrix.remember(made_up, access_token)
+        forged: Mapping[str, Value] = {"application_token": made_up, "access_token": access_token}
+        return install_body(self.installation, self.installation.token(), **{**forged, **auth})
+
+    def refuse(self, body: bytes, content_type: str = FORM, app: App | None = None) -> str:
+        """Prove that an install is refused without a trace; return why, as the log says it."""
+        app = app or self.app
+        documents, lines = self.stage.documents, len(app.log_lines)
+        answer = app.post(body, content_type)
+        assert (answer.status, answer.json) == (403, REFUSED)
+        assert self.stage.documents == documents
+        (line,) = app.log_lines[lines:]
+        assert (line["outcome"], line["severity"]) == ("install_refused", "WARNING")
+        reason = str(line["reason"])
+        assert any(words in reason for words in WHAT_TO_DO)
+        assert self.evil.calls == []
+        return reason
+
+
+@contextmanager
+def set_scene(folder: Path) -> Iterator[Scene]:
+    """Install our application, genuinely."""
+    with Stage(folder) as stage, Bitrix24() as evil:
+        ours = stage.bitrix.add_portal("ours.bitrix24.com")
+        app = stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+        installation = ours.install("local.ours")
+        genuine = installation.install_event(installation.token())
+        assert app.post(genuine).json["subscribed"] is True
+        yield Scene(stage, app, ours, installation, evil)
+
+
+@pytest.fixture(scope="module")
+def lasting_scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Set one scene for all tests: no refused install may make a difference to the next."""
+    with set_scene(tmp_path_factory.mktemp("scene")) as scene:
+        yield scene
+
+
+@pytest.fixture
+def scene(lasting_scene: Scene) -> Iterator[Scene]:
+    """Use the scene, and prove that the genuine portal's events still count afterwards."""
+    lasting_scene.stage.bitrix.calls.clear()
+    yield lasting_scene
+    lasting_scene.stage.bitrix.clear_faults()
+    event = lasting_scene.installation.test_event({})
+    assert lasting_scene.app.post(event).status == 200
+
+
+@pytest.fixture
+def own_scene(tmp_path: Path) -> Iterator[Scene]:
+    """Set a scene for a test that changes it."""
+    with set_scene(tmp_path) as scene:
+        yield scene
+
+
+def stranger(scene: Scene, domain: str = "strange.bitrix24.com") -> Installation:
+    """Install an application in the attacker's own portal, where he is an administrator."""
+    return scene.stage.bitrix.add_portal(domain).install()
+
+
+class TestTokens:
+    """Whose the access token is decides, and whether it still is one."""
+
+    def test_no_install_is_accepted_before_a_setting_says_whose(self, scene: Scene) -> None:
+        """Without ALLOWED_PORTALS and CLIENT_ID even a genuine install is refused, unasked."""
+        newcomer = stranger(scene)
+        body = newcomer.install_event(newcomer.token())
+        assert NOBODY_ALLOWED == scene.refuse(body, app=scene.stage.start())
+        assert scene.stage.bitrix.calls == []
+
+    def test_an_install_without_access_token_proves_nothing(self, scene: Scene) -> None:
+        """Knowing a member_id, which is no secret, is not enough."""
+        assert NO_TOKEN == scene.refuse(scene.forge(access_token=None))
+        assert scene.stage.bitrix.calls == []
+
+    @pytest.mark.parametrize("token", ["", ["x"], {"x": "y"}])
+    def test_an_access_token_that_is_none_is_none(self, scene: Scene, token: Value) -> None:
+        """An empty field and an array count as absent, and are sent nowhere."""
+        assert NO_TOKEN == scene.refuse(scene.forge(access_token=token))
+        assert scene.stage.bitrix.calls == []
+
+    def test_an_access_token_that_nobody_issued_is_refused(self, scene: Scene) -> None:
+        """The OAuth server answers 401 invalid_token."""
+        assert "(invalid_token)" in scene.refuse(scene.forge())
+
+    def test_an_expired_access_token_is_refused(self, scene: Scene) -> None:
+        """The OAuth server answers 401 expired_token: a captured request serves for an hour."""
+        token = scene.installation.token(expires_in=0)
+        assert "has expired" in scene.refuse(scene.forge(token.access_token))
+
+    def test_a_token_of_another_portal_does_not_speak_for_ours(self, scene: Scene) -> None:
+        """The attacker's own, valid token with our member_id: app.info tells another one."""
+        token = stranger(scene).token()
+        assert OTHER_PORTAL == scene.refuse(scene.forge(token.access_token))
+
+    def test_a_token_of_ours_does_not_speak_for_another_portal(self, scene: Scene) -> None:
+        """Nor does anything appear under the member_id that the install names."""
+        member_id = stranger(scene).portal.member_id
+        token = scene.installation.token()
+        assert OTHER_PORTAL == scene.refuse(scene.forge(token.access_token, member_id=member_id))
+
+    def test_a_portal_that_nobody_allowed_is_refused(self, scene: Scene) -> None:
+        """Everything is genuine, but it is not a portal of ALLOWED_PORTALS."""
+        foreign = stranger(scene)
+        reason = scene.refuse(foreign.install_event(foreign.token()))
+        assert NOT_ALLOWED.format("strange.bitrix24.com") == reason
+
+    @pytest.mark.parametrize(
+        "domain",
+        [
+            "ours.bitrix24.com.evil.example",
+            "x.ours.bitrix24.com",
+            "ours.bitrix24.co",
+            "bitrix24.com",
+        ],
+    )
+    def test_a_portal_whose_domain_only_looks_like_ours_is_refused(
+        self, scene: Scene, domain: str
+    ) -> None:
+        """Domains are compared whole."""
+        foreign = stranger(scene, domain)
+        assert NOT_ALLOWED.format(domain) == scene.refuse(foreign.install_event(foreign.token()))
+
+    def test_the_domain_that_the_request_claims_counts_for_nothing(self, scene: Scene) -> None:
+        """A foreign portal that calls itself ours: only the OAuth server's word on it counts."""
+        foreign = stranger(scene)
+        body = install_body(foreign, foreign.token(), domain="ours.bitrix24.com")
+        assert NOT_ALLOWED.format("strange.bitrix24.com") == scene.refuse(body)
+
+    def test_another_application_of_the_same_portal_is_refused(self, scene: Scene) -> None:
+        """With CLIENT_ID alone, a token of ours that was issued to another application fails."""
+        other = scene.ours.install("local.other")
+        only_ours = scene.stage.start(CLIENT_ID="local.ours")
+        reason = scene.refuse(other.install_event(other.token()), app=only_ours)
+        assert NOT_ALLOWED.format("ours.bitrix24.com") == reason
+
+    @pytest.mark.parametrize("client_id", ["LOCAL.OURS", "local.ours ", "local.our", ""])
+    def test_a_client_id_is_compared_exactly(self, scene: Scene, client_id: str) -> None:
+        """Neither case nor space makes another application the one of CLIENT_ID."""
+        only_ours = scene.stage.start(CLIENT_ID="local.ours")
+        other = scene.ours.install("local.other")
+        install = {"member_id": scene.ours.member_id, "domain": "x", "client_endpoint": "https://x"}
+        answer = OtherResult({"result": {"client_id": client_id, "install": install}})
+        scene.stage.bitrix.fault("app.info", answer)
+        scene.refuse(other.install_event(other.token()), app=only_ours)
+        assert scene.stage.bitrix.calls_to("profile") == []
+
+    def test_a_user_who_is_no_administrator_cannot_install(self, scene: Scene) -> None:
+        """Every employee can get a token for the application; `profile` tells ADMIN false."""
+        token = scene.installation.token(user_id=27)
+        reason = scene.refuse(scene.forge(token.access_token))
+        assert "not an administrator" in reason
+
+
+class TestReplays:
+    """What was captured on its way proves nothing any more once it has ended."""
+
+    def test_a_captured_install_is_refused_after_the_uninstall(self, own_scene: Scene) -> None:
+        """The OAuth server answers NOT_INSTALLED though the token has not expired."""
+        captured = own_scene.installation.install_event(own_scene.installation.token())
+        own_scene.app.post(own_scene.installation.uninstall_event())
+        own_scene.installation.uninstall(deliver=False)
+        assert "not installed (NOT_INSTALLED)" in own_scene.refuse(captured)
+        assert own_scene.stage.portal(own_scene.ours)["active"] is False
+
+    def test_a_captured_install_is_refused_after_its_token_has_expired(
+        self, own_scene: Scene
+    ) -> None:
+        """An uninstalled portal comes back by a new proof only."""
+        token = own_scene.installation.token()
+        captured = own_scene.installation.install_event(token)
+        own_scene.app.post(own_scene.installation.uninstall_event())
+        token.expire()
+        assert "expired" in own_scene.refuse(captured)
+        assert own_scene.stage.portal(own_scene.ours)["active"] is False
+
+    def test_a_former_applications_install_does_not_come_back(self, own_scene: Scene) -> None:
+        """After reinstalling and the late uninstall, the old application's install is nobody's."""
+        old = own_scene.installation
+        captured = old.install_event(old.token())
+        new = old.reinstall()
+        assert own_scene.app.post(new.install_event(new.token())).status == 200
+        assert own_scene.app.post(old.uninstall_event()).status == 200
+        own_scene.refuse(captured)
+        assert own_scene.app.post(new.test_event({})).status == 200
+
+    def test_a_refused_install_does_not_reactivate_a_portal(self, own_scene: Scene) -> None:
+        """Knowing the application token of an uninstalled portal is not enough."""
+        own_scene.app.post(own_scene.installation.uninstall_event())
+        known = own_scene.installation.application_token
+        own_scene.refuse(own_scene.forge(application_token=known))
+
+
+class TestDestinations:
+    """Nothing from the request decides where the function connects to."""
+
+    @pytest.mark.parametrize(
+        "named",
+        [
+            None,
+            "",
+            ["{oauth}"],
+            "{evil}/rest/",
+            "{evil}/oauth/rest/",
+            "{oauth}.evil/rest/",
+            "{oauth}.evil.example.com/rest/",
+            "{oauth}@{evil_host}/rest/",
+            "{oauth}/rest/../../../portals/1/rest/",
+            "{oauth}/rest/../",
+            "{oauth}/rest/?x=",
+            "{oauth}/rest/#",
+            "{oauth}\\@{evil_host}/",
+            "{oauth}\n/rest/",
+            " {oauth}/rest/",
+            "{oauth}/restless/",
+            "{oauth}/X/",
+            "//{evil_host}/rest/",
+            "https://oauth.bitrix.info/rest/",
+            "http://169.254.169.254/",
+            "file:///etc/passwd",
+        ],
+    )
+    def test_only_an_oauth_server_of_the_settings_is_asked(
+        self, scene: Scene, named: Value
+    ) -> None:
+        """A server_endpoint that is not exactly one of them is not even connected to."""
+        hosts = {"oauth": scene.stage.bitrix.oauth_url, "evil": scene.evil.url}
+        hosts["evil_host"] = scene.evil.url.removeprefix("http://")
+        if isinstance(named, str):
+            named = named.format(**hosts)
+        token = scene.installation.token().access_token
+        reason = scene.refuse(scene.forge(token, server_endpoint=named))
+        assert NO_SERVER == reason
+        assert scene.stage.bitrix.calls == []
+
+    def test_the_wrong_one_of_both_oauth_servers_does_not_confirm(self, scene: Scene) -> None:
+        """Each knows only the tokens that it issued."""
+        token = scene.installation.token().access_token
+        named = f"{scene.stage.bitrix.oauth_tech_url}/rest/"
+        assert "invalid_token" in scene.refuse(scene.forge(token, server_endpoint=named))
+
+    def test_an_attackers_portal_is_never_called(self, scene: Scene) -> None:
+        """A Bitrix24 of his own would confirm whatever he likes, at every address he names."""
+        twin = scene.evil.add_portal("ours.bitrix24.com", member_id=scene.ours.member_id)
+        theirs = twin.install("local.ours")
+        token = theirs.token()
+        scene.stage.bitrix.remember(*scene.evil.secrets)
+        assert NO_SERVER == scene.refuse(theirs.install_event(token))
+        named = scene.ours.server_endpoint
+        reason = scene.refuse(install_body(theirs, token, server_endpoint=named))
+        assert "invalid_token" in reason
+
+    def test_the_endpoint_that_the_request_claims_is_not_called(self, scene: Scene) -> None:
+        """An ordinary user's genuine token, and an endpoint where everybody is administrator."""
+        token = scene.installation.token(user_id=27).access_token
+        endpoint = f"{scene.evil.url}/portals/1/rest/"
+        reason = scene.refuse(scene.forge(token, client_endpoint=endpoint))
+        assert "not an administrator" in reason
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            "http://metadata.google.internal/computeMetadata/v1/",
+            "http://169.254.169.254/latest/",
+            "http://ours.bitrix24.com/rest/",
+            "http://127.0.0.1.evil.example.com/rest/",
+            "http://127.0.0.1:0/rest/",
+            "http://127.0.0.1:99999/rest/",
+            "http://127.0.0.1:port/rest/",
+            "http://someone@127.0.0.1/rest/",
+            "https://ours.bitrix24.com@evil.example.com/rest/",
+            "http://2130706433/rest/",
+            "http://[::ffff:127.0.0.1]/rest/",
+            "http://[::1/rest/",
+            "https:///rest/",
+            "//ours.bitrix24.com/rest/",
+            "ftp://127.0.0.1/rest/",
+            "gopher://127.0.0.1/rest/",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "",
+            "rest",
+            5,
+            None,
+            ["https://ours.bitrix24.com/rest/"],
+        ],
+    )
+    def test_no_endpoint_is_called_that_is_not_https(self, scene: Scene, endpoint: Value) -> None:
+        """Whatever app.info says: plain http goes to this machine only, and a URL has no tricks."""
+        scene.stage.bitrix.fault("app.info", app_info(scene, client_endpoint=endpoint))
+        token = scene.installation.token().access_token
+        assert NO_SENSE == scene.refuse(scene.forge(token))
+        assert scene.stage.bitrix.calls_to("profile") == []
+
+    @pytest.mark.parametrize("host", ["ours bitrix24.com", "ours..bitrix24.com", "a\x7f"])
+    def test_a_host_that_is_none_is_refused_clearly(self, scene: Scene, host: str) -> None:
+        """What passes for a URL, but cannot be connected to, is no bug of the function."""
+        endpoint = f"https://{host}/rest/"
+        scene.stage.bitrix.fault("app.info", app_info(scene, client_endpoint=endpoint))
+        token = scene.installation.token().access_token
+        assert "cannot be reached" in scene.refuse(scene.forge(token))
+
+    def test_https_means_tls(self, scene: Scene) -> None:
+        """An https endpoint that speaks plain http gets no token: there is no falling back."""
+        endpoint = scene.ours.client_endpoint.replace("http:", "https:")
+        scene.stage.bitrix.fault("app.info", app_info(scene, client_endpoint=endpoint))
+        token = scene.installation.token().access_token
+        assert "cannot be reached: SSLError" in scene.refuse(scene.forge(token))
+        assert scene.stage.bitrix.calls_to("profile") == []
+
+
+class TestMemberIds:
+    """Only the member_id that the OAuth server confirms, to the letter, is a document's name."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            str.upper,
+            lambda member_id: f" {member_id}",
+            lambda member_id: f"{member_id} ",
+            lambda member_id: member_id[:-1],
+            lambda member_id: f"{member_id}0",
+            lambda member_id: f"{member_id}%00",
+            lambda _: "портал",
+        ],
+    )
+    def test_a_member_id_that_is_nearly_ours_is_not_ours(
+        self, scene: Scene, change: Callable[[str], str]
+    ) -> None:
+        """Neither case, nor space, nor look-alikes: with a valid token of ours even."""
+        token = scene.installation.token().access_token
+        member_id = change("abcdef" + scene.ours.member_id)
+        scene.stage.bitrix.fault(
+            "app.info", app_info(scene, member_id=f"abcdef{scene.ours.member_id}")
+        )
+        reason = scene.refuse(scene.forge(token, member_id=member_id))
+        assert OTHER_PORTAL == reason
+
+    @pytest.mark.parametrize(
+        "member_id",
+        [
+            None,
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../portals/{ours}",
+            "{ours}/deletions/x",
+            "{ours}\n",
+            "{ours}\0",
+            "{ours}\u200b",
+            "__ours__",
+            "x" * 1501,
+            ["{ours}"],
+        ],
+    )
+    def test_a_member_id_that_names_a_path_is_none(self, scene: Scene, member_id: Value) -> None:
+        """No document can be reached by it; the request is malformed before anybody is asked."""
+        if isinstance(member_id, str):
+            member_id = member_id.format(ours=scene.ours.member_id)
+        documents = scene.stage.documents
+        answer = scene.app.post(scene.forge(member_id=member_id))
+        assert (answer.status, answer.json["error"]) == (400, "malformed_event")
+        assert answer.json["detail"].endswith("missing or unusable: auth[member_id].")
+        assert scene.stage.documents == documents
+        assert scene.stage.bitrix.calls == []
+
+    def test_of_a_field_given_twice_the_last_counts_for_everything(self, scene: Scene) -> None:
+        """As in PHP: no part of the function sees one portal and another part the other."""
+        foreign = stranger(scene)
+        token = foreign.token().access_token
+        ours, theirs = scene.ours.member_id, foreign.portal.member_id
+        twice = b"&auth%5Bmember_id%5D="
+        body = scene.forge(token, member_id=theirs) + twice + ours.encode()
+        assert OTHER_PORTAL == scene.refuse(body)
+        body = scene.forge(token, member_id=ours) + twice + theirs.encode()
+        assert NOT_ALLOWED.format("strange.bitrix24.com") == scene.refuse(body)
+
+    def test_of_an_access_token_given_twice_the_last_counts(self, scene: Scene) -> None:
+        """A valid token hidden before or after another one does not lend it its proof."""
+        token = scene.installation.token().access_token
+        body = scene.forge(token) + b"&auth%5Baccess_token%5D=" + b"0" * 70
+        assert "(invalid_token)" in scene.refuse(body)
+        body = scene.forge(token) + b"&auth%5Baccess_token%5D%5Bx%5D=0"
+        assert NO_TOKEN == scene.refuse(body)
+
+    def test_a_member_id_of_a_stranger_is_cut_in_the_log(self, scene: Scene) -> None:
+        """Nobody fills the log with a name."""
+        scene.refuse(scene.forge(member_id="m" * 1400))
+        assert scene.app.log_lines[-1]["member_id"] == "m" * 100
+
+
+class TestBodies:
+    """The body's form opens no other way."""
+
+    def test_json_is_refused_like_a_form(self, scene: Scene) -> None:
+        """Types make no difference to what has to be proven."""
+        token = stranger(scene).token().access_token
+        auth = scene.installation.auth(None) | {
+            "access_token": token,
+            "application_token": "f" * 32,
+        }
+        body = json.dumps({"event": "ONAPPINSTALL", "auth": auth}).encode()
+        assert OTHER_PORTAL == scene.refuse(body, "application/json")
+
+    @pytest.mark.parametrize("token", [5, True, None, ["x"], {"a": "b"}, 1e9])
+    def test_an_access_token_that_is_no_text_counts_as_absent(
+        self, scene: Scene, token: object
+    ) -> None:
+        """JSON has other types than text."""
+        auth = {"member_id": "m", "application_token": "f" * 32, "access_token": token}
+        auth["server_endpoint"] = scene.ours.server_endpoint
+        body = json.dumps({"event": "ONAPPINSTALL", "auth": auth}).encode()
+        assert NO_TOKEN == scene.refuse(body, "application/json")
+        assert scene.stage.bitrix.calls == []
+
+    @pytest.mark.parametrize("name", ["onappinstall", "OnAppInstall"])
+    def test_the_events_name_in_another_case_is_the_same_event(
+        self, scene: Scene, name: str
+    ) -> None:
+        """Case does not lead around the proof."""
+        auth = scene.installation.auth(None) | {"application_token": "f" * 32}
+        assert NO_TOKEN == scene.refuse(event_body(name, {}, auth))
+
+    @pytest.mark.parametrize("token", [None, "", ["x"], {"x": "y"}])
+    def test_an_install_needs_an_application_token_to_be_one(
+        self, scene: Scene, token: Value
+    ) -> None:
+        """With a valid access token even: there would be nothing to accept."""
+        access_token = scene.installation.token().access_token
+        documents = scene.stage.documents
+        answer = scene.app.post(scene.forge(access_token, application_token=token))
+        assert (answer.status, answer.json["error"]) == (400, "malformed_event")
+        assert scene.stage.documents == documents
+
+    def test_an_unproven_install_sends_the_portal_nothing(self, scene: Scene) -> None:
+        """Of the portal that is named, no method is called before the OAuth server confirms."""
+        scene.refuse(scene.forge())
+        assert [call.method for call in scene.stage.bitrix.calls] == ["app.info"]
+
+
+ODD_ANSWERS: list[object] = [
+    None,
+    [],
+    "result",
+    {"result": None},
+    {"result": "yes"},
+    {"result": []},
+    {"result": {}},
+    {"result": {"client_id": "local.ours"}},
+    {"result": {"client_id": "local.ours", "install": None}},
+    {"result": {"client_id": "local.ours", "install": []}},
+    {"result": {"client_id": "local.ours", "install": "installed"}},
+    {"result": {"client_id": "local.ours", "install": {}}},
+    {"install": {}},
+    {},
+]
+
+
+class TestOddAnswers:
+    """An OAuth server or a portal that answers nonsense confirms nothing."""
+
+    @pytest.mark.parametrize("answer", ODD_ANSWERS)
+    def test_an_answer_of_another_shape_confirms_nothing(
+        self, scene: Scene, answer: object
+    ) -> None:
+        """app.info's answer is checked whole before anything of it is used."""
+        scene.stage.bitrix.fault("app.info", OtherResult(answer))
+        scene.refuse(scene.forge())
+        assert [call.method for call in scene.stage.bitrix.calls] == ["app.info"]
+
+    @pytest.mark.parametrize("field", ["member_id", "domain"])
+    @pytest.mark.parametrize("value", [None, "", True, 1.5, [], ["x"], {"x": "y"}, "x" * 1001])
+    def test_a_field_of_another_type_confirms_nothing(
+        self, scene: Scene, field: str, value: Value
+    ) -> None:
+        """Of what is stored, nothing may be other than text."""
+        scene.stage.bitrix.fault("app.info", app_info(scene, **{field: value}))
+        assert NO_SENSE == scene.refuse(scene.forge())
+
+    @pytest.mark.parametrize("client_id", [None, "", True, [], {}])
+    def test_an_application_without_name_is_nobodys(self, scene: Scene, client_id: Value) -> None:
+        """Nor is it the one of a CLIENT_ID that is not set."""
+        scene.stage.bitrix.fault("app.info", app_info(scene, client_id=client_id))
+        assert NO_SENSE == scene.refuse(scene.forge())
+
+    def test_an_error_beside_a_result_is_an_error(self, scene: Scene) -> None:
+        """Half a confirmation is none."""
+        body = app_info(scene).body
+        assert isinstance(body, dict)
+        scene.stage.bitrix.fault("app.info", OtherResult({**body, "error": "expired_token"}))
+        assert "has expired" in scene.refuse(scene.forge())
+
+    @pytest.mark.parametrize(
+        "profile",
+        [
+            None,
+            [],
+            "ADMIN",
+            {"ID": "1"},
+            {"ID": "1", "ADMIN": "true"},
+            {"ID": "1", "ADMIN": "Y"},
+            {"ID": "1", "ADMIN": 1},
+            {"ID": "1", "ADMIN": [True]},
+            {"ID": "1", "admin": True},
+        ],
+    )
+    def test_only_true_means_administrator(self, scene: Scene, profile: object) -> None:
+        """`profile` tells ADMIN as a boolean; nothing else is taken for it."""
+        scene.stage.bitrix.fault("profile", OtherResult({"result": profile}))
+        token = scene.installation.token().access_token
+        assert "not an administrator" in scene.refuse(scene.forge(token))
+
+    @pytest.mark.parametrize("method", ["app.info", "profile"])
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [
+            (Html(), "no JSON (HTTP 200)"),
+            (Html(status=502), "no JSON (HTTP 502)"),
+            (Disconnect(), "cannot be reached"),
+            (LostAnswer(), "cannot be reached"),
+            (TruncatedBody(), "no JSON"),
+            (HugeBody(), "more than 1048576 bytes"),
+            (Refusal(403, "WRONG_LICENSE"), "plan"),
+            (Refusal(500, "INTERNAL_SERVER_ERROR"), "(INTERNAL_SERVER_ERROR)"),
+            (Refusal(401, "NO_AUTH_FOUND"), "not valid"),
+        ],
+    )
+    def test_an_answer_that_fails_confirms_nothing(
+        self, scene: Scene, method: str, fault: Fault, why: str
+    ) -> None:
+        """Whatever happens on the way, the log says in plain words what it was."""
+        scene.stage.bitrix.fault(method, fault)
+        token = scene.installation.token().access_token
+        assert why in scene.refuse(scene.forge(token))
+
+    @pytest.mark.parametrize("method", ["app.info", "profile"])
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_no_redirect_is_followed(self, scene: Scene, method: str, status: int) -> None:
+        """A redirect could lead the token anywhere."""
+        elsewhere = f"{scene.evil.url}/oauth/rest/app.info"
+        scene.stage.bitrix.fault(method, Redirect(elsewhere, status))
+        token = scene.installation.token().access_token
+        assert f"no JSON (HTTP {status})" in scene.refuse(scene.forge(token))
+
+    def test_a_confirmation_with_another_status_is_none(self, scene: Scene) -> None:
+        """JSON within an error page is still an error."""
+        body = json.dumps(app_info(scene).body)
+        scene.stage.bitrix.fault("app.info", Html(status=500, page=body))
+        assert "(HTTP 500)" in scene.refuse(scene.forge())
+
+
+class TestEchoes:
+    """Whoever answers could put the token into the answer; the stage searches the log for it."""
+
+    @pytest.mark.parametrize("method", ["app.info", "profile"])
+    @pytest.mark.parametrize(
+        "echo",
+        [
+            lambda token: Refusal(401, token, token),
+            lambda token: Refusal(401, f"E_{token}"),
+            lambda token: Html(page=f"<h1>{token}</h1>"),
+            lambda token: Redirect(f"https://evil.example.com/?{token}"),
+            lambda token: OtherResult({"error": [token], "error_description": {token: token}}),
+            lambda token: OtherResult({"result": {token: token, "ADMIN": token}}),
+            lambda token: OtherResult({token: token}),
+        ],
+    )
+    @pytest.mark.parametrize("token", ["", "f00d" * 8, "letters_only_" * 4])
+    def test_an_echoed_token_reaches_no_log(
+        self, scene: Scene, method: str, echo: Callable[[str], Fault], token: str
+    ) -> None:
+        """As code, text, page, location or key; a token as long as Bitrix24's, a short one, any."""
+        token = token or scene.installation.token().access_token
+        if method == "profile":
+            scene.stage.bitrix.fault("app.info", app_info(scene))
+        scene.stage.bitrix.fault(method, echo(token))
+        scene.refuse(scene.forge(token))
+        assert token not in scene.app.log
+
+    def test_the_application_token_of_a_portal_reaches_no_log(self, scene: Scene) -> None:
+        """A portal knows its own; an error code is no place where it would pass."""
+        scene.stage.bitrix.fault("profile", Refusal(403, scene.installation.application_token))
+        token = scene.installation.token().access_token
+        assert "profile is refused (HTTP 403)" in scene.refuse(scene.forge(token))
+
+
+class Gate:
+    """A fault: silence until the test ends it."""
+
+    def __init__(self) -> None:
+        self.opened = Event()
+
+    def __call__(self, _exchange: Exchange, _effect: Callable[[], Message]) -> None:
+        self.opened.wait(9)
+
+
+class TestFloods:
+    """Forged installs take neither the threads nor the time of others."""
+
+    def test_forged_installs_do_not_keep_events_waiting(self, scene: Scene) -> None:
+        """Eight are examined at a time, the others refused soon; deletions go on."""
+        silence = Gate()
+        scene.stage.bitrix.fault("app.info", silence, times=None)
+        bodies = [scene.forge() for _ in range(13)]
+        with ThreadPoolExecutor(12) as pool:
+            forged = [pool.submit(scene.app.post, body) for body in bodies[1:]]
+            refused_soon = islice(as_completed(forged), 4)
+            assert [one.result().status for one in refused_soon] == [403] * 4
+            assert TOO_MANY == scene.refuse(bodies[0])
+            assert scene.app.post(scene.installation.test_event({})).status == 200
+            assert sum(one.done() for one in forged) == 4
+            silence.opened.set()
+        assert [one.result().status for one in forged] == [403] * 12
+        assert len(scene.stage.bitrix.calls_to("app.info")) == 8
+
+    def test_a_flood_leaves_room_for_the_next_install(self, own_scene: Scene) -> None:
+        """Each refusal gives its place back, whatever it was for."""
+        for _ in range(5):
+            assert "(invalid_token)" in own_scene.refuse(own_scene.forge())
+        new = own_scene.ours.install()
+        assert own_scene.app.post(new.install_event(new.token())).status == 200
+
+
+def app_info(scene: Scene, client_id: Value = "local.ours", **install: Value) -> OtherResult:
+    """Build what app.info says of our portal, with other fields in `install`."""
+    known = {
+        "member_id": scene.ours.member_id,
+        "domain": scene.ours.domain,
+        "client_endpoint": scene.ours.client_endpoint,
+    }
+    return OtherResult({"result": {"client_id": client_id, "install": {**known, **install}}})

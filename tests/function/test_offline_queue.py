@@ -1,0 +1,631 @@
+"""The offline queue: whatever ends a drain, no deletion is lost and none is recorded twice."""
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from handler.bitrix24.offline_queue import Drained, drain
+from handler.bitrix24.rest import Rest
+from handler.deadline import Deadline
+from handler.records.documents import Delivery
+from handler.records.recorder import Counts, Recorder
+from handler.settings import Settings
+from handler.stores.interface import Document, Fields, StoreUnavailable
+from handler.tokens import token_digest
+from tests.doubles.app import App, Stage, event_body
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    Call,
+    Disconnect,
+    Fault,
+    Html,
+    Installation,
+    LostAnswer,
+    OtherResult,
+    PortalDeletion,
+    Refusal,
+    Token,
+    TruncatedBody,
+    Value,
+)
+
+DELETE = "ONOPENLINEMESSAGEDELETE"
+MEMBER_ID = "f" * 32
+
+
+class Records:
+    """A store of records in a dictionary; `away` so many times, after so many that went well."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Fields] = {}
+        self.away = 0
+        self.after = 0
+
+    def __call__(self) -> "Records":
+        return self
+
+    def create(self, documents: list[Document], _stamp: str, _deadline: Deadline) -> int:
+        if self.away and not self.after:
+            self.away -= 1
+            raise StoreUnavailable("away")
+        self.after = max(0, self.after - 1)
+        new = {one.path: one.fields for one in documents if one.path not in self.documents}
+        self.documents |= new
+        return len(new)
+
+
+class Scene:
+    """A portal that writes an offline queue, and a function that is pinged by hand."""
+
+    def __init__(self, bitrix: Bitrix24, *, extended: bool) -> None:
+        self.bitrix = bitrix
+        self.portal = bitrix.add_portal(member_id=MEMBER_ID, offline_extended=extended)
+        self.installation = self.portal.install()
+        self.records = Records()
+        self.call("event.bind", event=DELETE, event_type="offline")
+        bitrix.calls.clear()
+
+    def rest(self, seconds: float = 10) -> Rest:
+        token = self.installation.token()
+        return Rest(self.portal.client_endpoint, token.access_token, Deadline(seconds))
+
+    def call(self, method: str, **parameters: object) -> object:
+        result: object = self.rest().call(method, **parameters)
+        return result
+
+    def delete(self, number: int) -> list[PortalDeletion]:
+        """Delete messages inside the portal."""
+        return [one for _ in range(number) for one in self.portal.delete_message()]
+
+    def drain(
+        self,
+        rest: Rest | None = None,
+        seconds: float = 8,
+        connectors: frozenset[str] = frozenset(),
+    ) -> Drained:
+        """Drain the queue, as a ping makes the function do."""
+        recorder = Recorder(
+            self.records,  # type: ignore[arg-type] # it is as much of a store as a recorder needs
+            Settings(connectors=connectors),
+            lambda: datetime.now(UTC),
+        )
+        ping = Delivery(
+            member_id=MEMBER_ID,
+            event="ONOFFLINEEVENT",
+            via="online",
+            domain="some-domain.bitrix24.com",
+            event_at=datetime(2020, 1, 1, tzinfo=UTC),
+            user_id=1,
+        )
+        return drain(rest or self.rest(), recorder, ping, Deadline(seconds))
+
+    @property
+    def rows(self) -> list[str]:
+        return [str(row["ID"]) for row in self.portal.queue(self.installation)]
+
+    @property
+    def recorded(self) -> set[object]:
+        return {fields.get("im_message_id") for fields in self.deletions.values()}
+
+    @property
+    def deletions(self) -> dict[str, Fields]:
+        found = self.records.documents.items()
+        return {path: fields for path, fields in found if "/deletions/" in path}
+
+    @property
+    def quarantine(self) -> list[Fields]:
+        found = self.records.documents.items()
+        return [fields for path, fields in found if "/quarantine/" in path]
+
+
+@pytest.fixture(params=["extended", "plain"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Set the scene on a plan with `rest_offline_extended`, and on one without."""
+    with Bitrix24() as bitrix:
+        yield Scene(bitrix, extended=request.param == "extended")
+
+
+@pytest.fixture
+def extended() -> Iterator[Scene]:
+    """Set the scene on a plan with `rest_offline_extended`."""
+    with Bitrix24() as bitrix:
+        yield Scene(bitrix, extended=True)
+
+
+@pytest.fixture
+def plain() -> Iterator[Scene]:
+    """Set the scene on a plan without."""
+    with Bitrix24() as bitrix:
+        yield Scene(bitrix, extended=False)
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[dict[str, Scene]]:
+    """Set a scene of each plan that many drains follow one another in."""
+    with Bitrix24() as one, Bitrix24() as other:
+        yield {"extended": Scene(one, extended=True), "plain": Scene(other, extended=False)}
+
+
+def ids(deletions: list[PortalDeletion]) -> set[object]:
+    """Return Bitrix24's own numbers of the messages."""
+    return {one.im_message_id for one in deletions}
+
+
+def test_a_row_becomes_the_record_that_the_online_event_would_be(scene: Scene) -> None:
+    """EVENT_DATA is the event's data, EVENT_ADDITIONAL says who, TIMESTAMP_X when."""
+    (deletion,) = scene.portal.delete_message("wamid.HBgL==", user_id=42)
+    written = datetime.fromisoformat(str(scene.portal.queue(scene.installation)[0]["TIMESTAMP_X"]))
+    assert scene.drain() == Drained(Counts(recorded=1))
+    (document,) = scene.deletions.values()
+    assert document == {
+        "origin": "portal",
+        "member_id": MEMBER_ID,
+        "domain": "some-domain.bitrix24.com",
+        "event": DELETE,
+        "via": "offline",
+        "connector": "myconnector",
+        "line_id": 107,
+        "message_id": "wamid.HBgL==",
+        "chat_id": "channel-123",
+        "im_message_id": deletion.im_message_id,
+        "im_chat_id": 1807,
+        "user_id": 42,
+        "event_at": written,
+    }
+    assert scene.rows == []
+
+
+def test_both_shapes_of_the_event_are_recovered(scene: Scene) -> None:
+    """What the customer deleted is in the queue like what was deleted in the portal."""
+    scene.portal.customer_deletes("theirs")
+    scene.portal.delete_message("one", "two")
+    assert scene.drain() == Drained(Counts(recorded=3))
+    assert {one["message_id"] for one in scene.deletions.values()} == {"theirs", "one", "two"}
+    assert scene.rows == []
+
+
+@pytest.mark.parametrize("additional", [None, False, [], {"user_id": "x"}, {"user_id": 0}])
+def test_who_is_not_in_the_row_is_absent_and_not_whoever_was_pinged_for(
+    scene: Scene, additional: Value
+) -> None:
+    """EVENT_ADDITIONAL can be false, and user_id 0: a bot, a robot or a workflow deleted."""
+    scene.portal.delete_message(user_id=None)
+    (row,) = scene.portal.queue(scene.installation)
+    assert row["EVENT_ADDITIONAL"] == {"user_id": 0}
+    scene.portal.enqueue(scene.installation, DELETE, row["EVENT_DATA"], additional=additional)
+    assert scene.drain() == Drained(Counts(recorded=1))
+    (document,) = scene.deletions.values()
+    assert "user_id" not in document
+
+
+@pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-17T12:00:00", []])
+def test_a_time_that_is_none_is_absent(extended: Scene, time: Value) -> None:
+    """The ping's own time is another."""
+    extended.delete(1)
+    (row,) = extended.portal.queue(extended.installation)
+    batch = {"process_id": "p", "events": [{**row, "TIMESTAMP_X": time}]}
+    extended.bitrix.fault("event.offline.get", OtherResult({"result": batch}))
+    assert extended.drain() == Drained(Counts(recorded=1, duplicates=1))
+    (document,) = extended.deletions.values()
+    assert "event_at" not in document
+
+
+def test_rows_are_stored_before_they_are_removed_where_the_plan_reserves(extended: Scene) -> None:
+    """Get with clear=0, store, clear exactly those; then look for what a crash left reserved."""
+    extended.delete(2)
+    at = record_calls(extended)
+    assert extended.drain() == Drained(Counts(recorded=2))
+    assert at == [
+        ("event.offline.get", 0),
+        ("event.offline.clear", 2),
+        ("event.offline.get", 2),
+        ("event.offline.list", 2),
+    ]
+    (first, *_) = extended.bitrix.calls_to("event.offline.get")
+    assert first.params == {"clear": 0, "limit": 50, "filter": {"EVENT_NAME": DELETE}}
+    (clear,) = extended.bitrix.calls_to("event.offline.clear")
+    assert clear.params["id"] == [1, 2]
+    assert clear.params["process_id"]
+
+
+def test_rows_are_stored_before_they_are_removed_where_the_plan_does_not(plain: Scene) -> None:
+    """403 WRONG_LICENSE; then list, store, and get (which deletes) exactly the stored ids."""
+    plain.delete(2)
+    at = record_calls(plain)
+    assert plain.drain() == Drained(Counts(recorded=2))
+    assert at == [
+        ("event.offline.get", 0),
+        ("event.offline.list", 0),
+        ("event.offline.get", 2),
+        ("event.offline.get", 2),
+        ("event.offline.list", 2),
+    ]
+    gets = [call.params for call in plain.bitrix.calls_to("event.offline.get")[1:]]
+    assert gets == [{"filter": {"ID": 1}}, {"filter": {"ID": 2}}]
+    lists = [call.params for call in plain.bitrix.calls_to("event.offline.list")]
+    assert lists == [{"filter": {"EVENT_NAME": DELETE}, "order": {"ID": "ASC"}, "start": 0}] * 2
+
+
+def record_calls(scene: Scene) -> list[tuple[str, int]]:
+    """Note each call from now on, with how many records there were then."""
+    at: list[tuple[str, int]] = []
+    records = scene.records.documents
+
+    class Noted(list[Call]):
+        def append(self, call: Call) -> None:
+            at.append((call.method, len(records)))
+            super().append(call)
+
+    scene.bitrix.calls = Noted()
+    return at
+
+
+@pytest.mark.parametrize("number", [0, 1, 50, 51, 120])
+def test_every_page_is_drained(scene: Scene, number: int) -> None:
+    """event.offline.list and -get give 50 rows at a time."""
+    deletions = scene.delete(number)
+    assert scene.drain() == Drained(Counts(recorded=number))
+    assert scene.recorded == ids(deletions)
+    assert scene.rows == []
+
+
+def test_what_was_recorded_online_is_a_duplicate(scene: Scene) -> None:
+    """The online call and the offline row of a deletion meet in one document."""
+    deletions = scene.delete(2)
+    assert scene.drain() == Drained(Counts(recorded=2))
+    for one in deletions:
+        scene.portal.delete_message(one.message_id, im_message_id=one.im_message_id)
+    assert scene.drain() == Drained(Counts(duplicates=2))
+    assert scene.rows == []
+
+
+@pytest.mark.parametrize("data", [False, None, [], {}, "x", 5, {"DATA": {"connector": 1}}])
+def test_a_row_that_fits_no_model_is_quarantined_and_removed(scene: Scene, data: Value) -> None:
+    """EVENT_DATA can be false; the rows around it are recorded all the same."""
+    deletions = scene.delete(1)
+    scene.portal.enqueue(scene.installation, DELETE, data)
+    deletions += scene.delete(1)
+    scene.portal.enqueue(scene.installation, DELETE, {"odd": 1})
+    assert scene.drain() == Drained(Counts(recorded=2), quarantined=2)
+    assert scene.recorded == ids(deletions)
+    document, _ = scene.quarantine
+    assert document["event"] == DELETE
+    assert document["reasons"]
+    assert scene.rows == []
+
+
+def test_connectors_that_nobody_wants_are_removed_and_not_recorded(scene: Scene) -> None:
+    """Otherwise they would be read again at every ping, for 30 days."""
+    scene.portal.delete_message(connector="other")
+    (wanted,) = scene.portal.delete_message(connector="ours")
+    assert scene.drain(connectors=frozenset({"ours"})) == Drained(Counts(recorded=1))
+    assert scene.recorded == {wanted.im_message_id}
+    assert scene.rows == []
+
+
+def test_rows_of_other_events_are_left_alone(scene: Scene) -> None:
+    """Another handler of the same application may be waiting for them."""
+    scene.portal.enqueue(scene.installation, "ONCRMLEADADD", {"FIELDS": {"ID": 1}})
+    scene.delete(1)
+    before = scene.portal.queue(scene.installation)[0]
+    assert scene.drain() == Drained(Counts(recorded=1))
+    assert scene.portal.queue(scene.installation) == [before]
+    assert len(scene.records.documents) == 1
+
+
+def test_rows_of_other_applications_are_left_alone(scene: Scene) -> None:
+    """Each application has a queue of its own in the portal."""
+    other = scene.portal.install()
+    scene.portal.enqueue(other, DELETE, {"DATA": []})
+    assert scene.drain() == Drained()
+    assert len(scene.portal.queue(other)) == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        "x",
+        [],
+        {},
+        {"events": None},
+        {"events": {}},
+        {"events": [None, 5, {}, {"ID": "x", "EVENT_NAME": DELETE}, {"ID": "1"}]},
+        {"events": [{"ID": "7", "EVENT_NAME": "ONCRMLEADADD"}]},
+        [None, {"ID": 1}, {"ID": "1", "EVENT_NAME": "ONCRMLEADADD"}],
+    ],
+)
+@pytest.mark.parametrize("method", ["event.offline.get", "event.offline.list"])
+def test_what_is_no_row_of_ours_is_left_alone(scene: Scene, method: str, result: object) -> None:
+    """Whatever a portal answers, nothing is stored or removed that is not a deletion's row."""
+    if scene.portal.offline_extended or method == "event.offline.list":
+        scene.bitrix.fault(method, OtherResult({"result": result}))
+        assert scene.drain() == Drained()
+    assert scene.records.documents == {}
+    assert scene.bitrix.calls_to("event.offline.clear") == []
+
+
+def test_a_row_beside_what_is_none_is_recovered(plain: Scene) -> None:
+    """Nothing that a portal lists keeps the rows after it from being read."""
+    plain.delete(1)
+    rows = plain.portal.queue(plain.installation)
+    plain.bitrix.fault("event.offline.list", OtherResult({"result": [None, {"ID": "x"}, *rows]}))
+    assert plain.drain() == Drained(Counts(recorded=1))
+    assert plain.rows == []
+
+
+def test_rows_that_a_crashed_drain_reserved_are_recovered(extended: Scene) -> None:
+    """Reserved rows are not given out again; event.offline.list shows them with PROCESS_ID."""
+    deletions = extended.delete(60)
+    extended.call("event.offline.get", clear=0, limit=40)
+    extended.call("event.offline.get", clear=0, limit=15)
+    assert extended.drain() == Drained(Counts(recorded=60))
+    assert extended.recorded == ids(deletions)
+    assert extended.rows == []
+    assert extended.drain() == Drained()
+
+
+def test_reserved_rows_beyond_the_first_page_are_recovered(extended: Scene) -> None:
+    """A queue may hold more than one page of what was left reserved."""
+    deletions = extended.delete(120)
+    for _ in range(3):
+        extended.call("event.offline.get", clear=0, limit=50)
+    assert extended.drain() == Drained(Counts(recorded=120))
+    assert extended.recorded == ids(deletions)
+    assert extended.rows == []
+
+
+def test_a_list_that_begins_anew_is_read_once(extended: Scene) -> None:
+    """Whatever a portal answers, a drain does not go round in circles until its time is over."""
+    extended.delete(1)
+    extended.call("event.offline.get", clear=0)
+    result = extended.call("event.offline.list")
+    extended.bitrix.fault("event.offline.list", OtherResult({"result": result}), times=None)
+    extended.bitrix.calls.clear()
+    assert extended.drain() == Drained(Counts(recorded=1))
+    assert len(extended.bitrix.calls_to("event.offline.list")) == 2
+    assert extended.rows == []
+
+
+def test_a_drain_without_reservations_ends_though_rows_stay(plain: Scene) -> None:
+    """Rows that were reserved before the plan changed cannot be taken; they come up once only."""
+    plain.portal.offline_extended = True
+    plain.delete(2)
+    plain.call("event.offline.get", clear=0)
+    plain.portal.offline_extended = False
+    assert plain.drain() == Drained(Counts(recorded=2))
+    assert plain.drain() == Drained(Counts(duplicates=2))
+
+
+@pytest.mark.parametrize("drains", [2, 4])
+def test_drains_at_once_lose_nothing_and_record_nothing_twice(scene: Scene, drains: int) -> None:
+    """Two pings, or two instances: what one has reserved the other may store as well."""
+    deletions = scene.delete(30)
+    rests = [scene.rest() for _ in range(drains)]
+    with ThreadPoolExecutor(drains) as pool:
+        done = list(pool.map(scene.drain, rests))
+    assert sum(one.counts.recorded for one in done) == 30
+    assert scene.recorded == ids(deletions)
+    assert scene.rows == []
+    assert [one.problem for one in done] == [None] * drains
+
+
+def test_a_portal_that_asks_to_slow_down_is_drained_slowly(scene: Scene) -> None:
+    """503 QUERY_LIMIT_EXCEEDED in the middle; the drain goes on after a pause."""
+    deletions = scene.delete(5)
+    scene.portal.limit_rate(burst=2, per_second=6)
+    done = scene.drain()
+    scene.portal.rate_limit = None
+    assert done.problem is None
+    assert done.counts.recorded == 5
+    assert scene.recorded == ids(deletions)
+    assert scene.rows == []
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("data", [None, {"odd": 1}])
+def test_nothing_is_removed_that_is_not_stored(scene: Scene, after: int, data: Value) -> None:
+    """While Firestore is away every row stays: a deletion's, and one for the quarantine."""
+    deletions = scene.delete(60) if data is None else []
+    if data is not None:
+        for number in range(60):
+            scene.portal.enqueue(scene.installation, DELETE, {"odd": number})
+    scene.records.away, scene.records.after = 1, after
+    with pytest.raises(StoreUnavailable):
+        scene.drain()
+    kept = len(scene.rows)
+    assert kept + len(scene.records.documents) >= 60
+    done = scene.drain()
+    assert done.problem is None
+    assert scene.recorded == ids(deletions)
+    assert len(scene.quarantine) == (0 if data is None else 60)
+    assert scene.rows == []
+
+
+FAULTS: list[Fault] = [
+    Disconnect(),
+    LostAnswer(),
+    TruncatedBody(),
+    Html(status=502),
+    Refusal(401, "expired_token"),
+    Refusal(403, "ACCESS_DENIED"),
+    OtherResult({"result": None}),
+]
+STEPS = [
+    *itertools.product(["extended"], ["event.offline.get", "event.offline.clear"], [0, 1]),
+    *itertools.product(["extended"], ["event.offline.list"], [0, 1]),
+    *itertools.product(["plain"], ["event.offline.get"], [0, 1, 2, 3]),
+    *itertools.product(["plain"], ["event.offline.list"], [0, 1]),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize(("plan", "method", "after"), STEPS)
+def test_whatever_fails_between_any_two_steps_one_more_drain_makes_up_for_it(
+    lasting: Mapping[str, Scene], plan: str, method: str, after: int, fault: Fault
+) -> None:
+    """A call that has no effect, or an effect and no answer: the records equal the deletions."""
+    scene = lasting[plan]
+    deletions = scene.delete(1)
+    if plan == "extended":
+        scene.call("event.offline.get", clear=0)  # by a drain that crashed then
+    deletions += scene.delete(1)
+    scene.portal.enqueue(scene.installation, DELETE, {"odd": str(fault), "at": [method, after]})
+    before, quarantined = scene.recorded, len(scene.quarantine)
+    scene.bitrix.fault(method, fault, after=after)
+    problem = scene.drain().problem
+    assert problem is None or problem.startswith("The offline queue is not empty yet: ")
+    assert (problem is None) == isinstance(fault, OtherResult)
+    assert scene.drain().problem is None
+    assert scene.recorded == before | ids(deletions)
+    assert len(scene.deletions) == len(scene.recorded)
+    assert len(scene.quarantine) == quarantined + 1
+    assert scene.rows == []
+
+
+@pytest.mark.parametrize(("rest", "store"), [(0.5, 8.0), (10.0, 0.0), (0.0, 0.0)])
+def test_a_drain_without_time_does_not_begin(scene: Scene, rest: float, store: float) -> None:
+    """Half a page would be stored and not removed; the next ping goes on."""
+    scene.delete(1)
+    done = scene.drain(scene.rest(rest), store)
+    assert done.counts == Counts()
+    assert done.problem == "The offline queue is not empty yet; the next ping goes on."
+    assert scene.records.documents == {}
+    assert len(scene.rows) == 1
+
+
+def test_a_drain_ends_in_time_though_the_queue_never_does(extended: Scene) -> None:
+    """A portal that gives the same rows for ever is asked no longer than the deadline says."""
+    extended.delete(1)
+    row = {**extended.portal.queue(extended.installation)[0]}
+    endless = OtherResult({"result": {"process_id": "p", "events": [row]}})
+    extended.bitrix.fault("event.offline.get", endless, times=None)
+    done = extended.drain(seconds=0.4)
+    assert done.problem == "The offline queue is not empty yet; the next ping goes on."
+    assert done.counts.recorded == 1
+    assert done.counts.duplicates >= 1
+
+
+def test_a_short_store_deadline_is_time_enough_for_a_drain(scene: Scene) -> None:
+    """STORE_DEADLINE_SECONDS may be as short as somebody wants his answers."""
+    deletions = scene.delete(2)
+    assert scene.drain(seconds=1.9) == Drained(Counts(recorded=2))
+    assert scene.recorded == ids(deletions)
+
+
+class TestPings:
+    """ONOFFLINEEVENT, over HTTP: no `data`, but a token that may read the queue."""
+
+    @pytest.fixture
+    def stage(self, tmp_path: Path) -> Iterator[Stage]:
+        """Set the stage."""
+        with Stage(tmp_path) as stage:
+            yield stage
+
+    @pytest.fixture
+    def installation(self, stage: Stage, app: App) -> Installation:
+        """Install the application, so that its offline queue fills."""
+        installation = stage.bitrix.add_portal("ours.bitrix24.com").install()
+        body = installation.install_event(installation.token())
+        assert app.post(body).json["subscribed"] is True
+        return installation
+
+    @pytest.fixture
+    def app(self, stage: Stage) -> App:
+        """Start the function."""
+        return stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+
+    def test_a_ping_drains_the_queue(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """The answer and the log count what was recovered."""
+        installation.portal.delete_message("one", "two", deliver=False)
+        installation.portal.enqueue(installation, DELETE, {"odd": 1})
+        answer = app.post(installation.offline_ping(installation.token()))
+        counts = {"recorded": 2, "duplicates": 0, "quarantined": 1}
+        assert (answer.status, answer.json) == (200, {"status": "recovered", **counts})
+        line = app.log_lines[-1]
+        assert (line["outcome"], line["severity"], line["recorded"]) == ("recovered", "INFO", 2)
+        assert len(stage.documents) == 1 + 3
+        assert installation.portal.queue(installation) == []
+
+    def test_a_recovered_record_has_the_portals_domain_though_the_ping_has_none(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """As it would have if the deletion itself had come."""
+        installation.portal.delete_message(deliver=False)
+        auth = installation.auth(installation.token()) | {"domain": None}
+        app.post(event_body("ONOFFLINEEVENT", None, auth))
+        (record,) = [fields for path, fields in stage.documents.items() if "/deletions/" in path]
+        assert record["domain"] == "ours.bitrix24.com"
+
+    @pytest.mark.parametrize(
+        ("token", "why"),
+        [
+            (lambda installation: installation.token(27), "not an administrator (ACCESS_DENIED)"),
+            (lambda _: None, "not read: the event brought no access token"),
+            (lambda installation: installation.token(expires_in=0), "has expired (expired_token)"),
+        ],
+    )
+    def test_a_token_that_may_not_read_the_queue_is_told(
+        self,
+        app: App,
+        installation: Installation,
+        token: Callable[[Installation], Token | None],
+        why: str,
+    ) -> None:
+        """Bound without the administrator's auth_type, a ping brings whoever's token, or none."""
+        installation.portal.delete_message(deliver=False)
+        answer = app.post(installation.offline_ping(token(installation)))
+        nothing = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0}
+        assert answer.status == 200
+        assert answer.json.items() >= nothing.items()
+        assert why in answer.json["detail"]
+        assert app.log_lines[-1]["message"] == answer.json["detail"]
+        assert app.log_lines[-1]["severity"] == "WARNING"
+        assert len(installation.portal.queue(installation)) == 1
+
+    def test_the_queue_of_a_portal_without_endpoint_is_not_read(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """A portal entered by hand: the request's own endpoint is not believed."""
+        other = stage.bitrix.add_portal("other.bitrix24.com").install()
+        digests = [token_digest(other.application_token)]
+        path = f"portals/{other.portal.member_id}"
+        stage.write(path, {"token_digests": digests, "active": True})
+        stage.bitrix.calls.clear()
+        answer = app.post(other.offline_ping(other.token()))
+        assert "entered by hand, without --endpoint" in answer.json["detail"]
+        assert stage.bitrix.calls == []
+        assert installation.portal.queue(installation) == []
+
+    def test_a_ping_without_a_valid_token_reads_nothing(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """A stranger's ping is as forbidden as all of his events."""
+        stranger = stage.bitrix.add_portal("strange.bitrix24.com").install()
+        stage.bitrix.calls.clear()
+        answer = app.post(stranger.offline_ping(installation.token()))
+        assert (answer.status, answer.json["error"]) == (403, "forbidden")
+        assert stage.bitrix.calls == []
+
+    def test_rows_stay_while_the_store_is_away(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """503 store_unavailable, nothing in the log to replay: the portal keeps the rows."""
+        app = stage.start(STORE_DEADLINE_SECONDS="0.5")
+        installation.portal.delete_message(deliver=False)
+        ping = installation.offline_ping(installation.token())
+        with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
+            somebody_else.execute("BEGIN IMMEDIATE")
+            answer = app.post(ping)
+        assert (answer.status, answer.json["error"]) == (503, "store_unavailable")
+        assert [line["outcome"] for line in app.log_lines] == ["store_unavailable"]
+        assert len(installation.portal.queue(installation)) == 1
+        assert app.post(ping).json["recorded"] == 1

@@ -1,0 +1,701 @@
+"""Firestore away, slow or forgetful, a bug, a stop: what becomes of one event then."""
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.answers import Answer
+from handler.commands import main
+from handler.deadline import Deadline
+from handler.log import Log
+from handler.receiver import Receiver, Request
+from handler.settings import Settings
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Document, Fields, Store
+from handler.stores.opening import lazy_store
+from handler.tokens import token_digest
+from tests.conftest import firestore_at
+from tests.doubles.bitrix24 import Bitrix24, Installation
+from tests.doubles.emulator import Emulator
+from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.function import FORM, Function, Response
+
+MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
+TOKEN = "831c76b092f9f135d9b6b36c3a720757"
+JSON = "application/json"
+DEADLINE_SECONDS = 0.5
+DEADLINE_OF_PROCESS = 1.5
+RECORDS = f"portals/{MEMBER_ID}/deletions"
+ALWAYS = 1_000
+
+# Of the contract, for 503; what is in `detail` is for people.
+UNAVAILABLE = (503, "store_unavailable")
+
+
+def deletion(number: int = 1, token: str = TOKEN, **auth: object) -> dict[str, Any]:
+    """Return a deletion inside Bitrix24, with a secret that must never be seen again."""
+    message = {"im": {"chat_id": 1807, "message_id": number}, "message": {"id": f"ext-{number}"}}
+    return {
+        "event": "ONOPENLINEMESSAGEDELETE",
+        "data": {
+            "CONNECTOR": "myconnector",
+            "LINE": 107,
+            "DATA": [{**message, "chat": {"id": "channel"}}],
+        },
+        "ts": 1773763177,
+        "auth": {
+            "member_id": MEMBER_ID,
+            "application_token": token,
+            "access_token": "access-secret",
+            "refresh_token": "refresh-secret",
+            "domain": "some-domain.bitrix24.com",
+            "user_id": 27,
+            **auth,
+        },
+    }
+
+
+def misfit() -> dict[str, Any]:
+    """Return a deletion event that fits no model."""
+    return {**deletion(), "data": {"CONNECTOR": "myconnector", "LINE": "a line", "DATA": []}}
+
+
+LETTER = {
+    "severity": "CRITICAL",
+    "message": "1 deletions could not be stored; replay this line when Firestore is back.",
+    "outcome": "not_recorded",
+    "event": "ONOPENLINEMESSAGEDELETE",
+    "member_id": MEMBER_ID,
+}
+RECORD = {
+    "origin": "portal",
+    "member_id": MEMBER_ID,
+    "domain": "some-domain.bitrix24.com",
+    "event": "ONOPENLINEMESSAGEDELETE",
+    "connector": "myconnector",
+    "line_id": 107,
+    "message_id": "ext-1",
+    "chat_id": "channel",
+    "im_message_id": 1,
+    "im_chat_id": 1807,
+    "user_id": 27,
+}
+KEPT = {**RECORD, "event_at": "2026-03-17T15:59:37+00:00", "via": "online"}
+
+
+def enter(store: Store, member_id: str = MEMBER_ID, token: str = TOKEN) -> None:
+    """Enter a portal by hand."""
+    fields: Fields = {"token_digests": [token_digest(token)], "active": True}
+    store.put(Document(f"portals/{member_id}", fields), Deadline(20))
+
+
+class Site:
+    """The function's core in this process, on a Firestore that can fail."""
+
+    def __init__(self, settings: Settings, store: Store, file: Path) -> None:
+        self.stream = io.StringIO()
+        self.store = store
+        self.settings = settings
+        self._file = file
+        self.start()
+
+    def start(
+        self,
+        open_store: Callable[[], Store] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        **changes: Any,  # noqa: ANN401
+    ) -> None:
+        """Start the function, with other settings than before if there are any."""
+        self.settings = replace(self.settings, **changes)
+        opened = open_store or lazy_store(self.settings)
+        self.receiver = Receiver(self.settings, opened, Log(self.stream), now)
+
+    def send(self, event: dict[str, Any]) -> Answer:
+        """Send an event."""
+        return self.post(json.dumps(event).encode(), JSON)
+
+    def post(self, body: bytes, content_type: str = FORM) -> Answer:
+        """Post a body."""
+        request = Request(
+            method="POST",
+            path="/",
+            content_type=content_type,
+            read_body=lambda: body,
+            url="http://127.0.0.1:9/",
+        )
+        return self.receiver.receive(request)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    @property
+    def letters(self) -> list[dict[str, Any]]:
+        """What the log keeps for a replay."""
+        return [line for line in self.lines if line["outcome"] == "not_recorded"]
+
+    def stored(self, collection: str = "deletions", stamp: str = "recorded_at") -> list[Fields]:
+        """Return what is stored of the portal, without the time at which it was."""
+        documents = self.store.newest(f"portals/{MEMBER_ID}/{collection}", stamp, Deadline(20))
+        return [
+            {name: value for name, value in document.fields.items() if name != stamp}
+            for document in documents
+        ]
+
+    def replay(self, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+        """Replay the log; return what the command tells."""
+        self._file.write_text(self.stream.getvalue())
+        capsys.readouterr()
+        code = main(["replay", str(self._file), "--json"])
+        told: dict[str, Any] = json.loads(capsys.readouterr().out)
+        assert (0, []) == (code, told.pop("problems"))
+        return told
+
+
+def told(recorded: int = 0, duplicates: int = 0, quarantined: int = 0, forged: int = 0) -> object:
+    """Return what a replay tells."""
+    counts = {"recorded": recorded, "duplicates": duplicates}
+    return {**counts, "quarantined": quarantined, "forged": forged}
+
+
+def outcome(answer: Answer) -> tuple[int, object]:
+    """Return an answer's status, and its code."""
+    return answer.status, answer.body.get("error") or answer.body.get("status")
+
+
+@pytest.fixture
+def site(
+    double: FirestoreDouble, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Site:
+    """Run the core on the double, with one portal entered; commands use the same database."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", double.host)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
+    settings = Settings(
+        project=project, emulator_host=double.host, store_deadline_seconds=DEADLINE_SECONDS
+    )
+    site = Site(settings, firestore_at(double.host, project), tmp_path / "saved.log")
+    enter(site.store)
+    return site
+
+
+def make_trusted(site: Site) -> None:
+    """Let the instance verify the portal's token, as it does with any first event."""
+    assert (200, "recorded") == outcome(site.send(deletion(0)))
+
+
+class TestAway:
+    """Firestore cannot be reached, or does not answer."""
+
+    def test_what_cannot_be_stored_is_kept_whole_until_a_replay(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A token that is trusted already makes the records verified ones, without Firestore.
+
+        The answer is 503 with Retry-After; a second replay changes nothing.
+        """
+        make_trusted(site)
+        before = site.stored()
+        double.stop()
+
+        answer = site.send(deletion())
+
+        assert UNAVAILABLE == outcome(answer)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert [{**LETTER, "records": [KEPT]}] == site.letters
+        double.start()
+        assert before == site.stored()
+        assert told(recorded=1) == site.replay(capsys)
+        assert told(duplicates=1) == site.replay(capsys)
+        (record,) = [fields for fields in site.stored() if fields not in before]
+        assert {**RECORD, "via": "replay"} == {
+            name: value for name, value in record.items() if name != "event_at"
+        }
+
+    def test_the_letter_comes_before_the_answers_line(
+        self, site: Site, double: FirestoreDouble
+    ) -> None:
+        """The records are in the log before anything else is said, in line order too."""
+        make_trusted(site)
+        double.stop()
+
+        site.send(deletion())
+
+        assert ["not_recorded", "store_unavailable"] == [
+            line["outcome"] for line in site.lines[-2:]
+        ]
+
+    def test_what_cannot_be_verified_is_kept_as_that(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The log has the token's digest and no token; the replay verifies, and records."""
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.send(deletion()))
+
+        unverified = {"verified": False, "token_digest": token_digest(TOKEN)}
+        assert [{**LETTER, **unverified, "records": [KEPT]}] == site.letters
+        for secret in (TOKEN, "access-secret", "refresh-secret"):
+            assert secret not in site.stream.getvalue()
+        double.start()
+        assert told(recorded=1) == site.replay(capsys)
+        assert told(duplicates=1) == site.replay(capsys)
+        assert ["ext-1"] == [record["message_id"] for record in site.stored()]
+
+    def test_a_replay_skips_what_was_forged_during_an_outage(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A wrong token gets the same 503 then, but nothing into Firestore, ever."""
+        double.stop()
+        assert UNAVAILABLE == outcome(site.send(deletion(1, token="forged")))
+        assert UNAVAILABLE == outcome(site.send(deletion(2, member_id="of-nobody")))
+        double.start()
+
+        assert told(forged=2) == site.replay(capsys)
+
+        assert [] == site.stored()
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            misfit(),
+            {**deletion(), "event": "ONAPPUSERREADY"},
+            {**deletion(), "event": "ONAPPINSTALL"},
+            {**deletion(), "data": None},
+            {**deletion(), "data": {**deletion()["data"], "CONNECTOR": "c" * 1_001}},
+        ],
+        ids=["misfit", "unknown", "install", "no data", "too long"],
+    )
+    def test_what_is_neither_verified_nor_a_deletion_leaves_no_data(
+        self, site: Site, double: FirestoreDouble, event: dict[str, Any]
+    ) -> None:
+        """Nobody knows who sent it, so nothing of its data is logged."""
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.send(event))
+
+        (line,) = site.lines
+        assert event["event"] == line["event"]
+        assert not {"records", "token_digest", "verified"} & line.keys()
+        assert "myconnector" not in site.stream.getvalue()
+
+    def test_what_a_stranger_names_is_cut(self, site: Site, double: FirestoreDouble) -> None:
+        """The line about the answer is short, however long the names in the event are."""
+        double.stop()
+
+        answer = site.send({**deletion(member_id="m" * 1_400), "event": "e" * 100})
+
+        assert UNAVAILABLE == outcome(answer)
+        (line,) = site.lines
+        assert "m" * 100 == line["member_id"]
+        assert len(json.dumps(line)) < 1_000
+
+    def test_what_cannot_be_quarantined_is_kept_until_a_replay(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The replay puts it where the event would have gone, into one document with a repeat."""
+        make_trusted(site)
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.send(misfit()))
+
+        (letter,) = site.letters
+        (record,) = letter["records"]
+        assert misfit()["data"] == json.loads(record["payload"])
+        double.start()
+        assert told(quarantined=1) == site.replay(capsys)
+        assert (422, "unprocessable_event") == outcome(site.send(misfit()))
+        (quarantined,) = site.stored("quarantine", "received_at")
+        assert misfit()["data"] == json.loads(str(quarantined["payload"]))
+        assert "access-secret" not in site.stream.getvalue()
+
+    def test_what_fits_after_a_fix_is_recorded_by_quarantine_retry(
+        self, site: Site, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """An event that was quarantined for a fault of ours becomes its record, and is gone."""
+        path = f"portals/{MEMBER_ID}/quarantine/of-a-former-version"
+        payload = json.dumps(deletion()["data"])
+        fields: Fields = {
+            "event": "ONOPENLINEMESSAGEDELETE",
+            "payload": payload,
+            "reasons": ["a former version did not know this shape"],
+        }
+        site.store.create([Document(path, fields)], "received_at", Deadline(20))
+
+        assert main(["quarantine", "retry"]) == 0
+
+        assert "1 recorded, 0 known already, 0 left." in capsys.readouterr().out
+        assert ["ext-1"] == [record["message_id"] for record in site.stored()]
+        assert [] == site.stored("quarantine", "received_at")
+
+
+class TestForgetful:
+    """A write takes effect, but nobody hears of it."""
+
+    @pytest.mark.parametrize("after", ["an error", "silence"])
+    def test_a_retry_that_finds_the_record_there_is_success(
+        self, site: Site, double: FirestoreDouble, after: str
+    ) -> None:
+        """The deletion is stored once, the answer is 200, and the log keeps nothing."""
+        site.start(store_deadline_seconds=3)
+        make_trusted(site)
+        if after == "an error":
+            double.lose_answer("Commit", times=2)
+        else:
+            double.hang("Commit", after_applying=True)
+
+        answer = site.send(deletion())
+
+        assert {"status": "recorded", "recorded": 0, "duplicates": 1} == answer.body
+        assert ["ext-0", "ext-1"] == sorted(str(record["message_id"]) for record in site.stored())
+        assert [] == site.letters
+
+    def test_records_whose_every_answer_is_lost_are_not_doubled_by_a_replay(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The log keeps what is stored already, and the replay finds it there."""
+        make_trusted(site)
+        double.hang("Commit", times=ALWAYS, after_applying=True)
+        assert UNAVAILABLE == outcome(site.send(deletion()))
+        double.heal()
+
+        assert told(duplicates=1) == site.replay(capsys)
+
+        assert ["ext-0", "ext-1"] == sorted(str(record["message_id"]) for record in site.stored())
+
+
+class TestBug:
+    """The function itself is at fault."""
+
+    @pytest.mark.parametrize("method", ["create", "get"])
+    def test_an_event_that_meets_a_bug_is_kept_until_a_replay(
+        self, site: Site, method: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The log tells the kind and the place of the bug, but not its text; then the event.
+
+        A bug that strikes before the token is verified leaves an unverified letter.
+        """
+        put_bug(site, BrokenAtCreate if method == "create" else BrokenAtGet)
+
+        answer = site.send(deletion())
+
+        assert (500, "internal_error") == outcome(answer)
+        last = site.lines[-1]
+        assert "RuntimeError" == last["bug"]
+        assert last["where"][-1].endswith(f"in {method}")
+        for secret in (TOKEN, "access-secret", "refresh-secret"):
+            assert secret not in site.stream.getvalue() + json.dumps(answer.body)
+        (letter,) = site.letters
+        assert (None if method == "create" else False) is letter.get("verified")
+        assert told(recorded=1) == site.replay(capsys)
+        assert told(duplicates=1) == site.replay(capsys)
+        assert ["ext-1"] == [record["message_id"] for record in site.stored()]
+
+    @pytest.mark.parametrize("event", [misfit(), {**deletion(), "event": "ONAPPTEST"}])
+    def test_a_bug_does_not_let_strangers_fill_the_log(
+        self, site: Site, event: dict[str, Any]
+    ) -> None:
+        """What is not verified is kept only when it parses as a deletion, here too."""
+        put_bug(site, BrokenAtGet)
+
+        assert (500, "internal_error") == outcome(site.send(event))
+
+        assert ["internal_error"] == [line["outcome"] for line in site.lines]
+
+    def test_a_bug_that_strikes_twice_is_answered_and_told_nevertheless(self, site: Site) -> None:
+        """One that strikes again while the event is being kept costs neither answer nor line."""
+
+        def broken_clock() -> datetime:
+            raise RuntimeError(TOKEN)
+
+        put_bug(site, BrokenAtGet, broken_clock, retention_days=1)
+
+        assert (500, "internal_error") == outcome(site.send(deletion()))
+
+        assert ["internal_error"] == [line["outcome"] for line in site.lines]
+
+
+class BrokenAtGet(Firestore):
+    def get(self, path: str, _deadline: Deadline) -> Document | None:
+        raise RuntimeError(f"{path}: a bug that tells {TOKEN} and access-secret")
+
+
+class BrokenAtCreate(Firestore):
+    def create(self, _documents: Sequence[Document], _stamp: str, _deadline: Deadline) -> int:
+        raise RuntimeError(f"a bug that tells {TOKEN} and access-secret")
+
+
+def put_bug(
+    site: Site,
+    kind: type[Firestore],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    **changes: Any,  # noqa: ANN401
+) -> None:
+    """Let the function use a store with a bug."""
+    project, host = site.settings.project, site.settings.emulator_host
+    broken = kind.connect(project, "(default)", host, on_google_cloud=False)
+    site.start(lambda: broken, now, **changes)
+
+
+class TestHang:
+    """Firestore takes a call, and never answers."""
+
+    @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
+    def test_no_request_takes_longer_than_the_deadline_and_a_second(
+        self, site: Site, double: FirestoreDouble, method: str
+    ) -> None:
+        """Many at once, while reads or writes hang: each ends in time, and each is kept."""
+        double.hang(method, times=ALWAYS)
+
+        def timed(number: int) -> tuple[Answer, float]:
+            started = time.monotonic()
+            return site.send(deletion(number)), time.monotonic() - started
+
+        with ThreadPoolExecutor(24) as senders:
+            done = list(senders.map(timed, range(72)))
+
+        double.heal()
+        assert {UNAVAILABLE} == {outcome(answer) for answer, _ in done}
+        assert max(seconds for _, seconds in done) < DEADLINE_SECONDS + 1
+        kept = [record["message_id"] for letter in site.letters for record in letter["records"]]
+        assert sorted(f"ext-{number}" for number in range(72)) == sorted(kept)
+
+    def test_the_time_of_the_verification_counts_too(
+        self, site: Site, double: FirestoreDouble
+    ) -> None:
+        """A slow read and a hanging write together end with the one deadline."""
+        double.delay("BatchGetDocuments", DEADLINE_SECONDS * 0.6)
+        double.hang("Commit", times=ALWAYS)
+        started = time.monotonic()
+
+        assert UNAVAILABLE == outcome(site.send(deletion()))
+
+        assert time.monotonic() - started < DEADLINE_SECONDS + 0.5
+        (letter,) = site.letters
+        assert "verified" not in letter
+
+
+class TestLife:
+    """The events about the application itself, while Firestore is away."""
+
+    def test_an_install_is_refused_for_now_and_can_be_repeated(
+        self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
+    ) -> None:
+        """Nothing is bound before the portal is stored; later the same install is accepted."""
+        app = local_application(bitrix, site)
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.post(app.install_event(app.token())))
+
+        assert [] == app.bindings
+        double.start()
+        assert None is site.store.get(portal_path(app), Deadline(20))
+        assert (200, "installed") == outcome(site.post(app.install_event(app.token())))
+        assert 4 == len(app.bindings)
+
+    def test_an_install_whose_answer_is_lost_can_be_repeated(
+        self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
+    ) -> None:
+        """The portal may be stored, though the answer was 503; the second time is an update."""
+        app = local_application(bitrix, site)
+        double.hang("Commit", times=ALWAYS, after_applying=True)
+        assert UNAVAILABLE == outcome(site.post(app.install_event(app.token())))
+        double.heal()
+
+        assert (200, "installed") == outcome(site.post(app.install_event(app.token())))
+
+        assert 4 == len(app.bindings)
+        stored = site.store.get(portal_path(app), Deadline(20))
+        assert stored
+        assert [token_digest(app.application_token)] == stored.fields["token_digests"]
+
+    def test_an_uninstall_that_cannot_be_stored_changes_nothing(
+        self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
+    ) -> None:
+        """The portal stays active, and the same uninstall works later."""
+        app = local_application(bitrix, site)
+        site.post(app.install_event(app.token()))
+        before = site.store.get(portal_path(app), Deadline(20))
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.post(app.uninstall_event()))
+
+        double.start()
+        assert before == site.store.get(portal_path(app), Deadline(20))
+        assert (200, "uninstalled") == outcome(site.post(app.uninstall_event()))
+        assert (403, "forbidden") == outcome(site.post(app.uninstall_event()))
+
+    @pytest.mark.parametrize("fault", ["away", "no writes"])
+    def test_a_ping_that_cannot_be_served_leaves_the_queue_to_the_next(
+        self, bitrix: Bitrix24, site: Site, double: FirestoreDouble, fault: str
+    ) -> None:
+        """No row is removed that is not stored; the next ping records them all, once."""
+        app = local_application(bitrix, site)
+        site.post(app.install_event(app.token()))
+        for number in range(3):
+            app.portal.delete_message(f"ext-{number}", deliver=False)
+        if fault == "away":
+            double.stop()
+        else:
+            double.hang("Commit", times=ALWAYS)
+
+        assert UNAVAILABLE == outcome(site.post(app.offline_ping(app.token())))
+
+        assert 3 == len(app.portal.queue(app))
+        if fault == "away":
+            double.start()
+        double.heal()
+        answer = site.post(app.offline_ping(app.token()))
+        counts = {"recorded": 3, "duplicates": 0, "quarantined": 0}
+        assert {"status": "recovered", **counts} == answer.body
+        assert [] == app.portal.queue(app)
+
+
+@pytest.fixture
+def bitrix() -> Iterator[Bitrix24]:
+    """Stand in for Bitrix24."""
+    with Bitrix24() as bitrix:
+        yield bitrix
+
+
+def local_application(bitrix: Bitrix24, site: Site) -> Installation:
+    """Add a local application in a portal whose installs the function accepts."""
+    portal = bitrix.add_portal("ours.bitrix24.com")
+    site.start(
+        allowed_portals=frozenset({"ours.bitrix24.com"}),
+        oauth_servers=tuple(bitrix.oauth_servers.split(",")),
+    )
+    return portal.install()
+
+
+def portal_path(app: Installation) -> str:
+    """Return where the portal of an application is stored."""
+    return f"portals/{app.portal.member_id}"
+
+
+@pytest.fixture
+def served(double: FirestoreDouble, project: str, tmp_path: Path) -> Iterator[Function]:
+    """Run the function as a process on the double, with one portal entered."""
+    enter(firestore_at(double.host, project))
+    with Function(tmp_path / "log", **settings_of(double.host, project)) as function:
+        warm_up(function)
+        yield function
+
+
+def settings_of(host: str, project: str) -> dict[str, str]:
+    """Return the settings of a function that gives up soon, and serves many at once."""
+    return {
+        "FIRESTORE_EMULATOR_HOST": host,
+        "GOOGLE_CLOUD_PROJECT": project,
+        "STORE_DEADLINE_SECONDS": str(DEADLINE_OF_PROCESS),
+        "THREADS": "16",
+    }
+
+
+def warm_up(function: Function) -> None:
+    """Wait until it answers in time: just started, it may miss a deadline this short."""
+    give_up = time.monotonic() + 20
+    while post(function, {**deletion(), "event": "ONAPPTEST"}).status != 200:
+        assert time.monotonic() < give_up
+
+
+def post(function: Function, event: dict[str, Any]) -> Response:
+    """Post an event to a process."""
+    return function.post(json.dumps(event).encode(), JSON)
+
+
+class TestProcess:
+    """The function as a process."""
+
+    def test_the_records_are_in_the_log_when_the_answer_comes(
+        self, served: Function, double: FirestoreDouble
+    ) -> None:
+        """What reads the log of the process at that moment finds all of them."""
+        assert post(served, deletion(0)).status == 200
+        double.stop()
+
+        answer = post(served, deletion())
+        letters = [line for line in served.log_lines if line.get("outcome") == "not_recorded"]
+
+        assert (503, "store_unavailable") == (answer.status, answer.json["error"])
+        assert [[KEPT]] == [letter["records"] for letter in letters]
+
+    def test_no_request_takes_longer_than_the_deadline_and_a_second(
+        self, served: Function, double: FirestoreDouble
+    ) -> None:
+        """The same over HTTP, with as many requests at once as the process has threads."""
+        double.hang("Commit", times=ALWAYS)
+
+        def seconds(number: int) -> float:
+            started = time.monotonic()
+            assert post(served, deletion(number)).status == 503
+            return time.monotonic() - started
+
+        with ThreadPoolExecutor(16) as senders:
+            longest = max(senders.map(seconds, range(16)))
+
+        assert longest < DEADLINE_OF_PROCESS + 1
+
+    def test_requests_in_flight_finish_when_it_is_told_to_stop(
+        self, served: Function, double: FirestoreDouble
+    ) -> None:
+        """SIGTERM while Firestore is slow: each that has begun is answered 200, and is stored."""
+        assert post(served, deletion(0)).status == 200
+        double.calls.clear()
+        double.delay("Commit", 0.7, times=8)
+        with ThreadPoolExecutor(8) as senders:
+            answers = [senders.submit(post, served, deletion(number)) for number in range(1, 9)]
+            give_up = time.monotonic() + 20
+            while double.calls["Commit"] < 8:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+
+            served.stop()
+
+            assert [200] * 8 == [answer.result().status for answer in answers]
+
+    def test_googles_emulator_can_hang_stop_and_come_back_empty(
+        self, emulator_jar: Path, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is paused under load, then ended, and what it did not take is replayed.
+
+        The emulator forgets all when it is stopped, so everything sent comes from the log: it
+        hangs from the first deletion on.
+        """
+        with Emulator(emulator_jar) as emulator:
+            store = firestore_at(emulator.host, project)
+            enter(store)
+            settings = settings_of(emulator.host, project)
+            with Function(tmp_path / "log", **settings) as function:
+                warm_up(function)
+                with ThreadPoolExecutor(12) as senders:
+                    emulator.pause()
+                    hanging = list(senders.map(lambda n: post(function, deletion(n)), range(12)))
+                    emulator.stop()
+                    stopped = list(
+                        senders.map(lambda n: post(function, deletion(n)), range(12, 24))
+                    )
+                    emulator.start()
+                    enter(store)
+                assert {503} == {answer.status for answer in hanging + stopped}
+                assert 0 == len(store.newest(RECORDS, "recorded_at", Deadline(20)))
+
+                monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
+                monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
+                assert 0 == main(["replay", str(tmp_path / "log")])
+
+                records = store.newest(RECORDS, "recorded_at", Deadline(20))
+                sent = {f"ext-{number}" for number in range(24)}
+                assert sent == {record.fields["message_id"] for record in records}
+                assert 24 == len(records)
+                warm_up(function)
+                again = post(function, deletion(0))
+                assert {"status": "recorded", "recorded": 0, "duplicates": 1} == again.json

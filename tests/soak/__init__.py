@@ -1,0 +1,1 @@
+"""Long and random: the chaos run and the fuzzer."""

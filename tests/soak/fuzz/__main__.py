@@ -1,0 +1,36 @@
+"""`make fuzz`: let coverage guide the search for a body that is answered with a fault.
+
+What it finds belongs into tests/samples/fuzz/, which tests/soak/test_fuzz_regressions.py replays.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+from tests import samples
+
+with atheris.instrument_imports(include=["handler"]):
+    from handler.events.body import JSON
+    from tests.function.test_random_bodies import BODIES
+    from tests.soak.fuzz.target import send
+
+_SEEDS = samples.HERE / "fuzz"
+
+
+def _fuzz_one(data: bytes) -> None:
+    if send(data) >= 500:
+        raise AssertionError(data)
+
+
+def main() -> None:
+    """Fuzz from the samples on; the arguments are libFuzzer's, as in -max_total_time=60."""
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, (kind, body) in enumerate(BODIES):
+            (Path(corpus) / str(number)).write_bytes((b"J" if kind == JSON else b"F") + body)
+        atheris.Setup([sys.argv[0], corpus, str(_SEEDS), *sys.argv[1:]], _fuzz_one)
+        atheris.Fuzz()
+
+
+main()

@@ -1,0 +1,1 @@
+"""The same cases on every store, and the faults of each."""

@@ -1,0 +1,656 @@
+"""Every store keeps the promises of `handler.stores.interface`: one set of cases for all."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from threading import Barrier
+from typing import TypeVar
+
+import grpc
+import pytest
+from google.cloud.firestore_v1 import types
+
+from handler.deadline import Deadline
+from handler.portal import Portal, change_portal
+from handler.stores.interface import Document, Fields, Store, StoreError, StoreUnavailable, Value
+from handler.stores.sqlite import LocalStore
+
+T = TypeVar("T")
+
+STAMP = "recorded_at"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+THREADS = 16
+
+
+def soon() -> Deadline:
+    """Return a deadline that only a fault would reach."""
+    return Deadline(30)
+
+
+def at_once(threads: int, action: Callable[[int], T]) -> list[T]:
+    """Do something from many threads at the same moment."""
+    start = Barrier(threads)
+
+    def wait_and_act(number: int) -> T:
+        start.wait()
+        return action(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(wait_and_act, range(threads)))
+
+
+def read(store: Store, path: str) -> Document:
+    """Return a document that must be there."""
+    document = store.get(path, soon())
+    assert document is not None
+    return document
+
+
+def put_new(store: Store, path: str, fields: Fields) -> Document:
+    """Write a document that is not there yet, and return it as read."""
+    assert store.put(Document(path, fields), soon())
+    return read(store, path)
+
+
+class TestGet:
+    """Reading one document."""
+
+    @pytest.mark.parametrize("path", ["portals/m", "portals/m/deletions/d"])
+    def test_what_is_not_there_is_none(self, store: Store, path: str) -> None:
+        """A missing document is no error, nor is a missing one above it."""
+        assert store.get(path, soon()) is None
+
+    def test_a_document_knows_its_path_and_name(self, store: Store) -> None:
+        """A document is found at the path that it was written to, and nowhere else."""
+        put_new(store, "portals/m/deletions/d", {"line_id": 1})
+
+        document = read(store, "portals/m/deletions/d")
+
+        assert (document.path, document.name) == ("portals/m/deletions/d", "d")
+        assert store.get("portals/m", soon()) is None
+        assert store.get("portals/m/quarantine/d", soon()) is None
+        assert store.get("portals/n/deletions/d", soon()) is None
+
+
+class TestCreate:
+    """Creating documents once."""
+
+    def test_a_document_is_created_with_its_fields_and_the_stores_own_time(
+        self, store: Store
+    ) -> None:
+        """The stamp is the store's time, whatever the document said of it."""
+        long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+
+        created = store.create(
+            [Document("a/1", {"connector": "livechat", STAMP: long_ago})], STAMP, soon()
+        )
+
+        assert created == 1
+        fields = dict(read(store, "a/1").fields)
+        stamp = fields.pop(STAMP)
+        assert fields == {"connector": "livechat"}
+        assert isinstance(stamp, datetime)
+        assert stamp.utcoffset() == timedelta(0)
+        assert timedelta(hours=-1) < datetime.now(UTC) - stamp < timedelta(hours=1)
+
+    def test_what_is_there_is_never_overwritten(self, store: Store) -> None:
+        """A second creation counts nothing and changes nothing, the stamp and version included."""
+        store.create([Document("a/1", {"via": "online"})], STAMP, soon())
+        first = read(store, "a/1")
+
+        assert store.create([Document("a/1", {"via": "offline"})], STAMP, soon()) == 0
+
+        assert first == read(store, "a/1")
+
+    def test_of_several_only_the_missing_are_created(self, store: Store) -> None:
+        """Some that are there do not keep the others from being created."""
+        store.create([Document(f"a/{n}", {"by": "first"}) for n in (1, 3)], STAMP, soon())
+
+        created = store.create(
+            [Document(f"a/{n}", {"by": "second"}) for n in range(5)], STAMP, soon()
+        )
+
+        assert created == 3
+        assert [read(store, f"a/{n}").fields["by"] for n in range(5)] == [
+            "second",
+            "first",
+            "second",
+            "first",
+            "second",
+        ]
+
+    def test_several_that_are_all_there_count_nothing(self, store: Store) -> None:
+        """A repeated event with several deletions is all duplicates."""
+        documents = [Document(f"a/{n}", {}) for n in range(3)]
+        store.create(documents, STAMP, soon())
+
+        assert store.create(documents, STAMP, soon()) == 0
+
+    def test_nothing_to_create_is_nothing_to_do(self, store: Store) -> None:
+        """An event of which nothing is wanted creates no document."""
+        assert store.create([], STAMP, soon()) == 0
+
+    def test_documents_of_different_collections_are_created_together(self, store: Store) -> None:
+        """One creation may span collections, also those below a document."""
+        paths = ["a/1", "b/1", "a/1/c/1"]
+
+        assert store.create([Document(path, {"p": path}) for path in paths], STAMP, soon()) == 3
+
+        assert paths == [read(store, path).fields["p"] for path in paths]
+
+    def test_250_documents_are_created_in_one_call(self, store: Store) -> None:
+        """The largest bulk deletion that fits a body is stored whole, and only once."""
+        documents = [Document(f"a/{n:03}", {"n": n}) for n in range(250)]
+        store.create(documents[100:101], STAMP, soon())
+
+        assert store.create(documents, STAMP, soon()) == 249
+        assert store.create(documents, STAMP, soon()) == 0
+
+        assert [document.name for document in documents] == sorted(
+            store.names("a", soon(), limit=300)
+        )
+        assert read(store, "a/249").fields["n"] == 249
+
+    def test_a_path_twice_in_one_call_neither_hangs_nor_makes_two(self, store: Store) -> None:
+        """What the caller must not do ends at once, by an error or by one document."""
+        twin = [Document("a/1", {"n": 1}), Document("a/1", {"n": 2})]
+        try:
+            assert store.create(twin, STAMP, soon()) == 1
+        except StoreUnavailable:
+            pytest.fail("a fault of the caller is not the store's unavailability")
+        except StoreError:
+            assert store.get("a/1", soon()) is None
+        else:
+            assert read(store, "a/1").fields["n"] == 1
+
+    def test_many_threads_create_each_document_once(self, store: Store) -> None:
+        """Of the same documents from 16 threads each is created once and counted once."""
+        names = [f"{n:02}" for n in range(12)]
+
+        def create(thread: int) -> int:
+            # Each begins elsewhere, so that overlaps are partial.
+            mine = [names[(thread + n) % len(names)] for n in range(6)]
+            documents = [Document(f"a/{name}", {"by": thread}) for name in mine]
+            return store.create(documents, STAMP, soon())
+
+        counts = at_once(THREADS, create)
+
+        assert len(names) == sum(counts)
+        authors = [read(store, f"a/{name}").fields["by"] for name in names]
+        assert counts == [authors.count(thread) for thread in range(THREADS)]
+
+
+class TestPut:
+    """Writing a document by the version that was read."""
+
+    def test_a_new_document_must_not_exist(self, store: Store) -> None:
+        """Without a version, one writes and whoever comes second does not."""
+        assert store.put(Document("portals/m", {"scope": "a"}), soon())
+        assert not store.put(Document("portals/m", {"scope": "b"}), soon())
+
+        assert read(store, "portals/m").fields == {"scope": "a"}
+
+    def test_a_write_replaces_all_fields(self, store: Store) -> None:
+        """A field that the new document lacks is gone."""
+        first = put_new(store, "portals/m", {"domain": "d", "scope": "a"})
+
+        assert store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
+
+        assert read(store, "portals/m").fields == {"scope": "b"}
+
+    def test_of_two_writers_the_second_is_told(self, store: Store) -> None:
+        """Who read before the other wrote does not overwrite, however often."""
+        first = put_new(store, "portals/m", {"scope": "a"})
+
+        assert store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
+        assert not store.put(Document("portals/m", {"scope": "c"}, first.version), soon())
+        assert not store.put(Document("portals/m", {"scope": "c"}, first.version), soon())
+
+        assert read(store, "portals/m").fields == {"scope": "b"}
+
+    def test_who_reads_again_may_write_again(self, store: Store) -> None:
+        """Each write has a version of its own, which the next one needs."""
+        document = put_new(store, "portals/m", {"line_id": 0})
+        versions = [document.version]
+
+        for number in (1, 2, 3):
+            assert store.put(Document("portals/m", {"line_id": number}, versions[-1]), soon())
+            versions.append(read(store, "portals/m").version)
+
+        assert read(store, "portals/m").fields["line_id"] == 3
+        assert all(versions.count(version) == 1 for version in versions)
+
+    def test_what_was_deleted_in_between_stays_deleted(self, store: Store) -> None:
+        """A writer who read the document does not bring it back."""
+        first = put_new(store, "portals/m", {"scope": "a"})
+        store.delete(["portals/m"], soon())
+
+        assert not store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
+
+        assert store.get("portals/m", soon()) is None
+
+    def test_what_was_made_anew_in_between_is_another_document(self, store: Store) -> None:
+        """Who read the former document does not overwrite the one after it."""
+        former = put_new(store, "portals/m", {"scope": "a"})
+        store.delete(["portals/m"], soon())
+        put_new(store, "portals/m", {"scope": "a"})
+
+        assert not store.put(Document("portals/m", {"scope": "b"}, former.version), soon())
+
+        assert read(store, "portals/m").fields == {"scope": "a"}
+
+    def test_a_created_document_has_a_version_too(self, store: Store) -> None:
+        """What `create` made can be changed by who has read it."""
+        store.create([Document("a/1", {"n": 1})], STAMP, soon())
+
+        assert store.put(Document("a/1", {"n": 2}, read(store, "a/1").version), soon())
+
+        assert read(store, "a/1").fields == {"n": 2}
+
+    def test_versions_come_with_lists_too(self, store: Store) -> None:
+        """What `newest` returned can be changed as what `get` returned."""
+        put_new(store, "a/1", {STAMP: NOON})
+        (found,) = store.newest("a", STAMP, soon())
+
+        assert store.put(Document("a/1", {"n": 2}, found.version), soon())
+        assert not store.put(Document("a/1", {"n": 3}, found.version), soon())
+
+    def test_of_many_threads_one_writes(self, store: Store) -> None:
+        """Of 16 who read the same version exactly one is told that it wrote."""
+        version = put_new(store, "portals/m", {"line_id": -1}).version
+
+        written = at_once(
+            THREADS,
+            lambda thread: store.put(Document("portals/m", {"line_id": thread}, version), soon()),
+        )
+
+        assert written.count(True) == 1
+        assert written.index(True) == read(store, "portals/m").fields["line_id"]
+
+
+class TestNewest:
+    """Listing documents by their timestamp."""
+
+    @pytest.fixture
+    def five(self, store: Store) -> Store:
+        """Write five documents, an hour from one to the next, and what must not be listed."""
+        for hour, name in enumerate(["e", "b", "d", "a", "c"]):
+            put_new(store, f"p/m/a/{name}", {STAMP: NOON + timedelta(hours=hour)})
+        put_new(store, "p/m/a/unstamped", {"line_id": 1})
+        put_new(store, "p/m/a/e/a/below", {STAMP: NOON})
+        put_new(store, "p/m/aa/beside", {STAMP: NOON})
+        put_new(store, "p/n/a/elsewhere", {STAMP: NOON})
+        return store
+
+    @staticmethod
+    def names(documents: Sequence[Document]) -> str:
+        """Return the names in a row."""
+        return "".join(document.name for document in documents)
+
+    def test_the_newest_is_first_and_what_has_no_stamp_is_left_out(self, five: Store) -> None:
+        """The order is by time, not by name; only this collection's documents are listed."""
+        documents = five.newest("p/m/a", STAMP, soon())
+
+        assert self.names(documents) == "cadbe"
+        assert documents[0].path == "p/m/a/c"
+        assert {STAMP: NOON + timedelta(hours=4)} == documents[0].fields
+
+    @pytest.mark.parametrize(("limit", "expected"), [(0, ""), (1, "c"), (3, "cad"), (9, "cadbe")])
+    def test_a_limit_keeps_the_newest(self, five: Store, limit: int, expected: str) -> None:
+        """The oldest are cut off; a limit of none lists none."""
+        assert expected == self.names(five.newest("p/m/a", STAMP, soon(), limit=limit))
+
+    def test_since_includes_its_own_moment(self, five: Store) -> None:
+        """What happened at that microsecond is listed, what happened before is not."""
+        moment = NOON + timedelta(hours=2)
+        tick = timedelta(microseconds=1)
+
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=moment)) == "cad"
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=moment + tick)) == "ca"
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON + timedelta(days=1))) == ""
+
+    def test_since_means_its_moment_in_any_time_zone(self, five: Store) -> None:
+        """The time zone of `since` is taken into account."""
+        moment = (NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=-9, minutes=-30)))
+
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=moment)) == "cad"
+
+    def test_since_and_limit_together_keep_the_newest(self, five: Store) -> None:
+        """A limit counts from the newest, whatever `since` is."""
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON, limit=2)) == "ca"
+
+    def test_those_of_one_time_come_by_name(self, store: Store) -> None:
+        """What one event created is listed the same way from every store."""
+        store.create([Document(f"a/{name}", {}) for name in "bdac"], STAMP, soon())
+
+        assert self.names(store.newest("a", STAMP, soon())) == "dcba"
+
+    def test_a_collection_that_is_not_there_is_empty(self, store: Store) -> None:
+        """A portal without records is no error."""
+        assert list(store.newest("portals/m/deletions", STAMP, soon())) == []
+
+
+class TestNames:
+    """Naming a collection's documents."""
+
+    def test_only_this_collections_documents_are_named(self, store: Store) -> None:
+        """Neither what is below nor what is beside is named."""
+        for path in ["p/m", "p/n", "p/m/a/1", "pp/x", "q/p/p/y"]:
+            put_new(store, path, {"n": 1})
+
+        assert {"m", "n"} == set(store.names("p", soon(), limit=10))
+        assert list(store.names("p/m/a", soon(), limit=10)) == ["1"]
+
+    @pytest.mark.parametrize("limit", [0, 1, 2, 3])
+    def test_no_more_are_named_than_asked_for(self, store: Store, limit: int) -> None:
+        """The limit holds, and what is named is there."""
+        for name in "ab":
+            put_new(store, f"p/{name}", {"n": 1})
+
+        names = store.names("p", soon(), limit=limit)
+
+        assert min(limit, 2) == len(names)
+        assert {"a", "b"} >= set(names)
+
+    def test_a_collection_that_is_not_there_has_no_names(self, store: Store) -> None:
+        """Nothing to purge is no error."""
+        assert list(store.names("portals/m/deletions", soon(), limit=10)) == []
+
+
+class TestDelete:
+    """Deleting documents."""
+
+    def test_only_those_asked_for_are_deleted(self, store: Store) -> None:
+        """Others stay, those below it too; what is not there is fine, also a second time."""
+        for path in ["a/1", "a/2", "a/1/b/1"]:
+            put_new(store, path, {"n": 1})
+
+        store.delete(["a/1", "a/none"], soon())
+        store.delete(["a/1"], soon())
+
+        assert store.get("a/1", soon()) is None
+        assert read(store, "a/2")
+        assert read(store, "a/1/b/1")
+
+    def test_nothing_to_delete_is_nothing_to_do(self, store: Store) -> None:
+        """An empty purge is no error."""
+        store.delete([], soon())
+
+    def test_more_are_deleted_than_fit_one_commit(self, store: Store) -> None:
+        """A purge takes any number, from any iterable."""
+        for start in (0, 200, 400):
+            documents = [Document(f"a/{start + n:03}", {}) for n in range(200)]
+            assert store.create(documents, STAMP, soon()) == 200
+
+        store.delete((f"a/{n:03}" for n in range(1, 600)), soon())
+
+        assert list(store.names("a", soon(), limit=10)) == ["000"]
+
+    def test_what_was_deleted_can_be_created_again(self, store: Store) -> None:
+        """No trace of the former document keeps the new one away."""
+        store.create([Document("a/1", {"n": 1})], STAMP, soon())
+        store.delete(["a/1"], soon())
+
+        assert store.create([Document("a/1", {"n": 2})], STAMP, soon()) == 1
+        assert read(store, "a/1").fields["n"] == 2
+
+
+VALUES: dict[str, Value] = {
+    "empty text": "",
+    "text of every plane": "aé\u0416中\u202e\ufeff\ufffe😀\U0010ffff",
+    "combining, not normalised": "e\u0301 \u00e9",
+    "control characters": "\x00\x01\t\r\n\x1f\x7f\x85\u2028",
+    "text like JSON": '{"time": "2026-11-22T12:00:00Z"} \\u0000 "',
+    "text like a number": "0012",
+    "long text": "ж" * 200_000,
+    "zero": 0,
+    "one": 1,
+    "largest": 2**63 - 1,
+    "smallest": -(2**63),
+    "beyond a double's integers": 2**53 + 1,
+    "true": True,
+    "false": False,
+    "microseconds": datetime(2026, 11, 22, 1, 2, 3, 456_789, tzinfo=UTC),
+    "no fraction": datetime(2026, 11, 22, tzinfo=UTC),
+    "earliest": datetime(1, 1, 1, tzinfo=UTC),
+    "early year": datetime(999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    "before 1970": datetime(1969, 12, 31, 23, 59, 59, 1, tzinfo=UTC),
+    "latest": datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    "list": ["b", "a", "", "a", "\x00😀"],
+    "empty list": [],
+}
+
+
+class TestValues:
+    """What goes in comes out."""
+
+    @pytest.fixture
+    def _in_tokyo(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Set this machine's clock to another time zone than UTC."""
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "JST-9")
+            time.tzset()
+            yield
+        time.tzset()
+
+    def test_every_value_comes_back_as_it_was(self, store: Store) -> None:
+        """Values keep their types, and fields their names, whatever characters those have."""
+        found = put_new(store, "a/1", VALUES).fields
+
+        assert found == VALUES
+        assert {name: type(value) for name, value in VALUES.items()} == {
+            name: type(value) for name, value in found.items()
+        }
+
+    def test_a_document_may_be_empty(self, store: Store) -> None:
+        """A document without fields is there all the same."""
+        assert put_new(store, "a/1", {}).fields == {}
+
+    @pytest.mark.usefixtures("_in_tokyo")
+    def test_a_time_in_another_zone_is_the_same_moment(self, store: Store) -> None:
+        """Timestamps come back in UTC, whatever zone the machine is in."""
+        tokyo = NOON.astimezone(timezone(timedelta(hours=9)))
+
+        found = put_new(store, "a/1", {"event_at": tokyo}).fields["event_at"]
+
+        assert tokyo == found
+        assert isinstance(found, datetime)
+        assert found.utcoffset() == timedelta(0)
+
+    def test_other_sequences_come_back_as_lists(self, store: Store) -> None:
+        """A tuple is as good as a list."""
+        assert put_new(store, "a/1", {"l": ("a", "b")}).fields == {"l": ["a", "b"]}
+
+    def test_any_legal_name_names_a_document(self, store: Store) -> None:
+        """Names that Firestore takes lead to a document each, and come back from lists."""
+        names = {
+            *("a b", "é", "e\u0301", "..a", "...", "%2F", "__", "a__b", "\\", "'\"`", "*?[]", "~"),
+            *("\n", "\x00", "a\x00", "a\x00b", "a", "A", "1", "01", "-", "(default)", "#:@$"),
+            *("\u202e", "\ufeff", "😀", "ж" * 750, "x" * 1_500),
+        }
+
+        created = store.create(
+            [Document(f"a/{name}", {"name": name}) for name in names], STAMP, soon()
+        )
+
+        assert len(names) == created
+        assert names == {read(store, f"a/{name}").fields["name"] for name in names}
+        assert names == {document.name for document in store.newest("a", STAMP, soon())}
+        assert names == set(store.names("a", soon(), limit=100))
+
+
+class TestChangePortal:
+    """Changing a portal, which `get` and `put` together must make safe."""
+
+    def test_concurrent_changes_lose_no_update(self, store: Store) -> None:
+        """Every change of every thread is in the portal at the end, in some order."""
+        threads, changes = 6, 4
+
+        def change(thread: int) -> None:
+            for number in range(changes):
+                mark = f"{thread}.{number}"
+                change_portal(store, "m", marking(mark), soon())
+
+        at_once(threads, change)
+
+        scope = read(store, "portals/m").fields["scope"]
+        assert isinstance(scope, str)
+        marks = scope.split()
+        assert sorted(f"{t}.{n}" for t in range(threads) for n in range(changes)) == sorted(marks)
+        assert all(
+            sorted(own) == own
+            for own in ([m for m in marks if m.startswith(f"{t}.")] for t in range(threads))
+        )
+
+    def test_fields_of_others_stay(self, store: Store) -> None:
+        """What a portal's document has besides is kept when the portal is changed."""
+        put_new(store, "portals/m", {"note": "ours", "seen": NOON, "scope": "a"})
+
+        change_portal(store, "m", marking("b"), soon())
+
+        expected = {"note": "ours", "seen": NOON, "scope": "a b"}
+        assert expected == read(store, "portals/m").fields
+
+    @pytest.mark.parametrize("kind", ["emulator", "double"])
+    def test_fields_of_any_type_that_firestore_has_stay(
+        self, request: pytest.FixtureRequest, project: str, kind: str
+    ) -> None:
+        """What people write by hand, and no code here reads, is neither changed nor an error."""
+        host: str = request.getfixturevalue(kind).host
+        store: Store = request.getfixturevalue(f"{kind}_store")
+        name = f"projects/{project}/databases/(default)/documents/portals/m"
+        by_hand = types.Document(
+            name=name,
+            fields={
+                "scope": {"string_value": "a"},
+                "domain": {"null_value": 0},
+                "nothing": {"null_value": 0},
+                "price": {"double_value": 1.5},
+                "raw": {"bytes_value": b"ab"},
+                "owner": {"reference_value": name},
+                "place": {"geo_point_value": {"latitude": 1, "longitude": 2}},
+                "nested": {"map_value": {"fields": {"n": {"integer_value": 1}}}},
+                "mixed": {"array_value": {"values": [{"null_value": 0}, {"string_value": "x"}]}},
+            },
+        )
+        write_raw(host, by_hand)
+
+        portal = change_portal(store, "m", marking("b"), soon())
+
+        assert portal is not None
+        assert portal.scope == "a b"
+        after = read_raw(host, name)
+        assert "a b" == after.fields["scope"].string_value
+        assert set(by_hand.fields) == set(after.fields)
+        kept = set(by_hand.fields) - {"scope"}
+        for field in kept:
+            assert by_hand.fields[field] == after.fields[field], field
+
+
+class TestLocalProcesses:
+    """The embedded store's file belongs to no process."""
+
+    def test_many_processes_make_the_store_and_create_each_document_once(
+        self, tmp_path: Path
+    ) -> None:
+        """The function and the commands may start on a fresh machine at the same moment."""
+        processes, rounds, documents = 8, 12, 10
+        script = (
+            "import sys\n"
+            "from handler.stores.sqlite import LocalStore\n"
+            "from handler.stores.interface import Deadline, Document\n"
+            "print('ready', flush=True)\n"
+            "for path in sys.stdin:\n"
+            "    store = LocalStore(path.rstrip())\n"
+            f"    new = [Document(f'a/{{n}}', {{}}) for n in range({documents})]\n"
+            "    print(store.create(new, 'at', Deadline(30)), flush=True)\n"
+        )
+        with ExitStack() as stack:
+            started = [
+                stack.enter_context(
+                    subprocess.Popen(
+                        [sys.executable, "-c", script],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
+                )
+                for _ in range(processes)
+            ]
+            assert ["ready"] * processes == [self.answer(process) for process in started]
+            for number in range(rounds):
+                path = tmp_path / str(number) / "store.sqlite3"
+                for process in started:
+                    assert process.stdin is not None
+                    process.stdin.write(f"{path}\n")
+                    process.stdin.flush()
+                counts = [int(self.answer(process)) for process in started]
+                assert documents == sum(counts)
+                names = LocalStore(str(path)).names("a", soon(), limit=100)
+                assert documents == len(names)
+
+    @staticmethod
+    def answer(process: subprocess.Popen[str]) -> str:
+        """Return a process's next line, or fail with what it died of."""
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            pytest.fail(process.communicate()[1])
+        return line.strip()
+
+
+def marking(mark: str) -> Callable[[Portal | None], Portal]:
+    """Make a change that adds a mark to what a portal is known to be."""
+
+    def change(portal: Portal | None) -> Portal:
+        portal = portal or Portal(member_id="m")
+        return portal.model_copy(update={"scope": f"{portal.scope or ''} {mark}".strip()})
+
+    return change
+
+
+def write_raw(host: str, document: types.Document) -> None:
+    """Write a document as the console does, with whatever types."""
+    request = types.CommitRequest(
+        database=database_of(document.name), writes=[types.Write(update=document)]
+    )
+    with grpc.insecure_channel(host) as channel:
+        call = channel.unary_unary(
+            "/google.firestore.v1.Firestore/Commit",
+            request_serializer=types.CommitRequest.serialize,
+            response_deserializer=types.CommitResponse.deserialize,
+        )
+        call(request, metadata=metadata_for(document.name), timeout=30)
+
+
+def read_raw(host: str, name: str) -> types.Document:
+    """Read a document with whatever types."""
+    request = types.BatchGetDocumentsRequest(database=database_of(name), documents=[name])
+    with grpc.insecure_channel(host) as channel:
+        call = channel.unary_stream(
+            "/google.firestore.v1.Firestore/BatchGetDocuments",
+            request_serializer=types.BatchGetDocumentsRequest.serialize,
+            response_deserializer=types.BatchGetDocumentsResponse.deserialize,
+        )
+        (answer,) = call(request, metadata=metadata_for(name), timeout=30)
+        found: types.Document = answer.found
+        return found
+
+
+def database_of(name: str) -> str:
+    """Return the database of a document's full name."""
+    return name.partition("/documents/")[0]
+
+
+def metadata_for(name: str) -> list[tuple[str, str]]:
+    """Return the headers that Google's emulator and its double want."""
+    return [
+        ("google-cloud-resource-prefix", database_of(name)),
+        ("authorization", "Bearer owner"),
+    ]

@@ -1,0 +1,666 @@
+"""When Firestore, or the way to it, fails: what is retried, what is said, and how soon."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import grpc
+import pytest
+from google.auth import compute_engine
+from google.auth.credentials import Credentials
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
+from google.oauth2 import credentials as oauth2
+from grpc import StatusCode
+
+from handler.deadline import Deadline
+from handler.settings import Settings
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Document, Store, StoreError, StoreUnavailable
+from handler.stores.opening import open_store
+from tests.conftest import firestore_at
+from tests.doubles.emulator import Emulator
+from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.function import free_port
+
+T = TypeVar("T")
+Options: TypeAlias = Sequence[tuple[str, int]]
+
+STAMP = "recorded_at"
+RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
+
+PASSING = [
+    StatusCode.UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.RESOURCE_EXHAUSTED,
+    StatusCode.ABORTED,
+    StatusCode.INTERNAL,
+    StatusCode.UNKNOWN,
+    StatusCode.CANCELLED,
+]
+MENDABLE = [
+    StatusCode.NOT_FOUND,
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.UNAUTHENTICATED,
+    StatusCode.FAILED_PRECONDITION,
+]
+FAULTS_OF_OURS = [
+    StatusCode.INVALID_ARGUMENT,
+    StatusCode.OUT_OF_RANGE,
+    StatusCode.UNIMPLEMENTED,
+    StatusCode.DATA_LOSS,
+]
+
+# Everything that a store is asked, and the first method that it calls for it.
+CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
+    "get": ("BatchGetDocuments", lambda store, deadline: store.get("a/1", deadline)),
+    "create": ("Commit", lambda store, deadline: store.create([RECORD], STAMP, deadline)),
+    "put": ("Commit", lambda store, deadline: store.put(RECORD, deadline)),
+    "newest": ("RunQuery", lambda store, deadline: store.newest("a", STAMP, deadline)),
+    "names": ("RunQuery", lambda store, deadline: store.names("a", deadline, limit=1)),
+    "delete": ("Commit", lambda store, deadline: store.delete(["a/1"], deadline)),
+}
+each_call = pytest.mark.parametrize(("method", "call"), CALLS.values(), ids=CALLS)
+
+
+def soon() -> Deadline:
+    """Return a deadline that only a fault would reach."""
+    return Deadline(30)
+
+
+@contextmanager
+def unavailable_after(seconds: float, message: str | None = None) -> Iterator[Deadline]:
+    """Expect `StoreUnavailable` when the deadline passes, or less than a second later."""
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=message):
+        yield Deadline(seconds)
+    assert seconds * 0.9 < time.monotonic() - started < seconds + 1
+
+
+@pytest.fixture
+def store(double_store: Store) -> Store:
+    """Open an empty database of the double."""
+    return double_store
+
+
+class TestCalls:
+    """What is paid for, and waited for, when nothing fails."""
+
+    def test_a_new_record_is_one_commit(self, double: FirestoreDouble, store: Store) -> None:
+        """Nothing is read before a record is written."""
+        assert store.create([RECORD], STAMP, soon()) == 1
+
+        assert double.calls == {"Commit": 1}
+
+    def test_a_known_record_is_one_commit_too(self, double: FirestoreDouble, store: Store) -> None:
+        """That it is there already is all that needs to be known."""
+        store.create([RECORD], STAMP, soon())
+        double.calls.clear()
+
+        assert store.create([RECORD], STAMP, soon()) == 0
+
+        assert double.calls == {"Commit": 1}
+
+    def test_many_new_records_are_one_commit(self, double: FirestoreDouble, store: Store) -> None:
+        """A bulk deletion is written together."""
+        assert store.create([Document(f"a/{n}", {}) for n in range(50)], STAMP, soon()) == 50
+
+        assert double.calls == {"Commit": 1}
+
+    def test_known_and_new_records_are_two_commits_and_one_read(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A commit that meets a known record is followed by one of the missing only."""
+        store.create([Document("a/1", {})], STAMP, soon())
+        double.calls.clear()
+
+        assert store.create([Document(f"a/{n}", {}) for n in range(3)], STAMP, soon()) == 2
+
+        assert double.calls == {"Commit": 2, "BatchGetDocuments": 1}
+
+    def test_known_records_are_one_commit_and_one_read(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A repeated bulk deletion ends once all are seen to be there."""
+        documents = [Document(f"a/{n}", {}) for n in range(3)]
+        store.create(documents, STAMP, soon())
+        double.calls.clear()
+
+        assert store.create(documents, STAMP, soon()) == 0
+
+        assert double.calls == {"Commit": 1, "BatchGetDocuments": 1}
+
+    def test_records_that_appear_between_read_and_commit_are_not_counted(
+        self, double: FirestoreDouble, store: Store, project: str
+    ) -> None:
+        """Somebody who creates more of the same at the wrong moment costs one round more."""
+        other = firestore_at(double.host, project)
+        store.create([Document("a/1", {})], STAMP, soon())
+        double.delay("Commit", 0)  # the first commit meets a/1 and is refused
+        double.interrupt("Commit", lambda: other.create([Document("a/2", {})], STAMP, soon()))
+
+        assert store.create([Document(f"a/{n}", {}) for n in range(4)], STAMP, soon()) == 2
+
+        assert set(store.names("a", soon(), limit=9)) == {"0", "1", "2", "3"}
+
+    def test_nothing_to_do_needs_no_firestore(self, double: FirestoreDouble, store: Store) -> None:
+        """Neither creating nor deleting nothing is a call."""
+        store.create([], STAMP, soon())
+        store.delete([], soon())
+
+        assert not double.calls
+
+    def test_a_large_purge_is_several_commits(self, double: FirestoreDouble, store: Store) -> None:
+        """A commit of deletes stays below what Firestore takes."""
+        store.delete([f"a/{n}" for n in range(301)], soon())
+
+        assert double.calls == {"Commit": 2}
+
+
+class TestAnswers:
+    """What Firestore's statuses lead to."""
+
+    @each_call
+    def test_what_passes_is_tried_again(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+    ) -> None:
+        """Every call survives two failures in a row, and nobody notices."""
+        double.refuse(method, StatusCode.UNAVAILABLE, times=2)
+
+        call(store, soon())
+
+        assert double.calls == {method: 3}
+
+    @pytest.mark.parametrize("code", PASSING, ids=lambda code: code.name)
+    def test_every_passing_status_is_tried_again(
+        self, double: FirestoreDouble, store: Store, code: StatusCode
+    ) -> None:
+        """A record is stored once, although the first attempt failed."""
+        double.refuse("Commit", code)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+
+        assert double.calls == {"Commit": 2}
+
+    @each_call
+    def test_what_never_passes_ends_with_the_deadline(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+    ) -> None:
+        """Attempts end in time, are not a storm, and the last problem is told."""
+        double.refuse(method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
+
+        with unavailable_after(0.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
+            call(store, deadline)
+
+        assert 2 <= double.calls[method] < 100
+
+    @each_call
+    @pytest.mark.parametrize("code", MENDABLE, ids=lambda code: code.name)
+    def test_what_somebody_must_mend_is_said_at_once(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+        code: StatusCode,
+    ) -> None:
+        """It is neither retried, nor taken for success or a duplicate."""
+        double.refuse(method, code, times=1_000)
+
+        with pytest.raises(StoreUnavailable, match=code.name):
+            call(store, soon())
+
+        assert double.calls == {method: 1}
+
+    def test_a_database_to_mend_is_not_a_conflict_of_a_version(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """Only a write by version takes FAILED_PRECONDITION for its own, and may ask again."""
+        store.put(RECORD, soon())
+        found = store.get(RECORD.path, soon())
+        assert found
+        double.refuse("Commit", StatusCode.FAILED_PRECONDITION)
+        double.refuse("Commit", StatusCode.ALREADY_EXISTS)
+
+        assert not store.put(found, soon())
+        with pytest.raises(StoreError, match="ALREADY_EXISTS"):
+            store.put(found, soon())
+
+    @each_call
+    @pytest.mark.parametrize("code", FAULTS_OF_OURS, ids=lambda code: code.name)
+    def test_what_firestore_would_never_take_is_no_outage(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+        code: StatusCode,
+    ) -> None:
+        """A fault of this program is a `StoreError`, at once, and nobody is told to wait."""
+        double.refuse(method, code, times=1_000)
+
+        with pytest.raises(StoreError, match=code.name) as caught:
+            call(store, soon())
+
+        assert type(caught.value) is StoreError
+        assert double.calls == {method: 1}
+
+    def test_a_name_that_firestore_refuses_is_no_outage(self, store: Store) -> None:
+        """Firestore's own refusal of a name comes back as an error of the caller."""
+        with pytest.raises(StoreError) as caught:
+            store.get("portals/..", soon())
+
+        assert type(caught.value) is StoreError
+
+
+class TestLostAnswers:
+    """When a commit was applied, but nobody was told."""
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_a_record_whose_answer_is_lost_is_a_duplicate(
+        self, double: FirestoreDouble, store: Store, count: int
+    ) -> None:
+        """The second attempt finds the first one's documents and leaves them alone."""
+        double.lose_answer("Commit")
+        documents = [Document(f"a/{n}", {"n": n}) for n in range(count)]
+
+        assert store.create(documents, STAMP, soon()) == 0
+
+        stored = store.newest("a", STAMP, soon())
+        assert {document.fields["n"] for document in stored} == set(range(count))
+        assert double.calls["Commit"] == 2
+
+    def test_a_record_whose_answer_never_comes_is_a_duplicate(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A commit that hangs after it was applied is tried again within the deadline."""
+        double.hang("Commit", after_applying=True)
+
+        assert store.create([RECORD], STAMP, Deadline(3)) == 0
+
+        assert len(store.names("portals/m/deletions", soon(), limit=9)) == 1
+
+    def test_a_new_portal_whose_answer_is_lost_is_reported_as_there(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A writer who cannot know is sent to read again, and finds its own work."""
+        double.lose_answer("Commit")
+
+        assert not store.put(RECORD, soon())
+
+        found = store.get(RECORD.path, soon())
+        assert found
+        assert found.fields == RECORD.fields
+
+    def test_a_changed_portal_whose_answer_is_lost_is_reported_as_changed(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """The same, for a write by version."""
+        store.put(RECORD, soon())
+        found = store.get(RECORD.path, soon())
+        assert found
+        double.lose_answer("Commit")
+
+        assert not store.put(Document(RECORD.path, {"n": 2}, found.version), soon())
+
+        changed = store.get(RECORD.path, soon())
+        assert changed
+        assert changed.fields == {"n": 2}
+
+    def test_a_delete_whose_answer_is_lost_is_done(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """To delete twice is to delete."""
+        store.put(RECORD, soon())
+        double.lose_answer("Commit")
+
+        store.delete([RECORD.path], soon())
+
+        assert store.get(RECORD.path, soon()) is None
+
+    def test_a_record_whose_deadline_passes_unanswered_is_still_one(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """Who was refused for want of an answer may come again, and finds the record."""
+        double.hang("Commit", after_applying=True)
+        double.hang("Commit", times=1_000)
+        with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
+            store.create([RECORD], STAMP, deadline)
+        double.heal()
+
+        assert store.create([RECORD], STAMP, soon()) == 0
+        assert len(store.names("portals/m/deletions", soon(), limit=9)) == 1
+
+
+class TestDeadlines:
+    """Nothing outlives its deadline by more than a second."""
+
+    @each_call
+    def test_a_server_that_hangs_is_given_up(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+    ) -> None:
+        """Every call ends although none is answered."""
+        double.hang(method, times=1_000)
+
+        with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
+            call(store, deadline)
+
+    def test_nobody_listens(self) -> None:
+        """A refused connection is tried again until the deadline, and no longer."""
+        store = firestore_at(f"127.0.0.1:{free_port()}", "p")
+
+        with unavailable_after(1.5, "^Firestore: DEADLINE_EXCEEDED") as deadline:
+            store.create([RECORD], STAMP, deadline)
+
+    def test_a_server_that_accepts_and_stays_silent_is_given_up(self) -> None:
+        """A connection on which nothing ever comes does not hold anybody."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            store = firestore_at(f"127.0.0.1:{silent.getsockname()[1]}", "p")
+
+            with unavailable_after(0.5) as deadline:
+                store.get("a/1", deadline)
+
+    def test_many_threads_give_up_together(self, double: FirestoreDouble, store: Store) -> None:
+        """The deadline holds for each of 16 calls at once."""
+        double.hang("Commit", times=1_000)
+
+        def create(number: int) -> None:
+            with unavailable_after(0.5) as deadline:
+                store.create([Document(f"a/{number}", {})], STAMP, deadline)
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(create, range(16)))
+
+    def test_several_steps_share_one_deadline(self, double: FirestoreDouble, store: Store) -> None:
+        """Commit, read and commit again are not given a deadline each."""
+        store.create([Document("a/1", {})], STAMP, soon())
+        double.delay("Commit", 0.8)
+        double.hang("BatchGetDocuments", times=1_000)
+
+        with unavailable_after(1.5, "DEADLINE_EXCEEDED") as deadline:
+            store.create([Document(f"a/{n}", {}) for n in range(2)], STAMP, deadline)
+
+    @each_call
+    def test_a_deadline_that_is_over_asks_nothing(
+        self,
+        double: FirestoreDouble,
+        store: Store,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+    ) -> None:
+        """Work that nobody waits for any longer is not begun."""
+        with pytest.raises(StoreUnavailable, match=r"^Firestore: no time was left$"):
+            call(store, Deadline(-1))
+
+        assert double.calls[method] == 0
+
+    def test_a_call_is_given_half_of_the_time_that_is_left(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """So one that hangs can be made again."""
+        store.create([RECORD], STAMP, Deadline(60))
+
+        assert pytest.approx(30, abs=5) == double.patience
+
+    def test_a_slow_answer_within_the_deadline_is_an_answer(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """What takes a while is waited for, once."""
+        double.delay("Commit", 0.3)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+
+        assert double.calls == {"Commit": 1}
+
+
+class TestOutages:
+    """The same store works again once Firestore does."""
+
+    def test_after_an_outage_the_same_store_works_again(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """After six seconds gRPC's own pauses between attempts would be too long already."""
+        store.create([RECORD], STAMP, soon())
+        double.stop()
+        with unavailable_after(6) as deadline:
+            store.get(RECORD.path, deadline)
+        double.start()
+
+        assert store.get(RECORD.path, Deadline(2))
+
+    def test_a_store_that_was_opened_during_an_outage_works_after_it(self, project: str) -> None:
+        """A first connection that failed is no different from one that was lost."""
+        double = FirestoreDouble()
+        double.start()
+        double.stop()
+        store = firestore_at(double.host, project)
+        with unavailable_after(0.5) as deadline:
+            store.get(RECORD.path, deadline)
+        with double:
+            assert store.create([RECORD], STAMP, Deadline(3)) == 1
+
+    def test_a_call_that_waits_goes_through_when_the_server_is_back(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A short outage is a delay, not an error."""
+        double.stop()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.create, [RECORD], STAMP, soon())
+            time.sleep(0.5)
+            double.start()
+            assert waiting.result() == 1
+
+    def test_dropped_connections_are_not_noticed(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """An idle connection that was cut is made again by the next call."""
+        store.create([RECORD], STAMP, soon())
+        for _ in range(3):
+            double.drop_connections()
+
+            assert store.create([RECORD], STAMP, soon()) == 0
+
+    def test_a_connection_that_is_dropped_during_a_call_is_made_again(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """A call that is cut in two is tried again on a new connection."""
+        double.hang("Commit", after_applying=True)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(store.create, [RECORD], STAMP, soon())
+            while not double.calls["Commit"]:
+                time.sleep(0.01)
+            double.drop_connections()
+            assert waiting.result() == 0
+
+        assert len(store.names("portals/m/deletions", soon(), limit=9)) == 1
+
+    def test_googles_own_server_is_given_up_and_found_again_too(
+        self, emulator: Emulator, emulator_store: Store
+    ) -> None:
+        """The emulator is paused by a signal, given up at the deadline, and used afterwards."""
+        assert emulator_store.create([RECORD], STAMP, soon()) == 1
+        emulator.pause()
+        try:
+            with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
+                emulator_store.get(RECORD.path, deadline)
+        finally:
+            emulator.resume()
+
+        assert emulator_store.create([RECORD], STAMP, soon()) == 0
+
+
+class TestConnecting:
+    """What a store needs to know before it can be opened."""
+
+    @pytest.fixture(autouse=True)
+    def _no_google(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Take away all that Google's client would find on this machine or on the network."""
+        for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("NO_GCE_CHECK", "true")
+        monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{free_port()}")
+
+    @pytest.fixture
+    def user_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Be somebody who may do nothing, of no project."""
+        path = tmp_path / "credentials.json"
+        key = {"client_id": "i", "client_secret": "s", "refresh_token": "t"}
+        path.write_text(json.dumps({"type": "authorized_user", **key}))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+
+    @pytest.fixture
+    def google(
+        self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
+    ) -> list[tuple[Credentials, Options]]:
+        """Let the double stand where Google's own Firestore is; return how that is reached."""
+        reached = []
+
+        def create_channel(*, credentials: Credentials, options: Options) -> grpc.Channel:
+            reached.append((credentials, options))
+            return grpc.insecure_channel(double.host, (*options, ("grpc.enable_http_proxy", 0)))
+
+        monkeypatch.setattr(FirestoreGrpcTransport, "create_channel", create_channel)
+        return reached
+
+    @pytest.mark.parametrize("project", [None, "p"])
+    def test_without_credentials_a_sentence_tells_what_to_do(self, project: str | None) -> None:
+        """Whoever tries it on a bare machine learns of both ways on."""
+        with pytest.raises(StoreUnavailable) as caught:
+            Firestore.connect(project, "(default)", None, on_google_cloud=False)
+
+        assert (
+            "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
+            " login`, or set STORE=local to try without Google Cloud." == str(caught.value)
+        )
+
+    @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"type": "other"}', "\xff"])
+    def test_useless_credentials_are_none(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+    ) -> None:
+        """A file that is missing, or holds no credentials, is told in the same way."""
+        path = tmp_path / "credentials.json"
+        if content is not None:
+            path.write_text(content, encoding="latin-1")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+
+        with pytest.raises(StoreUnavailable, match="gcloud auth application-default login"):
+            Firestore.connect("p", "(default)", None, on_google_cloud=False)
+
+    def test_a_directory_for_credentials_is_none(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A path that cannot be read as a file is told in the same way."""
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+
+        with pytest.raises(StoreUnavailable, match="gcloud auth application-default login"):
+            Firestore.connect("p", "(default)", None, on_google_cloud=False)
+
+    @pytest.mark.usefixtures("user_credentials")
+    def test_without_a_project_the_setting_is_named(self) -> None:
+        """Credentials that belong to no project do not tell where the database is."""
+        with pytest.raises(StoreUnavailable, match=r"^No project: set GOOGLE_CLOUD_PROJECT\.$"):
+            Firestore.connect(None, "(default)", None, on_google_cloud=False)
+
+    @pytest.mark.usefixtures("user_credentials")
+    def test_the_credentials_project_is_used_where_none_is_set(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        double: FirestoreDouble,
+        google: list[tuple[Credentials, Options]],
+    ) -> None:
+        """A project that Google's client finds by itself is enough."""
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "found")
+
+        store = Firestore.connect(None, "named", None, on_google_cloud=False)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+        assert routing("found") == double.headers
+        ((credentials, _),) = google
+        assert isinstance(credentials, oauth2.Credentials)
+        assert "t" == credentials.refresh_token
+
+    @pytest.mark.usefixtures("user_credentials")
+    def test_when_google_cannot_be_reached_the_deadline_holds(self) -> None:
+        """With credentials, but no way to Google, calls end in time like any other."""
+        store = Firestore.connect("p", "(default)", None, on_google_cloud=False)
+
+        with unavailable_after(0.5) as deadline:
+            store.get("a/1", deadline)
+
+    def test_on_google_cloud_nothing_is_asked_before_the_first_call(self) -> None:
+        """The metadata server is not needed to open the store, only to use it."""
+        store = open_store(Settings(project="p", on_google_cloud=True))
+
+        with unavailable_after(0.5) as deadline:
+            store.get("a/1", deadline)
+
+    def test_on_google_cloud_the_functions_own_account_is_used(
+        self, double: FirestoreDouble, google: list[tuple[Credentials, Options]]
+    ) -> None:
+        """No question is asked of whose cloud it is; nothing is said that is for the emulator."""
+        store = Firestore.connect("p", "named", None, on_google_cloud=True)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+        assert routing("p") == double.headers
+        ((credentials, options),) = google
+        assert isinstance(credentials, compute_engine.Credentials)
+        assert "googleapis.com" == credentials.universe_domain
+        assert dict(options)["grpc.max_reconnect_backoff_ms"] <= 1_000
+
+    def test_on_google_cloud_without_a_project_credentials_are_looked_for(self) -> None:
+        """Only Google's own search can find the project then."""
+        with pytest.raises(StoreUnavailable, match="credentials"):
+            Firestore.connect(None, "(default)", None, on_google_cloud=True)
+
+    def test_a_proxy_does_not_keep_anybody_from_the_emulator(
+        self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
+    ) -> None:
+        """The way to the internet is not the way to a server beside the function."""
+        for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+
+        assert firestore_at(double.host, "p").create([RECORD], STAMP, Deadline(5)) == 1
+
+    def test_the_emulator_needs_neither_credentials_nor_a_project(
+        self, double: FirestoreDouble
+    ) -> None:
+        """To try it, an address is enough; a named database is one of its own."""
+        first = Firestore.connect(None, "(default)", double.host, on_google_cloud=False)
+        second = Firestore.connect(None, "other", double.host, on_google_cloud=True)
+
+        assert first.create([RECORD], STAMP, soon()) == 1
+        project = "google-cloud-firestore-emulator"
+        assert double.headers == {
+            "google-cloud-resource-prefix": f"projects/{project}/databases/(default)",
+            "x-goog-request-params": f"database=projects%2F{project}%2Fdatabases%2F%28default%29",
+            "authorization": "Bearer owner",
+        }
+
+        assert second.get(RECORD.path, soon()) is None
+
+
+def routing(project: str) -> dict[str, str]:
+    """Return the headers by which Firestore finds the database `named` before it reads further."""
+    return {
+        "google-cloud-resource-prefix": f"projects/{project}/databases/named",
+        "x-goog-request-params": f"database=projects%2F{project}%2Fdatabases%2Fnamed",
+    }

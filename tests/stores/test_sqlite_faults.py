@@ -1,0 +1,211 @@
+"""When the embedded store's file cannot be used, and how any store is opened."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from handler.deadline import Deadline
+from handler.settings import Settings
+from handler.stores.firestore import Firestore
+from handler.stores.interface import Document, Store, StoreUnavailable
+from handler.stores.opening import lazy_store, open_store
+from handler.stores.sqlite import LocalStore
+from tests.doubles.firestore import FirestoreDouble
+
+STAMP = "recorded_at"
+RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
+
+CALLS: dict[str, Callable[[Store, Deadline], object]] = {
+    "get": lambda store, deadline: store.get("a/1", deadline),
+    "create": lambda store, deadline: store.create([RECORD], STAMP, deadline),
+    "put": lambda store, deadline: store.put(RECORD, deadline),
+    "newest": lambda store, deadline: store.newest("a", STAMP, deadline),
+    "names": lambda store, deadline: store.names("a", deadline, limit=1),
+    "delete": lambda store, deadline: store.delete(["a/1"], deadline),
+}
+each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+def soon() -> Deadline:
+    """Return a deadline that only a fault would reach."""
+    return Deadline(30)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Keep everybody else from the file, also from reading."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as file:
+        file.execute("BEGIN EXCLUSIVE")
+        yield file
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Choose where the store's file is, in a directory that is not there yet."""
+    return tmp_path / "new" / "directory" / "store.sqlite3"
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    """Make an empty store."""
+    return LocalStore(str(path))
+
+
+class TestFile:
+    """The file of the embedded store."""
+
+    def test_the_documents_outlive_the_store(self, path: Path) -> None:
+        """Who opens the file again finds what was stored, and makes nothing anew."""
+        LocalStore(str(path)).create([RECORD], STAMP, soon())
+
+        again = LocalStore(str(path))
+
+        assert again.create([RECORD], STAMP, soon()) == 0
+        assert again.get(RECORD.path, soon())
+
+    def test_a_path_below_a_file_cannot_be_made(self, tmp_path: Path) -> None:
+        """The message names the setting and its value."""
+        (tmp_path / "file").touch()
+        path = tmp_path / "file" / "store.sqlite3"
+
+        with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={path} cannot be made"):
+            LocalStore(str(path))
+
+    def test_a_directory_is_not_a_store(self, tmp_path: Path) -> None:
+        """What is there, but no file, is told with the setting."""
+        with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={tmp_path}: unable to open"):
+            LocalStore(str(tmp_path))
+
+    def test_a_file_that_is_no_database_stays_as_it_is(self, tmp_path: Path) -> None:
+        """Somebody's notes are neither used nor overwritten."""
+        path = tmp_path / "notes.txt"
+        path.write_text("not a database, " * 100)
+
+        with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={path}: .*not a database"):
+            LocalStore(str(path))
+
+        assert path.read_text() == "not a database, " * 100
+
+    @each_call
+    def test_a_file_that_is_damaged_later_makes_the_store_unavailable(
+        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+    ) -> None:
+        """No error of SQLite's own reaches the caller."""
+        path.write_bytes(b"damaged " * 1_000)
+
+        with pytest.raises(StoreUnavailable, match="LOCAL_STORE_PATH"):
+            call(store, soon())
+
+    def test_a_directory_that_is_gone_makes_the_store_unavailable(
+        self, path: Path, store: Store
+    ) -> None:
+        """What was removed while the function ran is not silently made anew."""
+        path.unlink()
+        path.parent.rmdir()
+
+        with pytest.raises(StoreUnavailable, match="LOCAL_STORE_PATH"):
+            store.create([RECORD], STAMP, soon())
+
+    def test_what_is_no_value_changes_nothing(self, store: Store) -> None:
+        """A document that cannot be stored takes those of the same call with it."""
+        unfit = Document("a/2", {"value": object()})  # type: ignore[dict-item]  # the point of the test
+
+        with pytest.raises(TypeError, match="A document holds no object"):
+            store.create([Document("a/1", {}), unfit], STAMP, soon())
+
+        assert not store.names("a", soon(), limit=9)
+
+
+class TestLock:
+    """A file that somebody else holds."""
+
+    @each_call
+    def test_a_locked_file_is_waited_for_until_the_deadline(
+        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+    ) -> None:
+        """The wait is not cut short, and ends in time."""
+        with locked(path):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="locked"):
+                call(store, Deadline(0.3))
+            waited = time.monotonic() - started
+
+        assert 0.25 < waited < 1.3
+
+    @each_call
+    def test_a_file_that_is_free_in_time_is_used(
+        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+    ) -> None:
+        """Who waits is served once the lock is gone."""
+        with ThreadPoolExecutor(1) as pool, locked(path) as file:
+            waiting = pool.submit(call, store, soon())
+            time.sleep(0.1)
+            assert not waiting.done()
+            file.execute("ROLLBACK")
+            waiting.result()
+
+    def test_a_deadline_that_is_over_waits_for_nobody(self, path: Path, store: Store) -> None:
+        """A negative rest of time is none, and not for ever."""
+        with locked(path), pytest.raises(StoreUnavailable, match="locked"):
+            store.create([RECORD], STAMP, Deadline(-1))
+
+    def test_a_locked_file_is_unlocked_by_failure(self, store: Store) -> None:
+        """A call that failed within its transaction leaves the file to the others."""
+        unfit = Document("a/1", {"value": object()})  # type: ignore[dict-item]  # the point of the test
+        for _ in range(3):
+            with pytest.raises(TypeError):
+                store.create([unfit], STAMP, soon())
+
+        assert store.create([RECORD], STAMP, Deadline(0)) == 1
+
+
+class TestOpening:
+    """Opening the store that the settings name."""
+
+    def test_the_settings_choose_the_embedded_store(self, path: Path) -> None:
+        """`STORE=local` is a file at `LOCAL_STORE_PATH`."""
+        store = open_store(Settings(store="local", local_store_path=str(path)))
+
+        assert isinstance(store, LocalStore)
+        assert path.is_file()
+
+    def test_the_settings_choose_firestores_project_and_database(
+        self, double: FirestoreDouble, project: str
+    ) -> None:
+        """Each project and each database in it has documents of its own."""
+
+        def firestore(project: str, database: str) -> Store:
+            return open_store(
+                Settings(project=project, database=database, emulator_host=double.host)
+            )
+
+        store = firestore(project, "named")
+        store.create([RECORD], STAMP, soon())
+
+        assert isinstance(store, Firestore)
+        assert firestore(project, "named").get(RECORD.path, soon())
+        assert firestore(project, "(default)").get(RECORD.path, soon()) is None
+        assert firestore("other-project", "named").get(RECORD.path, soon()) is None
+
+    def test_nothing_is_opened_before_it_is_needed(self, path: Path) -> None:
+        """A function that only says that it is up makes no file."""
+        lazy_store(Settings(store="local", local_store_path=str(path)))
+
+        assert not path.exists()
+
+    def test_what_could_not_be_opened_is_tried_again(self, tmp_path: Path) -> None:
+        """An obstacle that was removed is no obstacle to the same function."""
+        obstacle = tmp_path / "obstacle"
+        obstacle.touch()
+        lazy = lazy_store(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                lazy()
+        obstacle.unlink()
+
+        assert lazy().create([RECORD], STAMP, soon()) == 1

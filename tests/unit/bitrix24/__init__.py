@@ -1,0 +1,1 @@
+"""handler/bitrix24/: talking to Bitrix24."""

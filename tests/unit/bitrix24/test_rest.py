@@ -1,0 +1,437 @@
+"""Calls to Bitrix24: an answer or an error in plain words, in time, whatever comes back."""
+
+import socket
+from collections.abc import Iterator
+from threading import Thread
+from threading import enumerate as threads
+from time import monotonic, sleep
+
+import pytest
+
+from handler.bitrix24.rest import Bitrix24Error, Rest
+from handler.bitrix24.subscription import (
+    BINDINGS,
+    Binding,
+    administrator_id,
+    missing,
+    subscribe,
+    unsubscribe,
+)
+from handler.deadline import Deadline
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    BodyDrip,
+    Disconnect,
+    Fault,
+    HeaderDrip,
+    Html,
+    HugeBody,
+    Installation,
+    LostAnswer,
+    OtherResult,
+    Redirect,
+    Refusal,
+    Silence,
+    TruncatedBody,
+    WrongContentType,
+)
+
+URL = "https://function.example.com/"
+
+
+@pytest.fixture(scope="module")
+def bitrix() -> Iterator[Bitrix24]:
+    """Run one Bitrix24 for all tests."""
+    with Bitrix24() as bitrix:
+        yield bitrix
+
+
+@pytest.fixture
+def installation(bitrix: Bitrix24) -> Iterator[Installation]:
+    """Install an application in a new portal."""
+    bitrix.calls.clear()
+    yield bitrix.add_portal().install()
+    bitrix.clear_faults()
+
+
+def rest(installation: Installation, user: int = 1, seconds: float = 10) -> Rest:
+    """Reach the portal with a user's token; 1 is an administrator."""
+    token = installation.token(user).access_token
+    return Rest(installation.portal.client_endpoint, token, Deadline(seconds))
+
+
+def failure(caller: Rest, method: str = "profile") -> Bitrix24Error:
+    """Return the error that a call ends in."""
+    with pytest.raises(Bitrix24Error) as raised:
+        caller.call(method)
+    return raised.value
+
+
+def calls_under_way() -> list[Thread]:
+    """Return the threads that calls are made in, and that nobody may be waiting for any more."""
+    return [thread for thread in threads() if thread.name.endswith("(exchange)")]
+
+
+def wait_for_the_end_of_all_calls() -> None:
+    """Wait until no call is under way; those that were left end soon."""
+    started = monotonic()
+    while calls_under_way():
+        assert monotonic() - started < 5
+        sleep(0.01)
+
+
+class TestAnswers:
+    """What came back is taken apart by one rule: status 200 and a result, or an error."""
+
+    def test_a_result_is_returned(self, bitrix: Bitrix24, installation: Installation) -> None:
+        """Parameters go as JSON, with the token as `auth`."""
+        assert rest(installation).call("event.bind", event="ONAPPTEST", handler=URL) is True
+        (call,) = bitrix.calls_to("event.bind")
+        assert call.params == {"event": "ONAPPTEST", "handler": URL}
+
+    @pytest.mark.parametrize("result", [None, False, 0, "", []])
+    def test_an_empty_result_is_a_result(
+        self, bitrix: Bitrix24, installation: Installation, result: object
+    ) -> None:
+        """That there is one decides, and not whether it is true."""
+        bitrix.fault("profile", OtherResult({"result": result, "error": None}))
+        assert rest(installation).call("profile") == result
+
+    def test_the_content_type_does_not_matter(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """JSON is JSON, whatever a proxy calls it."""
+        bitrix.fault("profile", WrongContentType())
+        assert rest(installation).call("profile")["ADMIN"] is True
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            (Html(), "profile: the answer is no JSON (HTTP 200)"),
+            (Html(503), "profile: the answer is no JSON (HTTP 503)"),
+            (Html(page="[" * 100_000), "profile: the answer is no JSON (HTTP 200)"),
+            (Html(page="9" * 10_000), "profile: the answer is no JSON (HTTP 200)"),
+            (Html(page='"\\ud800'), "profile: the answer is no JSON (HTTP 200)"),
+            (Html(page="", status=204), "profile: the answer is no JSON (HTTP 204)"),
+            (OtherResult([1]), "profile: the answer is no JSON object (HTTP 200)"),
+            (OtherResult(None), "profile: the answer is no JSON object (HTTP 200)"),
+            (OtherResult({}), "profile is refused (HTTP 200)"),
+            (OtherResult({"error": "", "result": 1}), "profile is refused (HTTP 200)"),
+            (OtherResult({"error": 5}), "profile is refused (HTTP 200)"),
+            (OtherResult({"error": "E5"}), "profile is refused (HTTP 200)"),
+            (OtherResult({"error": "x" * 61}), "profile is refused (HTTP 200)"),
+            (OtherResult({"error": "No_Words"}), "profile is refused (HTTP 200) (No_Words)"),
+            (Html(page='{"result": 1}', status=201), "profile is refused (HTTP 201)"),
+            (Redirect(URL, 307), "profile: the answer is no JSON (HTTP 307)"),
+            (HugeBody(), "127.0.0.1 answered more than 1048576 bytes"),
+            (TruncatedBody(), "profile: the answer is no JSON (HTTP 200)"),
+            (Disconnect(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
+            (LostAnswer(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
+            (
+                Refusal(403, "ERROR_EVENT_NOT_FOUND"),
+                "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)",
+            ),
+            (
+                Refusal(401, "insufficient_scope"),
+                "the application lacks the permission imopenlines (insufficient_scope)",
+            ),
+            (
+                Refusal(403, "ACCESS_DENIED"),
+                "the token's user is not an administrator (ACCESS_DENIED)",
+            ),
+            (Refusal(401, "expired_token"), "the access token has expired (expired_token)"),
+            (Refusal(401, "invalid_token"), "the access token is not valid (invalid_token)"),
+            (Refusal(401, "NO_AUTH_FOUND"), "the access token is not valid (NO_AUTH_FOUND)"),
+            (Refusal(401, "NOT_INSTALLED"), "the application is not installed (NOT_INSTALLED)"),
+            (
+                Refusal(403, "WRONG_LICENSE"),
+                "the portal's plan does not include it (WRONG_LICENSE)",
+            ),
+        ],
+    )
+    def test_every_other_answer_is_an_error_in_plain_words(
+        self, bitrix: Bitrix24, installation: Installation, fault: Fault, message: str
+    ) -> None:
+        """Nothing of the answer is in it, but a code that can be no token."""
+        bitrix.fault("profile", fault)
+        error = failure(rest(installation))
+        assert (str(error), error.description) == (message, "")
+
+    def test_a_portal_that_asks_to_slow_down_is_asked_again(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """503 QUERY_LIMIT_EXCEEDED: it allows two calls a second from then on."""
+        bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=2)
+        assert rest(installation).call("profile")["ADMIN"] is True
+        assert len(bitrix.calls_to("profile")) == 3
+
+    def test_a_portal_that_never_stops_asking_to_slow_down_is_given_up(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Within the deadline, in plain words."""
+        bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=None)
+        token = installation.token().access_token
+        hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
+        assert str(failure(hurried)) == (
+            "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)"
+        )
+        assert len(bitrix.calls_to("profile")) > 1
+
+    def test_an_answer_of_a_mebibyte_is_read(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """The limit is what it says: 1,048,576 bytes, and not one more."""
+        frame = len('{"result": ""}')
+        bitrix.fault("profile", Html(page=f'{{"result": "{"x" * (1_048_576 - frame)}"}}'))
+        assert len(rest(installation).call("profile")) == 1_048_576 - frame
+        bitrix.fault("profile", Html(page=f'{{"result": "{"x" * (1_048_577 - frame)}"}}'))
+        assert "more than" in str(failure(rest(installation)))
+
+    def test_the_description_is_kept_apart_from_the_message(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """It is for comparing only: whoever answers could put the token there."""
+        bitrix.fault("profile", Refusal(400, "ERROR_CORE", "the token is 123"))
+        error = failure(rest(installation))
+        assert (error.code, error.description) == ("ERROR_CORE", "the token is 123")
+        assert str(error) == "profile is refused (HTTP 400) (ERROR_CORE)"
+
+    def test_a_code_that_has_the_token_in_it_is_not_told(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Even if a token consists of letters."""
+        bitrix.fault("profile", Refusal(401, "ERROR_lettersonly"))
+        caller = Rest(installation.portal.client_endpoint, "lettersonly", Deadline(10))
+        error = failure(caller)
+        assert (error.code, str(error)) == ("", "profile is refused (HTTP 401)")
+
+
+class TestTime:
+    """All calls of one request share a deadline, and nothing outlasts it."""
+
+    @pytest.mark.parametrize(
+        "fault",
+        [Silence(), HeaderDrip(), BodyDrip(), BodyDrip(interval=0.3), HeaderDrip(interval=0.3)],
+    )
+    def test_whoever_does_not_come_to_an_end_is_left(
+        self, bitrix: Bitrix24, installation: Installation, fault: Fault
+    ) -> None:
+        """Each drop would renew a socket's time limit; the deadline is for the whole."""
+        bitrix.fault("profile", fault)
+        started = monotonic()
+        assert str(failure(rest(installation, seconds=0.4))) == "127.0.0.1 did not answer in time"
+        assert 0.35 < monotonic() - started < 1.5
+        wait_for_the_end_of_all_calls()
+
+    def test_a_call_that_hangs_keeps_no_process_from_ending(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Python would wait for its thread, if that were no daemon."""
+        seen: list[bool] = []
+
+        def look(_exchange: object, _effect: object) -> None:
+            seen.extend(thread.daemon for thread in calls_under_way())
+
+        bitrix.fault("profile", look)
+        failure(rest(installation))
+        assert set(seen) == {True}
+
+    def test_a_call_after_the_deadline_is_not_made(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """An event.bind that nobody waits for could still have its effect."""
+        caller = rest(installation, seconds=0)
+        assert caller.remaining == 0
+        assert str(failure(caller)) == "no time was left to ask 127.0.0.1"
+        assert bitrix.calls == []
+
+    def test_whoever_does_not_accept_a_connection_is_left(self) -> None:
+        """A full queue of connections: connecting takes its time out of the deadline as well."""
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+            port = server.getsockname()[1]
+            waiting = [socket.socket() for _ in range(4)]
+            for one in waiting:
+                one.setblocking(False)  # noqa: FBT003 - that is its parameter
+                one.connect_ex(("127.0.0.1", port))
+            started = monotonic()
+            error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(0.3)))
+            wait_for_the_end_of_all_calls()
+            for one in waiting:
+                one.close()
+        assert "127.0.0.1 " in str(error)
+        assert monotonic() - started < 1.5
+
+    def test_calls_share_one_deadline(self, bitrix: Bitrix24, installation: Installation) -> None:
+        """The second call has what the first one has left."""
+        caller = rest(installation, seconds=0.6)
+        bitrix.fault("profile", Silence(0.4))
+        failure(caller)
+        assert caller.remaining < 0.25
+        bitrix.fault("profile", Silence())
+        started = monotonic()
+        assert "in time" in str(failure(caller))
+        assert monotonic() - started < 0.5
+
+
+class TestEndpoints:
+    """An endpoint is https, or on this machine."""
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            "http://portal.example.com/rest/",
+            "ftp://127.0.0.1/",
+            "http://a@127.0.0.1/",
+            "/rest/",
+            "",
+        ],
+    )
+    def test_what_is_not_https_is_not_called(self, endpoint: str) -> None:
+        """Documents may have been written by hand."""
+        error = failure(Rest(endpoint, "t", Deadline(10)))
+        assert str(error) == "an endpoint must be https"
+
+    def test_https_is_never_answered_in_the_clear(self, bitrix: Bitrix24) -> None:
+        """The token goes to nobody who does not speak TLS."""
+        bitrix.calls.clear()
+        endpoint = bitrix.url.replace("http://", "https://")
+        error = failure(Rest(f"{endpoint}/rest/", "t", Deadline(10)))
+        assert str(error) == "127.0.0.1 cannot be reached: SSLError"
+        assert bitrix.calls == []
+
+    def test_a_port_where_nobody_listens_is_told(self) -> None:
+        """The kind of error is told, its text is not."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(10)))
+        assert str(error) == "127.0.0.1 cannot be reached: ConnectionRefusedError"
+
+    @pytest.mark.parametrize("path", ["/a b/", "/\x00/", "/é/", "/\u2028/"])
+    def test_a_path_that_no_request_can_have_is_told(self, bitrix: Bitrix24, path: str) -> None:
+        """It cannot smuggle a header or a second request either."""
+        bitrix.calls.clear()
+        error = failure(Rest(f"{bitrix.url}{path}", "t", Deadline(10)))
+        assert "127.0.0.1 cannot be reached: " in str(error)
+        assert bitrix.calls == []
+
+
+class TestSubscription:
+    """What is bound, and what is missing."""
+
+    def test_everything_is_missing_at_first_and_nothing_afterwards(
+        self, installation: Installation
+    ) -> None:
+        """Bound again, nothing changes."""
+        caller = rest(installation)
+        assert missing(caller, URL) == list(BINDINGS)
+        assert subscribe(caller, URL, 1) == []
+        assert missing(caller, URL) == []
+        assert subscribe(caller, URL, 1) == []
+        assert len(installation.bindings) == 4
+
+    def test_bindings_of_another_address_do_not_count(self, installation: Installation) -> None:
+        """But for the offline binding, which has none."""
+        caller = rest(installation)
+        subscribe(caller, "https://old.example.com/", 1)
+        assert [str(one) for one in missing(caller, URL)] == [
+            "ONOPENLINEMESSAGEDELETE",
+            "ONOFFLINEEVENT",
+            "ONAPPUNINSTALL",
+        ]
+
+    def test_an_offline_binding_is_no_online_one(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """event.get tells `offline` as a number; names count in any case."""
+        name = "onopenlinemessagedelete"
+        offline = {"event": name, "offline": "1", "handler": URL}
+        bitrix.fault("event.get", OtherResult({"result": [offline]}))
+        assert missing(rest(installation), URL) == [one for one in BINDINGS if not one.offline]
+        bitrix.fault(
+            "event.get", OtherResult({"result": [{"event": name, "offline": 0, "handler": URL}]})
+        )
+        assert Binding("ONOPENLINEMESSAGEDELETE") not in missing(rest(installation), URL)
+
+    def test_whoever_is_no_administrator_cannot_begin(self, installation: Installation) -> None:
+        """His bindings would be his alone, and the offline ones are refused."""
+        with pytest.raises(Bitrix24Error, match="not an administrator of the portal"):
+            administrator_id(rest(installation, user=27), 1)
+
+    def test_the_administrator_is_the_tokens_user(self, installation: Installation) -> None:
+        """`auth_type` is the id of a user: the events bring his token."""
+        installation.portal.administrators.add(42)
+        caller = rest(installation, user=42)
+        assert administrator_id(caller, 1) == 42
+        assert subscribe(caller, URL, 42) == []
+        users = {(one.event, one.user_id) for one in installation.bindings}
+        assert users == {
+            ("ONOPENLINEMESSAGEDELETE", 0),
+            ("ONOFFLINEEVENT", 42),
+            ("ONAPPUNINSTALL", 42),
+        }
+
+    @pytest.mark.parametrize("profile", [{"ADMIN": True}, {"ADMIN": True, "ID": "many"}])
+    def test_a_profile_need_not_tell_who_it_is_of(
+        self, bitrix: Bitrix24, installation: Installation, profile: object
+    ) -> None:
+        """app.info tells too; where nobody does, the bindings are made without an administrator."""
+        bitrix.fault("profile", OtherResult({"result": profile}), times=2)
+        assert administrator_id(rest(installation), 42) == 42
+        assert administrator_id(rest(installation), None) is None
+        assert subscribe(rest(installation), URL, None) == []
+        assert {one.user_id for one in installation.bindings} == {0}
+
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [
+            (Html(), "no JSON"),
+            (Disconnect(), "cannot be reached"),
+            (LostAnswer(), "cannot be reached"),
+            (Refusal(400, "ERROR_CORE", "Something else"), "(ERROR_CORE)"),
+        ],
+    )
+    def test_each_binding_that_fails_is_named(
+        self, bitrix: Bitrix24, installation: Installation, fault: Fault, why: str
+    ) -> None:
+        """The others are bound all the same, and a second time completes it."""
+        bitrix.fault("event.bind", fault, after=1)
+        (problem,) = subscribe(rest(installation), URL, 1)
+        assert problem.startswith("ONOPENLINEMESSAGEDELETE (offline queue) could not be bound: ")
+        assert why in problem
+        assert subscribe(rest(installation), URL, 1) == []
+        assert len(installation.bindings) == 4
+
+    def test_unsubscribing_removes_what_was_bound_and_nothing_else(
+        self, bitrix: Bitrix24, installation: Installation
+    ) -> None:
+        """Other addresses of the same application stay; the offline queue has only one binding."""
+        caller = rest(installation)
+        subscribe(caller, "https://other.example.com/", 1)
+        subscribe(caller, URL, 1)
+        assert unsubscribe(caller, URL) == 4
+        assert {one.handler for one in installation.bindings} == {"https://other.example.com/"}
+        assert [call.params for call in bitrix.calls_to("event.unbind")] == [
+            {"event": "ONOPENLINEMESSAGEDELETE", "handler": URL},
+            {"event": "ONOPENLINEMESSAGEDELETE", "event_type": "offline"},
+            {"event": "ONOFFLINEEVENT", "handler": URL},
+            {"event": "ONAPPUNINSTALL", "handler": URL},
+        ]
+        assert unsubscribe(caller, URL) == 0
+
+    @pytest.mark.parametrize("result", [None, [], {}, {"count": "2"}, {"count": None}, True])
+    def test_an_odd_count_counts_nothing(
+        self, bitrix: Bitrix24, installation: Installation, result: object
+    ) -> None:
+        """event.unbind tells how many; whatever else a portal answers is no fault of ours."""
+        subscribe(rest(installation), URL, 1)
+        bitrix.fault("event.unbind", OtherResult({"result": result}))
+        assert unsubscribe(rest(installation), URL) == 3
+
+    @pytest.mark.parametrize("length", [180, 181])
+    def test_an_address_that_is_too_long_is_not_bound(
+        self, installation: Installation, length: int
+    ) -> None:
+        """Some versions of event.bind would cut it, and call another address."""
+        problems = subscribe(rest(installation), URL.ljust(length, "x"), 1)
+        assert len(problems) == (length > 180)
+        assert len(installation.bindings) == (0 if problems else 4)

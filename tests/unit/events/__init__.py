@@ -1,0 +1,1 @@
+"""handler/events/: bytes in, typed events out."""

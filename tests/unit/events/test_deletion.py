@@ -1,0 +1,341 @@
+"""Deletions are read out of both shapes of the event and of its twin, and know who they are."""
+
+import re
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.events.body import FORM, decode_body
+from handler.events.deletion import DELETION_EVENT, TWIN_EVENT, Deletion, Unfit, parse_deletions
+from tests import samples
+from tests.samples import CUSTOMER, PORTAL
+
+SAMPLES: dict[str, tuple[Deletion, ...]] = {
+    "portal-one-message": (PORTAL,),
+    "connector-twin": (PORTAL,),
+    "portal-two-external-ids": (
+        replace(
+            PORTAL,
+            message_id="wamid.HBgLNDk4OTY1MzQ1MzQVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA==",
+            chat_id="491701234567",
+            im_message_id=86502,
+        ),
+        replace(
+            PORTAL, message_id="ext/msg 006&b=[1]", chat_id="491701234567", im_message_id=86502
+        ),
+    ),
+    "portal-no-user": (
+        replace(
+            PORTAL, message_id="Сообщение №7", chat_id="канал-7", im_message_id=86503, user_id=None
+        ),
+    ),
+    "documentation-sample": (
+        Deletion(
+            origin="portal",
+            connector="livechat",
+            line_id=128,
+            message_id="2056",
+            chat_id="1024",
+            im_message_id=2056,
+            im_chat_id=1024,
+        ),
+    ),
+    "customer": (CUSTOMER,),
+}
+
+
+def element(**instead: object) -> dict[str, object]:
+    """Return one element of shape (a), as the offline queue has it."""
+    return {
+        "im": {"chat_id": 1807, "message_id": 86501},
+        "message": {"id": "ext-msg-005"},
+        "chat": {"id": "channel-123"},
+        **instead,
+    }
+
+
+def in_portal(*elements: object, **instead: object) -> dict[str, object]:
+    """Return the data of shape (a)."""
+    return {"CONNECTOR": "myconnector", "LINE": 107, "DATA": list(elements), **instead}
+
+
+def by_customer(**instead: object) -> dict[str, object]:
+    """Return the data of shape (b)."""
+    connector = {"connector_id": "myconnector", "line_id": 107, "user_id": 1985}
+    return {
+        "DATA": {
+            "connector": connector,
+            "message": {"id": "ext-msg-007"},
+            "chat": {"id": "channel-123"},
+            **instead,
+        }
+    }
+
+
+def unfit(data: object, name: str = DELETION_EVENT) -> Unfit:
+    """Return what is wrong with data that does not fit."""
+    with pytest.raises(Unfit) as raised:
+        parse_deletions(name, data, None)
+    return raised.value
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_holds_its_deletions(name: str) -> None:
+    """As a form and in JSON alike."""
+    body: Any = samples.typed(name)
+    user_id = int(body["auth"]["user_id"]) if "user_id" in body["auth"] else None
+    assert SAMPLES[name] == parse_deletions(body["event"], body["data"], user_id)
+    form = decode_body(FORM, samples.form(name))
+    assert SAMPLES[name] == parse_deletions(body["event"], form["data"], user_id)
+
+
+def test_every_element_of_data_is_taken_in_its_order() -> None:
+    """One message may have several external ids; the official PHP SDK takes only the first."""
+    ids = [f"part-{number}" for number in range(12)]
+    typed = in_portal(*(element(message={"id": name}) for name in ids))
+    form = "&".join(
+        f"data[DATA][{n}][im][chat_id]=1807&data[DATA][{n}][im][message_id]=86501"
+        f"&data[DATA][{n}][message][id]={name}&data[DATA][{n}][chat][id]=channel-123"
+        for n, name in reversed(list(enumerate(ids)))
+    )
+    decoded = decode_body(FORM, f"data[CONNECTOR]=myconnector&data[LINE]=107&{form}".encode())
+    expected = tuple(replace(PORTAL, message_id=name) for name in ids)
+    assert expected == parse_deletions(DELETION_EVENT, typed, 27)
+    assert expected == parse_deletions(DELETION_EVENT, decoded["data"], 27)
+
+
+@pytest.mark.parametrize("key", ["1", "00", "x", "-1", "²"])
+def test_an_array_that_is_no_list_does_not_fit(key: str) -> None:
+    """PHP's lists have the keys 0, 1, ...; with an element missing, something is wrong."""
+    fault = unfit(in_portal(DATA={key: element()}))
+    assert ["data.DATA"] == fault.fields
+    assert ["data.DATA: should be a list"] == fault.reasons
+
+
+def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
+    """The page types external ids as integers; the offline queue then has them as numbers."""
+    data = in_portal(
+        element(message={"id": 5}, chat={"id": "05"}, im={"chat_id": "7", "message_id": 8})
+    )
+    (deletion,) = parse_deletions(DELETION_EVENT, data, None)
+    assert ("5", "05", 7, 8) == (
+        deletion.message_id,
+        deletion.chat_id,
+        deletion.im_chat_id,
+        deletion.im_message_id,
+    )
+
+
+def test_more_than_we_know_is_fine() -> None:
+    """Connectors add to `chat` and `message` what they like."""
+    data = by_customer(message={"id": "ext-msg-007", "files": [{}]}, extra=[], ref={"source": "x"})
+    assert (CUSTOMER,) == parse_deletions(DELETION_EVENT, data, None)
+    more = in_portal(element(message={"id": "ext-msg-005", "text": ["x"]}), NEW="x")
+    assert (PORTAL,) == parse_deletions(DELETION_EVENT, more, 27)
+
+
+def test_the_customer_deleted_whoever_the_event_names() -> None:
+    """`auth[user_id]` is no customer; `connector.user_id` is, if it is there."""
+    assert (CUSTOMER,) == parse_deletions(DELETION_EVENT, by_customer(), 27)
+    unnamed = by_customer(connector={"connector_id": "myconnector", "line_id": "107"})
+    assert (replace(CUSTOMER, user_id=None),) == parse_deletions(DELETION_EVENT, unnamed, 27)
+
+
+def test_the_twin_has_messages_for_data() -> None:
+    """And never the customer's shape."""
+    data = in_portal(MESSAGES=[element()], DATA="ignored")
+    assert (PORTAL,) == parse_deletions(TWIN_EVENT, data, 27)
+    assert ["data.MESSAGES"] == unfit(in_portal(element()), TWIN_EVENT).fields
+    assert "data.MESSAGES" in unfit({"MESSAGES": by_customer()["DATA"]}, TWIN_EVENT).fields
+
+
+@pytest.mark.parametrize("data", [None, "", "x", 1, True, [], [element()], {}, {"DATA": None}])
+def test_data_that_is_none_names_all_that_is_missing(data: object) -> None:
+    """All faults at once."""
+    assert ["data.CONNECTOR", "data.LINE", "data.DATA"] == unfit(data).fields
+
+
+def test_an_event_without_any_deletion_does_not_fit() -> None:
+    """An event must not vanish because its list is empty."""
+    assert ["data.DATA"] == unfit(in_portal()).fields
+    assert ["data.DATA"] == unfit(in_portal(DATA={})).fields
+    assert ["data.DATA"] == unfit(in_portal(DATA="x")).fields
+
+
+def test_all_faults_are_named_by_their_place() -> None:
+    """As far down as they are."""
+    elements = [
+        element(),
+        element(message={"id": ["x"]}, chat={}),
+        "x",
+        element(im={"chat_id": -1}),
+    ]
+    fault = unfit(in_portal(*elements, CONNECTOR="", LINE="one"))
+    expected = [
+        "data.CONNECTOR",
+        "data.LINE",
+        "data.DATA.1.message.id",
+        "data.DATA.1.chat.id",
+        "data.DATA.2",
+        "data.DATA.3.im.chat_id",
+        "data.DATA.3.im.message_id",
+    ]
+    assert expected == fault.fields
+    assert expected == [reason.partition(": ")[0] for reason in fault.reasons]
+    assert "; ".join(fault.reasons) == str(fault)
+    assert "data.LINE: should be a whole number" == fault.reasons[1]
+    customer = unfit(by_customer(connector=[], message={"id": {"0": "x"}}, chat={"id": ""}))
+    assert ["data.DATA.connector", "data.DATA.message.id", "data.DATA.chat.id"] == customer.fields
+
+
+@given(
+    st.recursive(
+        st.sampled_from(["5b00844001b0007c", "", 1, -1, None, True]),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["DATA", "MESSAGES", "connector", "message", "5b00844001b0007c"]),
+                inner,
+            )
+        ),
+        max_leaves=10,
+    ),
+    st.sampled_from([DELETION_EVENT, TWIN_EVENT]),
+)
+def test_what_is_at_fault_is_never_quoted(data: object, name: str) -> None:
+    """Neither a value nor a name of the sender's: both may hold what nobody may log."""
+    fault = unfit(data, name)
+    assert "5b00844001b0007c" not in f"{fault!r} {fault} {fault.fields} {fault.reasons}"
+    assert fault.__suppress_context__
+
+
+# How a record is called must not change from release to release: the same deletion would be
+# stored again, beside the record that is there.
+@pytest.mark.parametrize(
+    ("deletion", "name"),
+    [
+        (PORTAL, "094aa72dac7ee216476b248460623f851e6620f66d9c20fa3a4e46eedfad077b"),
+        (CUSTOMER, "cfd262f494d12b99d58735e454ce81708e30707acd211a0e556a36edd9786ad3"),
+    ],
+    ids=["portal", "customer"],
+)
+def test_the_id_stays_the_same_in_every_release(deletion: Deletion, name: str) -> None:
+    """Two releases meet in one document."""
+    assert name == deletion.id("bac1cd5c8940947a75e0d71b1a84e348")
+
+
+TEXT = st.text(st.sampled_from('a1", []\\:/|\0é'), max_size=4)
+NUMBER = st.integers(0, 3) | st.integers(0, 2**63 - 1)
+REST = st.tuples(TEXT, NUMBER, TEXT, st.none() | NUMBER)
+
+
+def from_portal(identity: tuple[str, int, int, str], rest: tuple[str, int, str, int | None]) -> str:
+    """Return the id of a deletion of shape (a), of what identifies it and of what does not."""
+    member_id, im_chat_id, im_message_id, message_id = identity
+    connector, line_id, chat_id, user_id = rest
+    return Deletion(
+        origin="portal",
+        connector=connector,
+        line_id=line_id,
+        message_id=message_id,
+        chat_id=chat_id,
+        im_message_id=im_message_id,
+        im_chat_id=im_chat_id,
+        user_id=user_id,
+    ).id(member_id)
+
+
+def from_customer(identity: tuple[str, str, int, str, str], user_id: int | None) -> str:
+    """Return the id of a deletion of shape (b), of what identifies it and of what does not."""
+    member_id, connector, line_id, chat_id, message_id = identity
+    return Deletion(
+        origin="customer",
+        connector=connector,
+        line_id=line_id,
+        message_id=message_id,
+        chat_id=chat_id,
+        user_id=user_id,
+    ).id(member_id)
+
+
+IN_PORTAL = st.tuples(TEXT, NUMBER, NUMBER, TEXT)
+BY_CUSTOMER = st.tuples(TEXT, TEXT, NUMBER, TEXT, TEXT)
+
+
+@given(IN_PORTAL, REST, REST)
+def test_in_the_portal_its_own_numbers_and_the_external_id_identify_a_deletion(
+    identity: tuple[str, int, int, str],
+    rest: tuple[str, int, str, int | None],
+    other: tuple[str, int, str, int | None],
+) -> None:
+    """Connector, line, external chat and user do not."""
+    assert from_portal(identity, rest) == from_portal(identity, other)
+
+
+@given(BY_CUSTOMER, st.none() | NUMBER, st.none() | NUMBER)
+def test_by_the_customer_connector_line_chat_and_message_identify_a_deletion(
+    identity: tuple[str, str, int, str, str], user_id: int | None, other: int | None
+) -> None:
+    """The user does not."""
+    assert from_customer(identity, user_id) == from_customer(identity, other)
+
+
+@given(st.lists(IN_PORTAL, max_size=20), st.lists(BY_CUSTOMER, max_size=20))
+def test_two_deletions_never_share_an_id(
+    in_portal: list[tuple[str, int, int, str]], by_customer: list[tuple[str, str, int, str, str]]
+) -> None:
+    """Whatever separators are in their texts, and whichever shape they have."""
+    ids = [from_portal(identity, ("", 0, "", None)) for identity in in_portal]
+    ids += [from_customer(identity, None) for identity in by_customer]
+    assert len({*in_portal}) + len({*by_customer}) == len({*ids})
+    assert all(re.fullmatch("[0-9a-f]{64}", name) for name in ids)
+
+
+@pytest.mark.parametrize(
+    ("origin", "field"),
+    [
+        ("portal", "im_chat_id"),
+        ("portal", "im_message_id"),
+        ("portal", "message_id"),
+        ("customer", "connector"),
+        ("customer", "line_id"),
+        ("customer", "chat_id"),
+        ("customer", "message_id"),
+    ],
+)
+def test_each_part_of_the_identity_counts(
+    origin: Literal["portal", "customer"], field: str
+) -> None:
+    """And the portal's own, always."""
+    deletion = replace(PORTAL, origin=origin)
+    value = getattr(deletion, field)
+    changed: Any = {field: value + 1 if isinstance(value, int) else f"{value} "}
+    other = replace(deletion, **changed)
+    assert 3 == len({deletion.id("m"), other.id("m"), deletion.id("n")})
+
+
+def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
+    """Time, event and types differ; the deletion is the same."""
+    data = in_portal(element())
+    twin: Any = samples.typed("connector-twin")
+    typed = parse_deletions(DELETION_EVENT, data, None)
+    from_twin = parse_deletions(TWIN_EVENT, twin["data"], 27)
+    assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
+
+
+def test_what_should_be_an_object_is_said_so() -> None:
+    """In words for whoever reads the quarantine, not in Python's."""
+    fault = unfit(in_portal(DATA=[{**element(), "im": "text"}]))
+    assert ["data.DATA.0.im: should be an object"] == fault.reasons
+
+
+@pytest.mark.parametrize("user_id", ["", "guest", ["1985"], 0, None, -1, 2**63])
+def test_a_customer_who_cannot_be_told_is_left_out(user_id: object) -> None:
+    """Who it was does not identify the deletion, so it is recorded all the same."""
+    connector = {"connector_id": "c", "line_id": 1, "user_id": user_id}
+    message = {"connector": connector, "message": {"id": "m"}, "chat": {"id": "x"}}
+    (deletion,) = parse_deletions("ONOPENLINEMESSAGEDELETE", {"DATA": message}, 27)
+    assert None is deletion.user_id

@@ -1,0 +1,1 @@
+"""handler/records/: what is stored of an event."""

@@ -1,0 +1,123 @@
+"""What is recorded is recorded once, and never changed."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from handler.events.deletion import Unfit
+from handler.records.documents import Delivery
+from handler.records.recorder import Counts, Recorder
+from handler.settings import Settings
+from handler.stores.interface import Store
+from tests import samples
+from tests.doubles.memory_store import DEADLINE, NOW, MemoryStore
+
+ONLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="online", user_id=27)
+TWIN = replace(ONLINE, event="ONIMCONNECTORMESSAGEDELETE")
+OFFLINE = Delivery(member_id="m", event="ONOPENLINEMESSAGEDELETE", via="offline")
+
+
+def data(name: str) -> Any:  # noqa: ANN401
+    """Return the data of a sample."""
+    return samples.typed(name)["data"]
+
+
+def recorder(store: Store, **settings: Any) -> Recorder:  # noqa: ANN401
+    """Return one with settings; it is noon for it, too."""
+    return Recorder(lambda: store, Settings(**settings), lambda: NOW)
+
+
+def test_every_deletion_of_an_event_is_recorded() -> None:
+    """With the store's own time."""
+    store = MemoryStore()
+    recording = recorder(store)
+    documents = recording.documents(ONLINE, data("portal-two-external-ids"))
+    assert Counts(recorded=2, duplicates=0) == recording.record(documents, DEADLINE)
+    assert [document.path for document in documents] == list(store.documents)
+    assert {"ext/msg 006&b=[1]", data("portal-two-external-ids")["DATA"][0]["message"]["id"]} == {
+        document.fields["message_id"] for document in store.documents.values()
+    }
+    assert {NOW} == {document.fields["recorded_at"] for document in store.documents.values()}
+
+
+def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
+    """Whichever way it comes."""
+    store = MemoryStore()
+    recording = recorder(store)
+    sample = data("portal-one-message")
+    recording.record(recording.documents(ONLINE, sample), DEADLINE)
+    before = dict(store.documents)
+    again = recording.record(recording.documents(OFFLINE, sample), DEADLINE)
+    twin = recording.record(recording.documents(TWIN, data("connector-twin")), DEADLINE)
+    assert Counts(recorded=0, duplicates=1) == again == twin
+    assert before == store.documents
+
+
+def test_one_deletion_twice_in_an_event_is_recorded_once() -> None:
+    """A store takes each path once."""
+    store = MemoryStore()
+    recording = recorder(store)
+    sample = data("portal-one-message")
+    documents = recording.documents(ONLINE, {**sample, "DATA": sample["DATA"] * 3})
+    assert Counts(recorded=1, duplicates=2) == recording.record(documents, DEADLINE)
+    assert 1 == len(store.documents)
+
+
+@pytest.mark.parametrize(
+    ("connectors", "count"),
+    [((), 1), (("myconnector",), 1), (("whatsapp", "myconnector"), 1), (("whatsapp",), 0)],
+)
+@pytest.mark.parametrize("name", ["portal-one-message", "customer"])
+def test_only_the_connectors_that_are_set_are_recorded(
+    name: str, connectors: tuple[str, ...], count: int
+) -> None:
+    """Each application gets the events of all connectors; none set means all."""
+    recording = recorder(MemoryStore(), connectors=frozenset(connectors))
+    assert count == len(recording.documents(ONLINE, data(name)))
+
+
+def test_records_expire_when_the_settings_say_so() -> None:
+    """`RETENTION_DAYS` from now on, for Firestore's TTL policy."""
+    recording = recorder(MemoryStore(), retention_days=30)
+    (document,) = recording.documents(ONLINE, data("customer"))
+    assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == document.fields["expires_at"]
+    (kept,) = recorder(MemoryStore()).documents(ONLINE, data("customer"))
+    assert "expires_at" not in kept.fields
+
+
+def test_data_that_does_not_fit_goes_to_quarantine_once() -> None:
+    """The answer tells its name."""
+    store = MemoryStore()
+    recording = recorder(store, retention_days=30)
+    with pytest.raises(Unfit) as unfit:
+        recording.documents(ONLINE, {"DATA": []})
+    name = recording.quarantine(ONLINE, {"DATA": []}, unfit.value, DEADLINE)
+    assert name == recording.quarantine(OFFLINE, {"DATA": []}, unfit.value, DEADLINE)
+    assert [f"portals/m/quarantine/{name}"] == list(store.documents)
+    fields = store.documents[f"portals/m/quarantine/{name}"].fields
+    assert NOW == fields["received_at"]
+    assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == fields["expires_at"]
+    assert unfit.value.reasons == fields["reasons"]
+
+
+def test_counts_of_several_events_add_up() -> None:
+    """For the offline queue."""
+    assert Counts(4, 6) == Counts(1, 2) + Counts(3, 4)
+    assert Counts(1, 2) == Counts() + Counts(1, 2)
+
+
+def test_the_store_is_opened_only_when_it_is_needed() -> None:
+    """Firestore may be away while an event is read."""
+    opened: list[Store] = []
+
+    def open_store() -> Store:
+        opened.append(MemoryStore())
+        return opened[-1]
+
+    recording = Recorder(open_store, Settings(), lambda: NOW)
+    documents = recording.documents(ONLINE, data("customer"))
+    assert [] == opened
+    recording.record(documents, DEADLINE)
+    assert 1 == len(opened)

@@ -1,0 +1,330 @@
+"""What the log kept comes back: from every form in which a log is saved, once, and checked."""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.commands import main
+from handler.deadline import Deadline
+from handler.events.deletion import Unfit, parse_deletions
+from handler.log import Log
+from handler.records import dead_letter
+from handler.records.documents import Delivery, deletion_document
+from handler.records.replay import read_letters
+from handler.stores.interface import Document, Store
+from handler.stores.sqlite import LocalStore
+from handler.tokens import token_digest
+
+DELIVERY = Delivery(
+    member_id="M",
+    event="ONOPENLINEMESSAGEDELETE",
+    via="online",
+    domain="some-domain.bitrix24.com",
+    event_at=datetime(2026, 3, 17, 15, 16, 17, tzinfo=UTC),
+    user_id=27,
+)
+
+
+def data(*message_ids: str, im_message_id: int = 86501) -> dict[str, Any]:
+    """Return the data of a deletion inside Bitrix24."""
+    im = {"chat_id": 1807, "message_id": im_message_id}
+    return {
+        "CONNECTOR": "myconnector",
+        "LINE": 107,
+        "DATA": [
+            {"im": im, "message": {"id": message_id}, "chat": {"id": "канал"}}
+            for message_id in message_ids
+        ],
+    }
+
+
+def records(*message_ids: str, im_message_id: int = 86501) -> list[Document]:
+    """Return the records of a deletion inside Bitrix24."""
+    found = parse_deletions(DELIVERY.event, data(*message_ids, im_message_id=im_message_id), 27)
+    return [deletion_document(deletion, DELIVERY, None) for deletion in found]
+
+
+def customers() -> list[Document]:
+    """Return the record of a deletion by a customer."""
+    connector = {"connector_id": "myconnector", "line_id": 107, "user_id": 1985}
+    message = {"connector": connector, "message": {"id": "m"}, "chat": {"id": "c"}}
+    found = parse_deletions(DELIVERY.event, {"DATA": message}, 27)
+    return [deletion_document(deletion, DELIVERY, None) for deletion in found]
+
+
+def lines(documents: list[Document], digest: str | None = None) -> list[str]:
+    """Return the lines that the log keeps of records."""
+    stream = io.StringIO()
+    dead_letter.keep_records(Log(stream), documents, unverified_digest=digest)
+    return stream.getvalue().splitlines()
+
+
+def event_lines(payload: object) -> list[str]:
+    """Return the lines that the log keeps of an event."""
+    stream = io.StringIO()
+    dead_letter.keep_event(Log(stream), DELIVERY, payload)
+    return stream.getvalue().splitlines()
+
+
+class Replay:
+    """Replays a saved log into an embedded store."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.store: Store = LocalStore(str(folder / "store.sqlite3"))
+        self._file = folder / "saved.log"
+        self._capsys = capsys
+
+    def __call__(self, *saved: str) -> tuple[int, dict[str, Any]]:
+        """Replay these lines; return the exit code and the result."""
+        self._file.write_text("\n".join(saved))
+        code = main(["replay", str(self._file), "--json"])
+        printed = self._capsys.readouterr()
+        result: dict[str, Any] = json.loads(printed.out)
+        assert [*result["problems"]] == printed.err.splitlines()
+        return code, result
+
+    def stored(self) -> dict[str, Mapping[str, object]]:
+        """Return all records by path, without what only storing them adds."""
+        found = self.store.newest("portals/M/deletions", "recorded_at", Deadline(5))
+        return {
+            document.path: {
+                name: value for name, value in document.fields.items() if name != "recorded_at"
+            }
+            for document in found
+        }
+
+
+@pytest.fixture
+def replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Replay:
+    """Point the command to an empty embedded store."""
+    monkeypatch.setenv("STORE", "local")
+    monkeypatch.setenv("LOCAL_STORE_PATH", str(tmp_path / "store.sqlite3"))
+    return Replay(tmp_path, capsys)
+
+
+def replayed(documents: list[Document]) -> dict[str, Mapping[str, object]]:
+    """Return the records as a replay should store them."""
+    return {document.path: {**document.fields, "via": "replay"} for document in documents}
+
+
+def result(recorded: int = 0, duplicates: int = 0, **more: object) -> dict[str, object]:
+    """Return what a replay says of itself."""
+    nothing = {"quarantined": 0, "forged": 0, "problems": []}
+    return {"recorded": recorded, "duplicates": duplicates, **nothing, **more}
+
+
+def test_records_come_back_whole(replay: Replay) -> None:
+    """Of both shapes, with every field, under the same ids; the way they came is a replay."""
+    documents = (
+        records("a", "Ünïcode \x00 \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"))
+        + customers()
+    )
+
+    assert (0, result(recorded=3)) == replay(*lines(documents))
+    assert replayed(documents) == replay.stored()
+
+
+def test_replaying_twice_changes_nothing(replay: Replay) -> None:
+    """What was there already is counted as such."""
+    documents = records("a", "b")
+    replay(*lines(documents[:1]))
+
+    assert (0, result(recorded=1, duplicates=1)) == replay(*lines(documents))
+    assert (0, result(duplicates=2)) == replay(*lines(documents))
+    assert replayed(documents) == replay.stored()
+
+
+def test_letters_are_found_among_whatever_else_a_log_holds(replay: Replay) -> None:
+    """Other lines of the function, gunicorn's, a container's prefix, empty lines."""
+    first, second = lines(records("a")), lines(records("b"))
+    noise = '{"severity":"INFO","message":"recorded","outcome":"recorded","recorded":1}'
+    saved = [noise, "[2026] [INFO] Booting {worker}", "", *first, f"web-1 | {second[0]} trailing"]
+
+    assert (0, result(recorded=2)) == replay(*saved)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_what_gcloud_prints_is_understood(replay: Replay, indent: int | None) -> None:
+    """`gcloud logging read --format=json`: an array of entries, numbers having been doubles."""
+    documents = records("a") + records("b", im_message_id=2**60 + 1) + customers()
+    payloads = [json.loads(line, parse_int=float) for line in lines(documents[:2])]
+    payloads += [json.loads(line) for line in lines(documents[2:])]
+    for payload in payloads:
+        payload.pop("severity")  # Cloud Logging moves it
+    entries: list[dict[str, object]] = [
+        {"insertId": "1", "severity": "CRITICAL", "jsonPayload": payload} for payload in payloads
+    ]
+    entries.insert(1, {"insertId": "2", "textPayload": "Booting worker {with} braces"})
+    entries.insert(1, {"insertId": "3", "jsonPayload": {"message": "recorded"}})
+    entries.insert(1, {"insertId": "4", "jsonPayload": None})
+
+    assert (0, result(recorded=3)) == replay(json.dumps(entries, indent=indent))
+    assert replayed(documents) == replay.stored()
+
+
+def test_a_line_that_logging_took_for_text_is_understood(replay: Replay) -> None:
+    """An entry's textPayload may be the whole line."""
+    (line,) = lines(records("a"))
+
+    assert (0, result(recorded=1)) == replay(json.dumps([{"textPayload": line}]))
+
+
+def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None:
+    """With its number, so that somebody can look."""
+    (one,), (two,) = lines(records("a")), lines(records("b"))
+
+    code, done = replay(one, two[: len(two) // 2], "", two.replace('"origin"', '"orig'), two)
+
+    assert (1, 2) == (code, done["recorded"])
+    assert ["line 2: damaged", "line 4: damaged"] == done["problems"]
+    assert (1, result(problems=["line 1: damaged"])) == replay(two[two.index('"CRITICAL"') :])
+
+
+def test_a_letter_is_found_behind_a_brace(replay: Replay) -> None:
+    """Whatever is before it on its line."""
+    (line,) = lines(records("a"))
+
+    assert (0, result(recorded=1)) == replay("{" + line)
+
+
+def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: Replay) -> None:
+    """Somebody may have edited the file."""
+    (line,) = lines(records("a", "b"))
+    letter = json.loads(line)
+    letter["records"][0]["line_id"] = 1.5
+    letter["records"] += ["text", {**letter["records"][1], "member_id": "a/b"}]
+    letter["records"] += [{**letter["records"][1], "event": "ONAPPTEST"}]
+    other = {**letter, "records": "text"}  # is no letter
+
+    code, done = replay(json.dumps(letter), json.dumps(other))
+
+    assert (1, 1) == (code, done["recorded"])
+    assert ["line 1: a record is damaged"] * 4 == done["problems"]
+
+
+class TestUnverified:
+    def test_what_turns_out_to_be_genuine_is_recorded(self, replay: Replay) -> None:
+        """The token is checked by its digest when Firestore is back."""
+        digest = token_digest("T")
+        portal = Document("portals/M", {"active": True, "token_digests": [digest]})
+        replay.store.put(portal, Deadline(5))
+
+        assert (0, result(recorded=1)) == replay(*lines(records("a"), digest))
+
+    @pytest.mark.parametrize(
+        "portal",
+        [
+            None,
+            {"active": True, "token_digests": [token_digest("other")]},
+            {"active": False, "token_digests": [token_digest("T")]},
+            {"active": True, "token_digests": [""]},
+        ],
+    )
+    def test_what_turns_out_to_be_forged_is_skipped_and_said(
+        self, replay: Replay, portal: dict[str, Any] | None
+    ) -> None:
+        """Anyone may have sent it while nobody could check."""
+        if portal:
+            replay.store.put(Document("portals/M", portal), Deadline(5))
+
+        digests = [token_digest("T"), ""]
+        saved = [line for digest in digests for line in lines(records("a", "b"), digest)]
+
+        assert (0, result(forged=4)) == replay(*saved)
+        assert {} == replay.stored()
+
+
+class TestEvents:
+    def test_an_event_that_a_bug_stopped_is_recorded(self, replay: Replay) -> None:
+        """Its data is JSON text, which no log changes."""
+        documents = records("a", "b")
+
+        saved = [*event_lines(data("a")), *event_lines(data("b"))]
+        assert (0, result(recorded=2)) == replay(*saved)
+        assert replayed(documents) == replay.stored()
+
+    def test_a_large_event_comes_in_parts_in_any_order(self, replay: Replay) -> None:
+        """No line is longer than 100 kB; Cloud Logging prints the newest first."""
+        saved = event_lines({**data("a"), "more": '"\\\x00' * 60_000})
+
+        assert len(saved) > 1
+        assert max(map(len, saved)) < 100_000
+        assert (0, result(recorded=1)) == replay(*reversed(saved))
+        some, all_ = len(saved) - 1, len(saved)
+        problem = f"an event has {some} of its {all_} parts; give the lines of all at once"
+        assert (1, result(problems=[problem])) == replay(*saved[1:])
+
+    def test_an_event_that_does_not_fit_goes_to_quarantine(self, replay: Replay) -> None:
+        """As it would have when it came."""
+        saved = [*event_lines({"LINE": "x"}), *event_lines({"LINE": "y"})]
+        assert (0, result(quarantined=2)) == replay(*saved)
+        assert 2 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
+
+    def test_an_event_that_nobody_wants_is_left_out(
+        self, replay: Replay, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """CONNECTORS counts for replays too."""
+        monkeypatch.setenv("CONNECTORS", "another")
+
+        assert (0, result()) == replay(*event_lines(data("a")))
+
+    def test_a_damaged_part_is_reported(self, replay: Replay) -> None:
+        """Its payload is no JSON any more."""
+        (line,) = event_lines(data("a"))
+        letter = json.loads(line)
+        letter["records"][0]["payload"] = "{"
+
+        assert (1, result(problems=["line 1: a record is damaged"])) == replay(json.dumps(letter))
+
+
+def test_a_log_without_letters_is_no_problem() -> None:
+    """Nor is one of braces."""
+    assert ([], []) == read_letters("")
+    assert ([], []) == read_letters("{" * 5_000 + '{"outcome":"not recorded"}')
+
+
+def test_the_letters_of_a_long_outage_are_read_in_seconds() -> None:
+    """The time grows with the log's length, and not with its square."""
+    (line,) = lines(records("a"))
+    started = time.monotonic()
+
+    letters, damaged = read_letters(f"{line}\n" * 10_000)
+
+    assert ([], 10_000) == (damaged, letters[-1].line)
+    assert time.monotonic() - started < 10
+
+
+def test_standard_input_is_a_file_too(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gcloud's output can be piped; people get a sentence."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines(records("a")))))
+
+    assert 0 == main(["replay", "-"])
+    assert "1 recorded, 0 known already" in capsys.readouterr().out
+    assert 1 == len(replay.stored())
+
+
+def test_a_file_that_is_not_there_is_said_plainly(
+    replay: Replay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a traceback."""
+    assert {} == replay.stored()
+    assert 1 == main(["replay", "/no/such/file"])
+    assert "/no/such/file cannot be read: No such file or directory." in capsys.readouterr().err
+
+
+def test_a_record_keeps_its_id_through_the_log() -> None:
+    """The path is computed anew, from the same facts: no letter can name another document."""
+    with pytest.raises(Unfit):
+        parse_deletions(DELIVERY.event, {}, None)
+    (line,) = lines(records("a"))
+    assert "portals/" not in line

@@ -1,0 +1,219 @@
+"""A portal's document says whose events are accepted, and keeps what others wrote into it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.deadline import Deadline
+from handler.portal import Portal, change_portal, portal_path, read_portal
+from handler.stores.interface import Fields, StoreUnavailable
+from handler.tokens import accepts
+from tests.doubles.memory_store import DEADLINE, NOW, MemoryStore
+
+LATER = NOW + timedelta(days=1)
+FIELDS: Fields = {
+    "member_id": "m",
+    "token_digests": ["new", "old"],
+    "active": True,
+    "domain": "some-domain.bitrix24.com",
+    "client_endpoint": "https://some-domain.bitrix24.com/rest/",
+    "server_endpoint": "https://oauth.bitrix.info/rest/",
+    "client_id": "local.1",
+    "status": "L",
+    "scope": "imopenlines",
+    "installed_at": NOW,
+    "updated_at": NOW,
+    "clean_requested_at": NOW,
+}
+BARE = Portal(member_id="m")
+
+
+def test_a_document_is_read_and_written_as_it_is() -> None:
+    """All its fields, with their types."""
+    portal = Portal.from_fields("m", FIELDS)
+    assert FIELDS == portal.to_fields()
+    assert (["new", "old"], NOW) == (portal.token_digests, portal.installed_at)
+
+
+def test_what_is_not_known_is_absent() -> None:
+    """A digest and `active` are enough for events to be accepted."""
+    fields: Fields = {"token_digests": ["a"], "active": True}
+    assert {**fields, "member_id": "m"} == Portal.from_fields("m", fields).to_fields()
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+@pytest.mark.parametrize("value", [1, 1.5, b"x", "x\udcff", ["x", 1], [["x"]], {"x": "y"}, None])
+def test_a_field_of_the_wrong_type_counts_as_absent(field: str, value: object) -> None:
+    """People may write documents by hand; one slip must not fail every event of a portal."""
+    written: Any = {**FIELDS, field: value}
+    portal = Portal.from_fields("m", written)
+    expected: dict[str, object] = {name: known for name, known in FIELDS.items() if name != field}
+    if field == "member_id":
+        expected["member_id"] = "m"
+    elif isinstance(value, str) and field not in ("token_digests", "active") and "_at" not in field:
+        expected[field] = value
+    assert expected == portal.to_fields()
+
+
+def test_an_install_puts_its_token_first_and_keeps_the_one_before() -> None:
+    """The old application's uninstall can arrive after the new one's install."""
+    portal = BARE.with_token("a", NOW)
+    assert (["a"], True, NOW, NOW) == (
+        portal.token_digests,
+        portal.active,
+        portal.installed_at,
+        portal.updated_at,
+    )
+    assert ["b", "a"] == portal.with_token("b", LATER).token_digests
+    assert ["c", "b"] == portal.with_token("b", NOW).with_token("c", NOW).token_digests
+    assert ["a", "b"] == portal.with_token("b", NOW).with_token("a", NOW).token_digests
+
+
+def test_an_install_takes_the_wish_to_be_cleaned_back() -> None:
+    """`portals purge` would delete what a customer has again."""
+    portal = BARE.with_token("a", NOW).without_token("a", NOW, clean=True)
+    assert (False, NOW) == (portal.active, portal.clean_requested_at)
+    again = portal.with_token("b", LATER)
+    assert (True, None, LATER) == (again.active, again.clean_requested_at, again.installed_at)
+
+
+def test_an_uninstall_counts_only_for_the_token_that_it_carries() -> None:
+    """A portal is active as long as a token is left."""
+    portal = BARE.with_token("old", NOW).with_token("new", NOW)
+    late = portal.without_token("old", LATER, clean=False)
+    assert (["new"], True, LATER, None) == (
+        late.token_digests,
+        late.active,
+        late.updated_at,
+        late.clean_requested_at,
+    )
+    assert NOW == late.installed_at
+    gone = late.without_token("new", LATER, clean=False)
+    assert ([], False) == (gone.token_digests, gone.active)
+
+
+def test_a_wish_to_be_cleaned_outlasts_the_next_uninstall() -> None:
+    """It does not come with each."""
+    portal = BARE.with_token("a", NOW).with_token("b", NOW).without_token("a", NOW, clean=True)
+    assert NOW == portal.without_token("b", LATER, clean=False).clean_requested_at
+    assert LATER == portal.without_token("b", LATER, clean=True).clean_requested_at
+
+
+def test_an_uninstall_does_not_activate_a_portal() -> None:
+    """One that was switched off by hand stays off."""
+    off = Portal(member_id="m", active=False, token_digests=["a", "b"])
+    assert off.without_token("b", NOW, clean=False).active is False
+    assert BARE.without_token("b", NOW, clean=False).active is False
+
+
+@given(st.lists(st.tuples(st.sampled_from(["install", "uninstall"]), st.sampled_from("abcd"))))
+def test_whatever_the_order_the_right_tokens_are_accepted(changes: list[tuple[str, str]]) -> None:
+    """At most the two installed last, newest first, none of them uninstalled since."""
+    portal = BARE
+    for kind, token in changes:
+        if kind == "install":
+            portal = portal.with_token(token, NOW)
+        else:
+            portal = portal.without_token(token, NOW, clean=False)
+    last = {token: index for index, (_, token) in enumerate(changes)}
+    newest_first = sorted(last, key=last.__getitem__, reverse=True)
+    expected = [token for token in newest_first if _is_accepted(changes[last[token] :])]
+    assert expected == list(portal.token_digests or [])
+    assert set(expected) == {token for token in "abcd" if accepts(portal, token)}
+    assert bool(expected) == bool(portal.active)
+    assert len(expected) <= 2
+
+
+def _is_accepted(changes: list[tuple[str, str]]) -> bool:
+    """Tell whether the token of the first change, its own last one, outlasts the others."""
+    if changes[0][0] == "uninstall":
+        return False
+    newer: set[str] = set()
+    for kind, token in changes[1:]:
+        newer = newer | {token} if kind == "install" else newer - {token}
+        if len(newer) == 2:
+            return False
+    return True
+
+
+def test_a_portal_is_read_by_its_member_id() -> None:
+    """Its records are in collections below it."""
+    store = MemoryStore()
+    assert read_portal(store, "m", DEADLINE) is None
+    store.write(portal_path("m"), {"active": True, "member_id": "somebody else"})
+    assert Portal(member_id="m", active=True) == read_portal(store, "m", DEADLINE)
+    assert ["portals/m"] == list(store.documents)
+
+
+def install(token: str) -> Callable[[Portal | None], Portal]:
+    """Return a change that accepts a token."""
+    return lambda portal: (portal or BARE).with_token(token, NOW)
+
+
+def test_a_portal_that_is_not_there_is_created() -> None:
+    """The change sees that nothing is known."""
+    store = MemoryStore()
+    seen: list[Portal | None] = []
+
+    def change(portal: Portal | None) -> Portal:
+        seen.append(portal)
+        return BARE
+
+    assert BARE == change_portal(store, "m", change, DEADLINE)
+    assert [None] == seen
+    assert {"member_id": "m"} == store.documents["portals/m"].fields
+
+
+def test_a_document_without_fields_is_no_portal() -> None:
+    """And does not stand in the way of one."""
+    store = MemoryStore()
+    store.write("portals/m", {})
+    changed = change_portal(store, "m", install("a"), DEADLINE)
+    assert changed
+    assert changed.to_fields() == store.documents["portals/m"].fields
+    assert ["a"] == changed.token_digests
+
+
+def test_fields_that_mean_nothing_here_stay() -> None:
+    """People may keep notes in the document; what is known no longer goes."""
+    store = MemoryStore()
+    store.write("portals/m", {"note": "call Ann", "clean_requested_at": NOW, "domain": "d"})
+    change_portal(store, "m", install("a"), DEADLINE)
+    fields = store.documents["portals/m"].fields
+    assert ("call Ann", "d", ["a"]) == (fields["note"], fields["domain"], fields["token_digests"])
+    assert "clean_requested_at" not in fields
+
+
+def test_a_portal_that_is_left_alone_stays_as_it_is() -> None:
+    """So an uninstall does not bring back a portal that somebody has removed meanwhile."""
+    store = MemoryStore()
+    assert None is change_portal(store, "m", lambda _: None, DEADLINE)
+    assert {} == store.documents
+
+
+def test_a_change_is_made_again_when_somebody_else_was_faster() -> None:
+    """Two installs at once: both tokens are accepted."""
+    store = MemoryStore()
+    store.before_put = lambda: change_portal(store, "m", install("faster"), DEADLINE)
+    changed = change_portal(store, "m", install("slower"), DEADLINE)
+    assert changed
+    assert ["slower", "faster"] == changed.token_digests
+    assert ["slower", "faster"] == store.documents["portals/m"].fields["token_digests"]
+
+
+def test_a_document_that_keeps_changing_is_given_up_at_the_deadline() -> None:
+    """Nobody waits for ever."""
+    moments = iter(range(100))
+    deadline = Deadline(3, lambda: next(moments))
+
+    class Busy(MemoryStore):
+        def put(self, *_: object) -> bool:
+            return False
+
+    with pytest.raises(StoreUnavailable, match=r"^portals/m kept changing until the deadline\.$"):
+        change_portal(Busy(), "m", install("a"), deadline)
+    assert next(moments) == 4

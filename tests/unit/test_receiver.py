@@ -1,0 +1,348 @@
+"""Each outcome's whole answer and line of the log, and what is kept, without a server around it."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from hashlib import sha256
+from math import inf
+from typing import Any
+
+import pytest
+
+from handler.answers import Answer
+from handler.events.body import JSON
+from handler.log import Log
+from handler.receiver import Receiver, Request
+from handler.settings import Settings
+from handler.stores.interface import Store, StoreUnavailable
+from handler.tokens import token_digest
+from tests.doubles.memory_store import NOW, MemoryStore
+
+TOKEN = "T"
+DELETION = "ONOPENLINEMESSAGEDELETE"
+MESSAGE = {"im": {"chat_id": 1, "message_id": 2}, "message": {"id": "a"}, "chat": {"id": "b"}}
+DATA = {"CONNECTOR": "c", "LINE": 3, "DATA": [MESSAGE]}
+RECORD = {
+    "origin": "portal",
+    "member_id": "M",
+    "event": DELETION,
+    "via": "online",
+    "connector": "c",
+    "line_id": 3,
+    "message_id": "a",
+    "chat_id": "b",
+    "im_message_id": 2,
+    "im_chat_id": 1,
+}
+MISFIT = {**DATA, "LINE": "a line"}
+
+
+class Instance:
+    """A receiver with a portal in a store in memory, and its log; its time stands still.
+
+    The store can be opened so many times, and is away from then on.
+    """
+
+    def __init__(self, openings: float = inf, **settings: Any) -> None:  # noqa: ANN401
+        self.store = MemoryStore()
+        digests = [token_digest(TOKEN)]
+        self.store.write("portals/M", {"active": True, "token_digests": digests, "domain": "d"})
+        self._openings = openings
+        self._log = io.StringIO()
+        self.receiver = Receiver(Settings(**settings), self._open, Log(self._log), lambda: NOW)
+
+    def _open(self) -> Store:
+        if not self._openings:
+            raise StoreUnavailable("It is away.")
+        self._openings -= 1
+        return self.store
+
+    def ask(self, method: str, path: str, content_type: str = "", body: bytes = b"") -> Answer:
+        return self.receiver.receive(
+            Request(method=method, path=path, content_type=content_type, read_body=lambda: body)
+        )
+
+    def send(self, event: str, data: object = None, token: str = TOKEN) -> Answer:
+        auth = {"member_id": "M", "application_token": token}
+        body = json.dumps({"event": event, "data": data, "auth": auth}).encode()
+        return self.ask("POST", "/", JSON, body)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, without the milliseconds, and tenths, that each answer took."""
+        lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
+        for line in lines:
+            if line["outcome"] != "not_recorded":
+                assert re.fullmatch(r"\d+\.\d", str(line.pop("duration_ms")))
+        return lines
+
+    @property
+    def added(self) -> list[str]:
+        """The paths of what came into the store."""
+        return [path for path in self.store.documents if path != "portals/M"]
+
+
+def line(severity: str, message: str, outcome: str, **more: object) -> dict[str, object]:
+    """Return a line of the log."""
+    return {"severity": severity, "message": message, "outcome": outcome, **more}
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_health_is_answered_without_a_line_in_the_log(path: str) -> None:
+    """Uptime checks come every few minutes, from several places."""
+    instance = Instance()
+
+    assert Answer(200, {"status": "up"}) == instance.ask("GET", path)
+    assert [] == instance.lines
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/any", "POST"), ("HEAD", "/", "GET, POST"), ("PUT", "/health", "GET, POST")],
+)
+def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
+    """Whatever else is wrong with the request."""
+    instance = Instance()
+    detail = "Bitrix24 sends events by POST; GET /health tells whether the function is up."
+    body = {"error": "method_not_allowed", "detail": detail}
+
+    answer = instance.ask(method, path, "text/plain", b"{")
+
+    assert Answer(405, body, {"Allow": allowed}) == answer
+    assert [line("WARNING", detail, "method_not_allowed")] == instance.lines
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "body"),
+    [
+        (DELETION, DATA, {"status": "recorded", "recorded": 1, "duplicates": 0}),
+        (
+            DELETION,
+            {**DATA, "DATA": [MESSAGE, MESSAGE]},
+            {"status": "recorded", "recorded": 1, "duplicates": 1},
+        ),
+        ("ONAPPTEST", None, {"status": "ok", "event": "ONAPPTEST"}),
+        ("ONAPPUNINSTALL", None, {"status": "uninstalled"}),
+        ("ONIMBOTDELETE", None, {"status": "ignored", "event": "ONIMBOTDELETE"}),
+    ],
+)
+def test_a_success_is_told_in_the_answer_and_in_one_line(
+    event: str, data: object, body: Mapping[str, object]
+) -> None:
+    """With the counts that there are, so that logs can be searched by them."""
+    instance = Instance()
+
+    assert Answer(200, body) == instance.send(event, data)
+
+    counts = {name: body[name] for name in ("recorded", "duplicates") if name in body}
+    outcome = str(body["status"])
+    about = {"event": event, "member_id": "M"}
+    assert [line("INFO", outcome, outcome, **about, **counts)] == instance.lines
+
+
+@pytest.mark.parametrize(
+    ("event", "body"),
+    [
+        (
+            "ONAPPINSTALL",
+            {
+                "status": "installed",
+                "subscribed": False,
+                "detail": "No event could be bound:"
+                " the portal was entered by hand, without --endpoint.",
+            },
+        ),
+        (
+            "ONOFFLINEEVENT",
+            {
+                "status": "recovered",
+                "recorded": 0,
+                "duplicates": 0,
+                "quarantined": 0,
+                "detail": "The offline queue was not read:"
+                " the portal was entered by hand, without --endpoint.",
+            },
+        ),
+    ],
+)
+def test_a_success_that_somebody_must_look_after_is_a_warning(
+    event: str, body: Mapping[str, object]
+) -> None:
+    """The line says what is to be mended, in the words of the answer."""
+    instance = Instance()
+
+    assert Answer(200, body) == instance.send(event)
+
+    (written,) = instance.lines
+    assert ("WARNING", body["detail"]) == (written["severity"], written["message"])
+
+
+def test_a_connector_that_nobody_wants_leaves_nothing() -> None:
+    """CONNECTORS chooses among the connectors of all applications."""
+    instance = Instance(connectors=frozenset({"mine"}))
+
+    answer = instance.send(DELETION, DATA)
+
+    assert Answer(200, {"status": "ignored", "event": DELETION}) == answer
+    assert [] == instance.added
+
+
+def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
+    """And it expires by the clock of the function, if RETENTION_DAYS says so."""
+    instance = Instance(retention_days=2)
+
+    instance.send(DELETION, DATA)
+
+    (path,) = instance.added
+    times = {"recorded_at": NOW, "expires_at": NOW + timedelta(days=2)}
+    assert {**RECORD, "domain": "d", **times} == instance.store.documents[path].fields
+
+
+def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine() -> None:
+    """The sender learns which fields it is about, and an administrator where to look."""
+    instance = Instance()
+    detail = "The data does not fit the event; it is kept in quarantine."
+
+    answer = instance.send(DELETION, MISFIT)
+
+    (path,) = instance.added
+    assert path.startswith("portals/M/quarantine/")
+    where = {"quarantine_id": path.rpartition("/")[2], "fields": ["data.LINE"]}
+    assert Answer(422, {"error": "unprocessable_event", "detail": detail, **where}) == answer
+    about = {"event": DELETION, "member_id": "M"}
+    assert [line("WARNING", detail, "unprocessable_event", **about)] == instance.lines
+
+
+@pytest.mark.parametrize("event", [DELETION, "ONAPPTEST", "ONAPPUNINSTALL", "ONOFFLINEEVENT"])
+def test_a_token_of_no_portal_is_told_that_and_no_more(event: str) -> None:
+    """Nothing is stored, whatever the event."""
+    instance = Instance()
+    detail = "No active portal has this application token."
+
+    answer = instance.send(event, DATA, "of nobody")
+
+    assert Answer(403, {"error": "forbidden", "detail": detail}) == answer
+    about = {"event": event, "member_id": "M"}
+    assert [line("WARNING", detail, "forbidden", **about)] == instance.lines
+    assert [] == instance.added
+
+
+def test_the_store_is_not_asked_again_about_a_token_that_it_has_just_accepted() -> None:
+    """Except by what changes the portal's tokens: an uninstall is never believed from memory."""
+    instance = Instance()
+    instance.send(DELETION, DATA)
+    portal = instance.store.documents.pop("portals/M")
+
+    assert 200 == instance.send(DELETION, DATA).status
+    assert 403 == instance.send("ONAPPUNINSTALL").status
+    assert 200 == instance.send(DELETION, DATA).status
+
+    instance.store.documents["portals/M"] = portal
+    assert 200 == instance.send("ONAPPUNINSTALL").status
+    assert 403 == instance.send(DELETION, DATA).status
+
+
+PAYLOAD = json.dumps(MISFIT)
+LETTER = line(
+    "CRITICAL",
+    "1 deletions could not be stored; replay this line when Firestore is back.",
+    "not_recorded",
+    event=DELETION,
+    member_id="M",
+)
+OF_THE_EVENT = {
+    "member_id": "M",
+    "event": DELETION,
+    "via": "online",
+    "domain": "d",
+    "id": sha256(PAYLOAD.encode()).hexdigest(),
+    "payload": PAYLOAD,
+    "part": 1,
+    "parts": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "openings", "letter"),
+    [
+        (DELETION, DATA, 1, {**LETTER, "records": [{**RECORD, "domain": "d"}]}),
+        (
+            DELETION,
+            DATA,
+            0,
+            {
+                **LETTER,
+                "verified": False,
+                "token_digest": token_digest(TOKEN),
+                "records": [RECORD],
+            },
+        ),
+        (
+            DELETION,
+            MISFIT,
+            1,
+            {
+                **LETTER,
+                "message": "An event could not be stored; replay this line when the fault is"
+                " mended.",
+                "records": [OF_THE_EVENT],
+            },
+        ),
+        (DELETION, MISFIT, 0, None),
+        ("ONAPPTEST", DATA, 0, None),
+        ("ONAPPUNINSTALL", DATA, 1, None),
+    ],
+)
+def test_while_the_store_is_away_the_log_has_each_deletion_and_nothing_else(
+    event: str, data: object, openings: int, letter: dict[str, object] | None
+) -> None:
+    """Whether the token could be verified before, or nobody knows; the answer is the same."""
+    instance = Instance(openings)
+    detail = "Firestore could not be reached in time; if this was a deletion, the log has kept it."
+    body = {"error": "store_unavailable", "detail": detail}
+
+    answer = instance.send(event, data)
+
+    reason = {"reason": "It is away."}
+    assert Answer(503, body, {"Retry-After": "10"}, reason) == answer
+    about = {"event": event, "member_id": "M"}
+    last = line("ERROR", detail, "store_unavailable", **about, **reason)
+    assert ([letter, last] if letter else [last]) == instance.lines
+
+
+def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
+    """The data of an event that is no deletion is never stored, nor logged."""
+
+    def fail() -> None:
+        raise RuntimeError("nobody may see T")
+
+    instance = Instance()
+    instance.store.before_put = fail
+    detail = "This is a fault of the function; its log tells more."
+
+    answer = instance.send("ONAPPUNINSTALL", {"CLEAN": "1", "SECRET": "T"})
+
+    assert (500, {"error": "internal_error", "detail": detail}) == (answer.status, answer.body)
+    (written,) = instance.lines
+    assert written.pop("where")[-1].endswith(" in fail")
+    about = {"event": "ONAPPUNINSTALL", "member_id": "M", "bug": "RuntimeError"}
+    assert line("ERROR", detail, "internal_error", **about) == written
+
+
+def test_a_bug_before_there_is_an_event_is_answered_too() -> None:
+    """Nobody knows then what the request was."""
+
+    def fail() -> bytes:
+        raise RuntimeError("nobody may see T")
+
+    instance = Instance()
+
+    answer = instance.receiver.receive(
+        Request(method="POST", path="/", content_type=JSON, read_body=fail)
+    )
+
+    assert (500, "internal_error") == (answer.status, answer.outcome)
+    (written,) = instance.lines
+    assert ("RuntimeError", None) == (written["bug"], written.get("event"))
