@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +33,8 @@ from tests.doubles.bitrix24 import (
     http_build_query,
     parse_str,
 )
+from tests.doubles.bitrix24.faults import Exchange
+from tests.doubles.bitrix24.http_message import Message
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 Reply = tuple[int, dict[str, Any]]
@@ -398,6 +400,24 @@ def test_event_test_reaches_handlers_bound_to_onapptest(
     result(app, "event.bind", event="ONAPPTEST", handler=handler.url)
     assert result(app, "event.test", any="data") == 1
     app.portal.wait_for_deliveries(1)
+    assert [body["data"]["QUERY"] for body in handler.bodies] == [{"any": "data"}]
+
+
+def test_event_test_misses_a_handler_that_is_bound_after_the_call(handler: Handler) -> None:
+    """Receivers are chosen before the answer: as soon as that has come, the caller may bind."""
+    with Bitrix24() as bitrix:
+        app = bitrix.add_portal().install()
+        url, auth = app.portal.client_endpoint, app.token().access_token
+
+        def bind_before_the_answer(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            answer = effect()
+            bind: Mapping[str, Value] = {"event": "ONAPPTEST", "handler": handler.url}
+            assert call(f"{url}event.bind", {**bind, "auth": auth})[0] == 200
+            exchange.write(answer.encode())
+
+        bitrix.fault("event.test", bind_before_the_answer)
+        assert result(app, "event.test", any="nobody hears") == 1
+        assert result(app, "event.test", any="data") == 1
     assert [body["data"]["QUERY"] for body in handler.bodies] == [{"any": "data"}]
 
 

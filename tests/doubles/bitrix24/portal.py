@@ -199,7 +199,6 @@ class Portal:
         deliver: bool = True,
         by: Installation | None = None,
         connector: str | None = None,
-        only: Installation | None = None,
     ) -> list[Delivery]:
         """Let an event happen: rows for offline bindings at once, then a POST per online one.
 
@@ -207,27 +206,39 @@ class Portal:
         `auth_connector`. With `connector`, only the application that added it is told.
         `deliver=False`: the handler is down; Bitrix24 does not try again.
         """
-        posts: list[Post] = []
         with self.bitrix.lock:
-            for app in self.installations:
-                mine = connector is None or connector in app.connectors
-                for bound in app.bindings:
-                    if bound.event != event or not mine or only not in {None, app}:
-                        continue
-                    if bound.handler:
-                        token = self._token_for(app, bound, user_id)
-                        posts.append(
-                            (
-                                event,
-                                bound.handler,
-                                app.event(event, data, token, handler_id=bound.id),
-                            )
-                        )
-                    elif by is not app or bound.connector:
-                        additional: Value = {"user_id": str(user_id) if user_id else 0}
-                        self.offline.add(app.source(bound.connector), event, data, additional)
-                        self._unannounced[app] = user_id
+            posts = self.announce(event, data, user_id, by=by, connector=connector)
         return self.post_all(posts, deliver=deliver)
+
+    def announce(
+        self,
+        event: str,
+        data: "Value",
+        user_id: int | None,
+        *,
+        by: Installation | None = None,
+        connector: str | None = None,
+        only: Installation | None = None,
+    ) -> list[Post]:
+        """Write the rows of an event, and return the POSTs to those who are bound at this moment.
+
+        With `only`, no other application is told. The caller holds the lock, and posts later.
+        """
+        posts: list[Post] = []
+        for app in self.installations:
+            mine = connector is None or connector in app.connectors
+            for bound in app.bindings:
+                if bound.event != event or not mine or only not in {None, app}:
+                    continue
+                if bound.handler:
+                    token = self._token_for(app, bound, user_id)
+                    body = app.event(event, data, token, handler_id=bound.id)
+                    posts.append((event, bound.handler, body))
+                elif by is not app or bound.connector:
+                    additional: Value = {"user_id": str(user_id) if user_id else 0}
+                    self.offline.add(app.source(bound.connector), event, data, additional)
+                    self._unannounced[app] = user_id
+        return posts
 
     def _token_for(self, app: Installation, bound: Binding, user_id: int | None) -> Token | None:
         """Issue the token of a delivery: `auth_type`'s user's, or that of whoever caused it."""

@@ -205,16 +205,14 @@ def event_unbind(request: Request) -> Answer:
 def event_test(request: Request) -> Answer:
     """Send ONAPPTEST with the parameters as QUERY, to the handlers bound to it (page test-handler).
 
-    The POST comes after the answer: `Portal.wait_for_deliveries`.
+    Who is told is decided while the call is answered; the POST comes after the answer:
+    `Portal.wait_for_deliveries`.
     """
+    app, portal = request.app, request.portal
     query = {key: value for key, value in request.given.items() if key != "auth"}
     data: Mapping[str, Value] = {"QUERY": query, "LANGUAGE_ID": "en"}
-    user_id = request.token.user_id
-
-    def send() -> None:
-        request.portal.fire("ONAPPTEST", data, user_id, by=request.app, only=request.app)
-
-    return Answer(1, afterwards=send)
+    posts = portal.announce("ONAPPTEST", data, request.token.user_id, by=app, only=app)
+    return Answer(1, afterwards=lambda: portal.post_all(posts))
 
 
 def event_offline_list(request: Request) -> Answer:
