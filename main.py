@@ -9,7 +9,7 @@ from handler.flask_adapter import respond
 from handler.log import Log
 from handler.receiver import Receiver
 from handler.settings import SettingError, Settings
-from handler.stores.opening import lazy_store
+from handler.stores.opening import LazyStore
 
 # What the first event imports is many objects and no garbage: looking for some as often as Python
 # does by itself takes time, and copies the memory that gunicorn's processes share.
@@ -21,7 +21,7 @@ except SettingError as error:
     raise SystemExit(f"The function does not start: {error}") from None
 
 _log = Log(level=_settings.log_level, project=_settings.project)
-_receiver = Receiver(_settings, lazy_store(_settings), _log)
+_receiver = Receiver(_settings, LazyStore(_settings), _log)
 
 
 def handle(request: flask.Request) -> flask.Response:

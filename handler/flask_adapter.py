@@ -8,8 +8,8 @@ from typing import IO
 import flask
 
 from handler.answers import Answer, Refused, malformed_body
+from handler.events.body import MAX_REQUEST_BYTES
 from handler.receiver import Request
-from handler.settings import LONGEST_REQUEST_BYTES
 
 _CHUNK_BYTES = 65_536
 
@@ -67,7 +67,7 @@ def _read(stream: IO[bytes], most: int) -> bytes:
 def _discard(stream: IO[bytes]) -> None:
     """Read what is left: a client that is cut off in its body may never see the answer."""
     discarded = 0
-    while discarded < LONGEST_REQUEST_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
+    while discarded < MAX_REQUEST_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
         discarded += len(chunk)
 
 

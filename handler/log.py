@@ -54,4 +54,9 @@ class Log:
             self._stream.flush()
 
 
+def count(number: int, noun: str) -> str:
+    """Write a count in words: 1 deletion, 2 deletions."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 _one_line_at_a_time = threading.Lock()

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
-
 from handler.deadline import Deadline
-from handler.events.fields import IfFits
+from handler.events.fields import Model, OrNone
 from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 
 PORTALS = "portals"
@@ -17,26 +15,24 @@ PORTALS = "portals"
 _TOKENS_KEPT = 2
 
 
-class Portal(BaseModel):
+class Portal(Model, strict=True):
     """A portal that events may come from; of its tokens only digests are known.
 
     People may have written the document by hand: what does not fit counts as absent.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
-
     member_id: str
-    token_digests: Annotated[list[str] | None, IfFits] = None
-    active: Annotated[bool | None, IfFits] = None
-    domain: Annotated[str | None, IfFits] = None
-    client_endpoint: Annotated[str | None, IfFits] = None
-    server_endpoint: Annotated[str | None, IfFits] = None
-    client_id: Annotated[str | None, IfFits] = None
-    status: Annotated[str | None, IfFits] = None
-    scope: Annotated[str | None, IfFits] = None
-    installed_at: Annotated[datetime | None, IfFits] = None
-    updated_at: Annotated[datetime | None, IfFits] = None
-    clean_requested_at: Annotated[datetime | None, IfFits] = None
+    token_digests: Annotated[list[str] | None, OrNone] = None
+    active: Annotated[bool | None, OrNone] = None
+    domain: Annotated[str | None, OrNone] = None
+    client_endpoint: Annotated[str | None, OrNone] = None
+    server_endpoint: Annotated[str | None, OrNone] = None
+    client_id: Annotated[str | None, OrNone] = None
+    status: Annotated[str | None, OrNone] = None
+    scope: Annotated[str | None, OrNone] = None
+    installed_at: Annotated[datetime | None, OrNone] = None
+    updated_at: Annotated[datetime | None, OrNone] = None
+    clean_requested_at: Annotated[datetime | None, OrNone] = None
 
     @classmethod
     def from_fields(cls, member_id: str, fields: Fields) -> "Portal":

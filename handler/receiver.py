@@ -3,19 +3,22 @@
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from handler.answers import Answer, Refused
-from handler.dispatch import Incoming, Instance
+from handler.dispatch import answer_event
 from handler.events.body import decode_body
-from handler.events.envelope import parse_event
+from handler.events.envelope import SENSIBLE_LENGTH, Event, parse_event
+from handler.instance import Instance
 from handler.log import Log
 from handler.settings import Settings
-from handler.stores.interface import Store
+from handler.stores.interface import Store, StoreUnavailable
 
 _SERVER_ERROR = 500
+
+# Bitrix24 does not send again, whatever it is told; people and their tools may.
+_RETRY_AFTER_SECONDS = "10"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +59,16 @@ class Receiver:
             return Answer(200, {"status": "up"})
         started = time.perf_counter()
         log = self._log.for_request(request.trace)
-        event: Incoming | None = None
+        event: Event | None = None
         try:
-            parsed = parse_event(decode_body(request.content_type, _body(request)))
-            event = Incoming(self._instance, parsed, request.url, log)
-            answer = event.answer()
+            event = parse_event(decode_body(request.content_type, _body(request)))
+            answer = answer_event(self._instance, event, request.url, log)
         except Refused as refused:
             answer = refused.answer
-        except Exception as bug:  # noqa: BLE001 - the last resort: the event must not be lost
+        except StoreUnavailable as problem:
+            answer = _unavailable(problem)
+        except Exception as bug:  # noqa: BLE001 - the last resort: every request gets an answer
             answer = _internal_error(bug)
-            with suppress(Exception):  # that the bug strikes here again
-                if event:
-                    event.keep()
         _log_answer(log, answer, event, time.perf_counter() - started)
         return answer
 
@@ -84,6 +85,19 @@ def _body(request: Request) -> bytes:
     return request.read_body()
 
 
+def _unavailable(problem: StoreUnavailable) -> Answer:
+    return Answer(
+        503,
+        {
+            "error": "store_unavailable",
+            "detail": "Firestore could not be reached in time; if this was a deletion, the log has"
+            " kept it.",
+        },
+        headers={"Retry-After": _RETRY_AFTER_SECONDS},
+        log={"reason": str(problem)},
+    )
+
+
 def _internal_error(bug: Exception) -> Answer:
     # Neither the error's text nor its variables: they may hold what nobody may log.
     frames = traceback.extract_tb(bug.__traceback__)
@@ -98,14 +112,14 @@ def _internal_error(bug: Exception) -> Answer:
     )
 
 
-def _log_answer(log: Log, answer: Answer, event: Incoming | None, seconds: float) -> None:
+def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
     detail = answer.body.get("detail")  # in a success: something that somebody must mend
     log(
         "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
         str(detail or answer.outcome),
         outcome=answer.outcome,
         event=event and event.name,
-        member_id=event and event.member_id,
+        member_id=event and event.auth.member_id[:SENSIBLE_LENGTH],
         recorded=answer.body.get("recorded"),
         duplicates=answer.body.get("duplicates"),
         duration_ms=round(seconds * 1000, 1),

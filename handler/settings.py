@@ -5,21 +5,15 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
+from handler.events.body import MAX_REQUEST_BYTES
+from handler.log import SEVERITIES
+from handler.urls import MAX_HANDLER_URL, is_secure_url
 
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+T = TypeVar("T")
 
 # The two hosts that vouch for installs; bitrix24.tech serves portals in the ru, by, kz, uz, am,
 # az, ge and kg zones.
 OFFICIAL_OAUTH_SERVERS: Final = ("https://oauth.bitrix.info", "https://oauth.bitrix24.tech")
-
-# A handler's address longer than this is cut by some versions of event.bind.
-MAX_HANDLER_URL: Final = 180
-
-# Cloud Run lets no longer request through.
-LONGEST_REQUEST_BYTES: Final = 33_554_432
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class SettingError(Exception):
@@ -75,7 +69,7 @@ class Settings:
                 "STORE_DEADLINE_SECONDS", _seconds(0.1, 60), cls.store_deadline_seconds
             ),
             max_body_bytes=read(
-                "MAX_BODY_BYTES", _whole(1, LONGEST_REQUEST_BYTES, "bytes"), cls.max_body_bytes
+                "MAX_BODY_BYTES", _whole(1, MAX_REQUEST_BYTES, "bytes"), cls.max_body_bytes
             ),
             function_url=read("FUNCTION_URL", _function_url, None),
             oauth_servers=read("BITRIX24_OAUTH_SERVERS", _oauth_servers, cls.oauth_servers),
@@ -95,21 +89,6 @@ class _Reader:
             return parse(text)
         except ValueError as problem:
             raise SettingError(f"{name}={text!r} makes no sense: {problem}") from None
-
-
-def is_secure_url(url: str) -> bool:
-    """Tell whether a URL is https, or plain http to this machine, and nothing odd besides."""
-    try:
-        parts = urlsplit(url)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    return (
-        port_is_fine
-        and bool(parts.hostname)
-        and parts.username is None
-        and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
-    )
 
 
 def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
@@ -182,6 +161,6 @@ def _oauth_servers(text: str) -> tuple[str, ...]:
 
 
 def _log_level(text: str) -> str:
-    if text.upper() not in LOG_LEVELS:
-        raise ValueError(f"give one of {', '.join(LOG_LEVELS)}.")
+    if text.upper() not in SEVERITIES:
+        raise ValueError(f"give one of {', '.join(SEVERITIES)}.")
     return text.upper()

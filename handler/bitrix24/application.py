@@ -19,26 +19,34 @@ from handler.stores.interface import Store
 
 _TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
 
-# Forged installs must neither take all threads from the events (deploy.sh gives it 16) nor make
-# this function a flood of questions to the OAuth server.
-_proofs_at_once = threading.BoundedSemaphore(8)
 _WAIT_SECONDS = 2
 
 
-class Lifecycle:
-    """Answers the events about the application itself. Each method may raise `StoreUnavailable`."""
+class Application:
+    """Answers the events about the application itself. Each method may raise `StoreUnavailable`.
+
+    `proofs` limits how many installs are proven at once.
+    """
 
     def __init__(
-        self, settings: Settings, open_store: Callable[[], Store], now: Callable[[], datetime]
+        self,
+        settings: Settings,
+        open_store: Callable[[], Store],
+        recorder: Recorder,
+        *,
+        proofs: threading.Semaphore,
+        now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._open_store = open_store
+        self._recorder = recorder
+        self._proofs = proofs
         self._now = now
 
     def install(self, event: Event, digest: str, url: str, deadline: Deadline) -> Answer:
         """Accept a portal's new token if the install is proven; raises `Refused` if it is not."""
         outgoing, seconds_left = Deadline(OUTGOING_SECONDS), deadline.remaining
-        if not _proofs_at_once.acquire(timeout=_WAIT_SECONDS):
+        if not self._proofs.acquire(timeout=_WAIT_SECONDS):
             raise refused(
                 NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
             )
@@ -47,7 +55,7 @@ class Lifecycle:
         except NotProven as reason:
             raise refused(reason) from None
         finally:
-            _proofs_at_once.release()
+            self._proofs.release()
         now = self._now()
 
         def accept(stored: Portal | None) -> Portal:
@@ -79,16 +87,14 @@ class Lifecycle:
         change_portal(self._open_store(), event.auth.member_id, give_up, deadline)
         return Answer(200, {"status": "uninstalled"})
 
-    def recover(
-        self, event: Event, portal: Portal, recorder: Recorder, ping: Delivery, deadline: Deadline
-    ) -> Answer:
+    def recover(self, event: Event, portal: Portal, ping: Delivery, deadline: Deadline) -> Answer:
         """Drain the portal's offline queue with the token that the ping brought."""
         try:
             rest = _rest(event, portal, Deadline(min(OUTGOING_SECONDS, deadline.remaining)))
         except Bitrix24Error as error:
             done = Drained(problem=f"The offline queue was not read: {error}.")
         else:
-            done = drain(rest, recorder, ping, deadline)
+            done = drain(rest, self._recorder, ping, deadline)
         quarantined = {"quarantined": done.quarantined}
         detail = {"detail": done.problem} if done.problem else {}
         return Answer(200, {"status": "recovered", **vars(done.counts), **quarantined, **detail})

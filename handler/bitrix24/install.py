@@ -8,16 +8,17 @@ Where to connect to comes from the settings and from the OAuth server, never fro
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from handler.answers import Refused
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.bitrix24.subscription import administrator_id
 from handler.deadline import Deadline
 from handler.events.envelope import Auth
-from handler.events.fields import IfFits, Text, UserId
+from handler.events.fields import Model, OrNone, Text, UserId
 from handler.portal import Portal
-from handler.settings import Settings, is_secure_url
+from handler.settings import Settings
+from handler.urls import is_secure_url
 
 _IF_YOURS = (
     "If it was yours, save the application's form again, as an administrator of the portal, or"
@@ -108,19 +109,15 @@ def _joined(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
-class _Install(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
+class _Install(Model):
     member_id: Text
     domain: Annotated[Text, AfterValidator(str.lower)]
     client_endpoint: Annotated[Text, AfterValidator(_endpoint)]
-    status: Annotated[Text | None, IfFits] = None
-    scope: Annotated[Text | None, BeforeValidator(_joined), IfFits] = None
+    status: Annotated[Text | None, OrNone] = None
+    scope: Annotated[Text | None, BeforeValidator(_joined), OrNone] = None
 
 
-class _AppInfo(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
+class _AppInfo(Model):
     client_id: Text
     user_id: UserId = None
     install: _Install

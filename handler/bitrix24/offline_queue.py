@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.deadline import Deadline
-from handler.events.deletion import DELETION_EVENT, Unfit
-from handler.events.fields import IfFits, Number, Text, UserId
+from handler.events import names
+from handler.events.deletion import InvalidData
+from handler.events.fields import Model, Number, OrNone, Text, UserId
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document
@@ -27,7 +28,7 @@ _PAGE = 50  # rows; what event.offline.list gives at a time
 _LEAST_SECONDS = 2.0
 _LEAST_SHARE = 0.25
 
-_OURS = {"EVENT_NAME": DELETION_EVENT}
+_OURS = {"EVENT_NAME": names.DELETION}
 
 
 @dataclass
@@ -67,21 +68,19 @@ class _OutOfTime(Exception):  # noqa: N818 - it ends a drain, nothing went wrong
     pass
 
 
-class _Additional(BaseModel):
+class _Additional(Model):
     user_id: UserId = None
 
 
-class _Row(BaseModel):
+class _Row(Model):
     """A row of the queue. `EVENT_DATA` and `EVENT_ADDITIONAL` can be `false`."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     id: Number = Field(alias="ID")
     event: str = Field(alias="EVENT_NAME")
     data: Any = Field(None, alias="EVENT_DATA")
-    additional: Annotated[_Additional | None, IfFits] = Field(None, alias="EVENT_ADDITIONAL")
-    time: Annotated[AwareDatetime | None, IfFits] = Field(None, alias="TIMESTAMP_X")
-    process_id: Annotated[Text | None, IfFits] = Field(None, alias="PROCESS_ID")
+    additional: Annotated[_Additional | None, OrNone] = Field(None, alias="EVENT_ADDITIONAL")
+    time: Annotated[AwareDatetime | None, OrNone] = Field(None, alias="TIMESTAMP_X")
+    process_id: Annotated[Text | None, OrNone] = Field(None, alias="PROCESS_ID")
 
 
 class _Drain:
@@ -137,8 +136,8 @@ class _Drain:
             delivery = self._delivery(row)
             try:
                 documents += self._recorder.documents(delivery, row.data)
-            except Unfit as unfit:
-                self._recorder.quarantine(delivery, row.data, unfit, self._deadline)
+            except InvalidData as invalid:
+                self._recorder.quarantine(delivery, row.data, invalid, self._deadline)
                 self.done.quarantined += 1
         if documents:
             self.done.counts += self._recorder.record(documents, self._deadline)
@@ -163,6 +162,6 @@ def _rows(listed: object) -> list[_Row]:
             row = _Row.model_validate(one)
         except ValidationError:
             continue
-        if row.event == DELETION_EVENT:
+        if row.event == names.DELETION:
             rows.append(row)
     return rows

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from handler.deadline import Deadline
-from handler.settings import is_secure_url
+from handler.urls import is_secure_url
 
 # For all outgoing calls of one request together.
 OUTGOING_SECONDS: Final = 10

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from handler.bitrix24.rest import Bitrix24Error, Rest
-from handler.events.deletion import DELETION_EVENT
+from handler.events import names
 from handler.events.fields import whole_number
-from handler.settings import MAX_HANDLER_URL
-
-OFFLINE_PING: Final = "ONOFFLINEEVENT"
-UNINSTALL: Final = "ONAPPUNINSTALL"
+from handler.urls import MAX_HANDLER_URL
 
 # A bulk deletion must not ping once a message: a portal allows about two calls a second.
 _PING_PAUSE_SECONDS = 60
@@ -35,10 +32,10 @@ class Binding:
 
 
 BINDINGS: Final = (
-    Binding(DELETION_EVENT),
-    Binding(DELETION_EVENT, offline=True),
-    Binding(OFFLINE_PING, as_administrator=True, minimum_pause=_PING_PAUSE_SECONDS),
-    Binding(UNINSTALL, as_administrator=True),
+    Binding(names.DELETION),
+    Binding(names.DELETION, offline=True),
+    Binding(names.OFFLINE_PING, as_administrator=True, minimum_pause=_PING_PAUSE_SECONDS),
+    Binding(names.UNINSTALL, as_administrator=True),
 )
 
 

@@ -9,7 +9,7 @@ from handler.commands import deletions, portals, quarantine, replay, send, subsc
 from handler.commands.console import CommandError
 from handler.settings import SettingError, Settings
 from handler.stores.interface import StoreError
-from handler.stores.opening import lazy_store
+from handler.stores.opening import LazyStore
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         options.settings = Settings.from_environment(os.environ)
-        options.open_store = lazy_store(options.settings)
+        options.open_store = LazyStore(options.settings)
         code = int(options.run(options))
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -15,9 +15,9 @@ from handler.commands.console import (
 )
 from handler.portal import Portal, change_portal, portal_path
 from handler.records.documents import DELETIONS, QUARANTINE
-from handler.settings import is_secure_url
 from handler.stores.interface import Document, Store
 from handler.tokens import token_digest
+from handler.urls import is_secure_url
 
 _PAGE = 300  # documents that are deleted at a time
 

@@ -13,7 +13,7 @@ from handler.commands.console import (
     print_table,
     store_deadline,
 )
-from handler.events.deletion import Unfit
+from handler.events.deletion import InvalidData
 from handler.records.documents import QUARANTINE, RECEIVED_AT, Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document
@@ -55,7 +55,7 @@ def _retry(options: argparse.Namespace, documents: list[Document]) -> int:
     for document in documents:
         try:
             records = recorder.documents(_delivery(document), _payload(document.fields))
-        except (Unfit, ValueError) as fault:
+        except (InvalidData, ValueError) as fault:
             problems.append(f"{document.name} still does not fit: {fault}")
             continue
         if records:

@@ -15,7 +15,7 @@ from handler.bitrix24.subscription import (
 )
 from handler.commands.console import CommandError, print_table
 from handler.deadline import Deadline
-from handler.settings import is_secure_url
+from handler.urls import is_secure_url
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type

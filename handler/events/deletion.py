@@ -13,13 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
-from handler.events.fields import Number, Text, UserId
-
-DELETION_EVENT = "ONOPENLINEMESSAGEDELETE"
-TWIN_EVENT = "ONIMCONNECTORMESSAGEDELETE"
-DELETION_EVENTS = frozenset({DELETION_EVENT, TWIN_EVENT})
+from handler.events import names
+from handler.events.fields import Model, Number, Text, UserId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +24,13 @@ class Deletion:
     """One deleted message. `message_id` and `chat_id` are the external system's."""
 
     origin: Literal["portal", "customer"]
-    connector: str
-    line_id: int
-    message_id: str
-    chat_id: str
-    im_message_id: int | None = None
-    im_chat_id: int | None = None
-    user_id: int | None = None
+    connector: Text
+    line_id: Number
+    message_id: Text
+    chat_id: Text
+    im_message_id: Number | None = None
+    im_chat_id: Number | None = None
+    user_id: Number | None = None
 
     def id(self, member_id: str) -> str:
         """Digest what identifies the deletion, and nothing else.
@@ -49,7 +46,7 @@ class Deletion:
         return hashlib.sha256(json.dumps([self.origin, *identity]).encode()).hexdigest()
 
 
-class Unfit(Exception):  # noqa: N818 - the data is at fault, nothing went wrong here
+class InvalidData(Exception):  # noqa: N818 - the data is at fault, nothing went wrong here
     """The data does not fit its event; `fields` names those at fault, `reasons` says why."""
 
     def __init__(self, faults: ValidationError) -> None:
@@ -72,17 +69,17 @@ def parse_deletions(name: str, data: object, user_id: int | None) -> tuple[Delet
 
     `user_id` is `auth[user_id]`: who deleted, where that was inside Bitrix24.
 
-    Raises `Unfit` with every fault at once.
+    Raises `InvalidData` with every fault at once.
     """
     data = data if isinstance(data, Mapping) else {}
     try:
-        if name == TWIN_EVENT:
+        if name == names.DELETION_TWIN:
             return _Twin.model_validate(data).deletions(user_id)
         if _is_by_customer(data.get("DATA")):
             return (_ByCustomer.model_validate(data).deletion(),)
         return _InPortal.model_validate(data).deletions(user_id)
     except ValidationError as faults:
-        raise Unfit(faults) from None
+        raise InvalidData(faults) from None
 
 
 def _is_by_customer(messages: object) -> bool:
@@ -100,20 +97,16 @@ def _php_list(value: object) -> object:
     raise ValueError("should be a list")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class _External(_Model):
+class _External(Model):
     id: Text
 
 
-class _Im(_Model):
+class _Im(Model):
     chat_id: Number
     message_id: Number
 
 
-class _Message(_Model):
+class _Message(Model):
     im: _Im
     message: _External
     chat: _External
@@ -122,7 +115,7 @@ class _Message(_Model):
 _Messages = Annotated[tuple[_Message, ...], BeforeValidator(_php_list), Field(min_length=1)]
 
 
-class _InPortal(_Model):
+class _InPortal(Model):
     connector: Text = Field(alias="CONNECTOR")
     line: Number = Field(alias="LINE")
     messages: _Messages = Field(alias="DATA")
@@ -147,19 +140,19 @@ class _Twin(_InPortal):
     messages: _Messages = Field(alias="MESSAGES")
 
 
-class _Connector(_Model):
+class _Connector(Model):
     connector_id: Text
     line_id: Number
     user_id: UserId = None
 
 
-class _CustomerMessage(_Model):
+class _CustomerMessage(Model):
     connector: _Connector
     message: _External
     chat: _External
 
 
-class _ByCustomer(_Model):
+class _ByCustomer(Model):
     message: _CustomerMessage = Field(alias="DATA")
 
     def deletion(self) -> Deletion:

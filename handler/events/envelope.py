@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -17,7 +15,7 @@ from pydantic import (
 )
 
 from handler.answers import Refused
-from handler.events.fields import IfFits, Text, UserId, whole_number
+from handler.events.fields import Model, OrNone, Text, UserId, whole_number
 
 # What a stranger sends is cut to this many characters wherever it is logged.
 SENSIBLE_LENGTH = 100
@@ -43,6 +41,9 @@ def document_name(name: str) -> str:
     return name
 
 
+MemberId = Annotated[str, AfterValidator(document_name)]
+
+
 def _timestamp(value: object) -> datetime:
     seconds = whole_number(value)
     if seconds > _LAST_TIMESTAMP:
@@ -59,26 +60,22 @@ def _unicode(secret: SecretStr) -> SecretStr:
 _AccessToken = Annotated[SecretStr, Field(min_length=1), AfterValidator(_unicode)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class Auth(_Frozen):
+class Auth(Model):
     """Who sent the event, and what proves it.
 
     Only `member_id` and `application_token` always come. The OAuth tokens are absent when no
     user caused the event (a robot, a workflow, an agent, an uninstall).
     """
 
-    member_id: Annotated[str, AfterValidator(document_name)]
+    member_id: MemberId
     application_token: Annotated[SecretStr, Field(min_length=1)]
-    access_token: Annotated[_AccessToken | None, IfFits] = None
-    domain: Annotated[Annotated[Text, Field(max_length=_MAX_DOMAIN)] | None, IfFits] = None
-    server_endpoint: Annotated[Text | None, IfFits] = None
+    access_token: Annotated[_AccessToken | None, OrNone] = None
+    domain: Annotated[Annotated[Text, Field(max_length=_MAX_DOMAIN)] | None, OrNone] = None
+    server_endpoint: Annotated[Text | None, OrNone] = None
     user_id: UserId = None
 
 
-class Event(_Frozen):
+class Event(Model):
     """An event, not yet verified. Its `data` may hold tokens, so it is not shown.
 
     `event_handler_id` (today's server), `eventId` (the documentation) and neither (2022) all
@@ -89,7 +86,7 @@ class Event(_Frozen):
         str, StringConstraints(to_upper=True, min_length=1, max_length=SENSIBLE_LENGTH)
     ] = Field(alias="event")
     data: Any = Field(default=None, repr=False)
-    sent_at: Annotated[datetime | None, BeforeValidator(_timestamp), IfFits] = Field(
+    sent_at: Annotated[datetime | None, BeforeValidator(_timestamp), OrNone] = Field(
         None, alias="ts"
     )
     auth: Auth

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 _MAX_INTEGER = 2**63 - 1  # Firestore's
 _MAX_DIGITS = len(str(_MAX_INTEGER))
@@ -10,6 +17,12 @@ _MAX_DIGITS = len(str(_MAX_INTEGER))
 # The documentation gives external ids up to 100 characters. What is longer than this is not
 # one, and would not fit a line of the log when Firestore is away.
 _MAX_TEXT = 1_000
+
+
+class Model(BaseModel):
+    """What every model is: frozen, and silent about its input, which may hold tokens."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 def whole_number(value: object) -> int:
@@ -26,7 +39,7 @@ def _text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-def _none_if_unfit(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
     try:
         return validate(value)
     except ValueError:
@@ -40,7 +53,7 @@ Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(_text)]
 
 # For what is good to have: `None` instead of an error.
-IfFits = WrapValidator(_none_if_unfit)
+OrNone = WrapValidator(_none_if_invalid)
 
 
 def _user_id(value: object) -> int | None:
@@ -48,4 +61,4 @@ def _user_id(value: object) -> int | None:
 
 
 # Who caused an event. Nobody is an absent field, or 0 in the offline queue.
-UserId = Annotated[Annotated[int, Field(le=_MAX_INTEGER)] | None, BeforeValidator(_user_id), IfFits]
+UserId = Annotated[Annotated[int, Field(le=_MAX_INTEGER)] | None, BeforeValidator(_user_id), OrNone]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 
-from handler.log import MAX_LINE_BYTES, Log
+from handler.log import MAX_LINE_BYTES, Log, count
 from handler.records.documents import Delivery
 from handler.stores.interface import Document
 
@@ -31,7 +31,8 @@ def keep_records(
     for lines in _in_lines(map(_json_object, records)):
         log(
             "CRITICAL",
-            f"{len(lines)} deletions could not be stored; replay this line when Firestore is back.",
+            f"{count(len(lines), 'deletion')} could not be stored; replay this line when Firestore"
+            " is back.",
             outcome=NOT_RECORDED,
             event=lines[0]["event"],
             member_id=lines[0]["member_id"],
@@ -54,7 +55,7 @@ def keep_event(log: Log, delivery: Delivery, data: object) -> None:
     for number, part in enumerate(parts, start=1):
         log(
             "CRITICAL",
-            "An event could not be stored; replay this line when the fault is mended.",
+            "An event could not be stored; replay this line when the fault is fixed.",
             outcome=NOT_RECORDED,
             event=delivery.event,
             member_id=delivery.member_id,

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from handler.events.deletion import Deletion, Unfit
+from pydantic import AwareDatetime
+
+from handler.events.deletion import Deletion, InvalidData
+from handler.events.envelope import MemberId
+from handler.events.fields import Number, Text
 from handler.portal import portal_path
 from handler.stores.interface import Document, Value
 
@@ -29,12 +33,12 @@ class Delivery:
     `event_at` is the event's own time, `user_id` who caused it; either may be unknown.
     """
 
-    member_id: str
+    member_id: MemberId
     event: str
     via: Via
-    domain: str | None = None
-    event_at: datetime | None = None
-    user_id: int | None = None
+    domain: Text | None = None
+    event_at: AwareDatetime | None = None
+    user_id: Number | None = None
 
 
 def deletion_document(
@@ -46,7 +50,7 @@ def deletion_document(
 
 
 def quarantine_document(
-    delivery: Delivery, data: object, unfit: Unfit, expires_at: datetime | None
+    delivery: Delivery, data: object, invalid: InvalidData, expires_at: datetime | None
 ) -> Document:
     """Make the document that keeps an event that does not fit, for a later retry.
 
@@ -59,7 +63,7 @@ def quarantine_document(
     cut = [f"payload: cut at {_MAX_PAYLOAD} characters"] if len(payload) > _MAX_PAYLOAD else []
     fields = {
         "event": delivery.event,
-        "reasons": [*unfit.reasons, *cut],
+        "reasons": [*invalid.reasons, *cut],
         "payload": payload[:_MAX_PAYLOAD],
         "domain": delivery.domain,
         "event_at": delivery.event_at,

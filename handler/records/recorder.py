@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from handler.deadline import Deadline
-from handler.events.deletion import Deletion, Unfit, parse_deletions
+from handler.events.deletion import Deletion, InvalidData, parse_deletions
 from handler.records.documents import (
     RECEIVED_AT,
     RECORDED_AT,
@@ -45,7 +45,7 @@ class Recorder:
     def documents(self, delivery: Delivery, data: object) -> list[Document]:
         """Make the records of an event; none when nobody wants its connector's.
 
-        Raises `Unfit`, and does not touch the store.
+        Raises `InvalidData`, and does not touch the store.
         """
         return [
             self.document(delivery, deletion)
@@ -63,9 +63,11 @@ class Recorder:
         recorded = self._open_store().create(different, RECORDED_AT, deadline)
         return Counts(recorded, len(documents) - recorded)
 
-    def quarantine(self, delivery: Delivery, data: object, unfit: Unfit, deadline: Deadline) -> str:
-        """Keep an event that does not fit; return the name of its document."""
-        document = quarantine_document(delivery, data, unfit, self._expires_at())
+    def quarantine(
+        self, delivery: Delivery, data: object, invalid: InvalidData, deadline: Deadline
+    ) -> str:
+        """Keep an event whose data is invalid; return the name of its document."""
+        document = quarantine_document(delivery, data, invalid, self._expires_at())
         self._open_store().create([document], RECEIVED_AT, deadline)
         return document.name
 

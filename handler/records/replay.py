@@ -9,20 +9,14 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Final
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-)
+from pydantic import TypeAdapter
 
 from handler.deadline import Deadline
-from handler.events.deletion import DELETION_EVENTS, Deletion, Unfit
-from handler.events.envelope import document_name
-from handler.events.fields import Number, Text
+from handler.events import names
+from handler.events.deletion import Deletion, InvalidData
+from handler.events.fields import Model, Number
 from handler.portal import read_portal
 from handler.records.dead_letter import NOT_RECORDED
 from handler.records.documents import Delivery
@@ -96,15 +90,18 @@ class Replay:
     def take(self, letter: Letter) -> None:
         """Record the deletions of one letter, unless they turn out to be forged."""
         documents: list[Document] = []
-        for record in letter.records:
+        for logged in letter.records:
             try:
-                if isinstance(record, Mapping) and "payload" in record:
-                    self._take_part(_EventPart.model_validate(record))
-                elif self._is_genuine(letter, deletion := _Record.model_validate(record)):
-                    documents.append(self._recorder.document(*deletion.parts()))
+                record = _exact(logged)
+                delivery = _delivery(record)
+                if "payload" in record:
+                    self._take_part(delivery, _EventPart.model_validate(record))
+                elif self._is_genuine(letter, delivery):
+                    deletion = _DELETION.validate_python(record)
+                    documents.append(self._recorder.document(delivery, deletion))
                 else:
                     self.done.forged += 1
-            except ValueError:  # of the models, or of a payload that is no JSON
+            except ValueError:  # of the models, or of a payload that is not JSON
                 self.done.problems.append(f"line {letter.line}: a record is damaged")
         if documents:
             self.done.counts += self._recorder.record(documents, self._deadline())
@@ -118,24 +115,23 @@ class Replay:
             )
         return self.done
 
-    def _is_genuine(self, letter: Letter, record: "_Record") -> bool:
+    def _is_genuine(self, letter: Letter, delivery: Delivery) -> bool:
         if letter.verified:
             return True
-        portal = read_portal(self._store, record.member_id, self._deadline())
+        portal = read_portal(self._store, delivery.member_id, self._deadline())
         return accepts(portal, letter.token_digest)
 
-    def _take_part(self, part: "_EventPart") -> None:
-        parts = self._parts.setdefault((part.member_id, part.id), {})
+    def _take_part(self, delivery: Delivery, part: "_EventPart") -> None:
+        parts = self._parts.setdefault((delivery.member_id, part.id), {})
         parts[part.part] = part
         if len(parts) < part.parts:
             return
-        del self._parts[part.member_id, part.id]
+        del self._parts[delivery.member_id, part.id]
         data = json.loads("".join(parts[number].payload for number in sorted(parts)))
-        delivery = part.delivery()
         try:
             documents = self._recorder.documents(delivery, data)
-        except Unfit as unfit:
-            self._recorder.quarantine(delivery, data, unfit, self._deadline())
+        except InvalidData as invalid:
+            self._recorder.quarantine(delivery, data, invalid, self._deadline())
             self.done.quarantined += 1
             return
         if documents:
@@ -170,65 +166,29 @@ def _letter(entry: object) -> Mapping[str, Any] | None:
     return payload if isinstance(payload.get("records"), list) else None
 
 
-def _not_a_double(value: object) -> object:
-    """Cloud Logging keeps numbers as doubles, and may print them so."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _exact(record: object) -> dict[str, object]:
+    """Undo what Cloud Logging does to numbers: it keeps them as doubles, and may print them so."""
+    if not isinstance(record, Mapping):
+        raise ValueError  # noqa: TRY004 - it is the letter's fault
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in record.items()
+    }
 
 
-def _deletion_event(name: str) -> str:
-    if name not in DELETION_EVENTS:
-        raise ValueError("is no deletion event")
-    return name
+def _delivery(record: Mapping[str, object]) -> Delivery:
+    delivery = _DELIVERY.validate_python({**record, "via": "replay"})
+    if delivery.event not in names.DELETIONS:
+        raise ValueError
+    return delivery
 
 
-_Integer = Annotated[Number, BeforeValidator(_not_a_double)]
-
-
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    member_id: Annotated[str, AfterValidator(document_name)]
-    event: Annotated[str, AfterValidator(_deletion_event)]
-    domain: Text | None = None
-    event_at: AwareDatetime | None = None
-    user_id: _Integer | None = None
-
-    def delivery(self) -> Delivery:
-        return Delivery(
-            member_id=self.member_id,
-            event=self.event,
-            via="replay",
-            domain=self.domain,
-            event_at=self.event_at,
-            user_id=self.user_id,
-        )
-
-
-class _Record(_Kept):
-    origin: Literal["portal", "customer"]
-    connector: Text
-    line_id: _Integer
-    message_id: Text
-    chat_id: Text
-    im_message_id: _Integer | None = None
-    im_chat_id: _Integer | None = None
-
-    def parts(self) -> tuple[Delivery, Deletion]:
-        deletion = Deletion(
-            origin=self.origin,
-            connector=self.connector,
-            line_id=self.line_id,
-            message_id=self.message_id,
-            chat_id=self.chat_id,
-            im_message_id=self.im_message_id,
-            im_chat_id=self.im_chat_id,
-            user_id=self.user_id,
-        )
-        return self.delivery(), deletion
-
-
-class _EventPart(_Kept):
+class _EventPart(Model):
     id: str
     payload: str
-    part: _Integer
-    parts: _Integer
+    part: Number
+    parts: Number
+
+
+_DELETION: Final = TypeAdapter(Deletion)
+_DELIVERY: Final = TypeAdapter(Delivery)

@@ -1,18 +1,30 @@
 """Opening the store that the settings name."""
 
-from handler.once import Once
+import threading
+
 from handler.settings import Settings
 from handler.stores.interface import Store
 
 
-def lazy_store(settings: Settings) -> Once[Store]:
-    """Return what opens the store when it is first asked, as `open_store` does.
+class LazyStore:
+    """Opens the store when it is first asked for, and keeps it; if that fails, tries again.
 
     Firestore's client takes longer to import than all the rest together, and what is refused
     before it is needed should not wait for it. It must not be opened before functions-framework
     forks its worker.
     """
-    return Once(lambda: open_store(settings))
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+
+    def __call__(self) -> Store:
+        """Return the store, the same one each time; raises `StoreUnavailable`."""
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._settings)
+            return self._store
 
 
 def open_store(settings: Settings) -> Store:

@@ -20,7 +20,7 @@ from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
 from handler.stores.interface import Document, Fields, Store
-from handler.stores.opening import lazy_store
+from handler.stores.opening import LazyStore
 from handler.tokens import token_digest
 from tests.conftest import firestore_at
 from tests.doubles.bitrix24 import Bitrix24, Installation
@@ -70,7 +70,7 @@ def misfit() -> dict[str, Any]:
 
 LETTER = {
     "severity": "CRITICAL",
-    "message": "1 deletions could not be stored; replay this line when Firestore is back.",
+    "message": "1 deletion could not be stored; replay this line when Firestore is back.",
     "outcome": "not_recorded",
     "event": "ONOPENLINEMESSAGEDELETE",
     "member_id": MEMBER_ID,
@@ -115,7 +115,7 @@ class Site:
     ) -> None:
         """Start the function, with other settings than before if there are any."""
         self.settings = replace(self.settings, **changes)
-        opened = open_store or lazy_store(self.settings)
+        opened = open_store or LazyStore(self.settings)
         self.receiver = Receiver(self.settings, opened, Log(self.stream), now)
 
     def send(self, event: dict[str, Any]) -> Answer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -13,7 +14,7 @@ from handler.deadline import Deadline
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
 from handler.stores.interface import Document, Store, StoreUnavailable
-from handler.stores.opening import lazy_store, open_store
+from handler.stores.opening import LazyStore, open_store
 from handler.stores.sqlite import LocalStore
 from tests.doubles.firestore import FirestoreDouble
 
@@ -194,15 +195,30 @@ class TestOpening:
 
     def test_nothing_is_opened_before_it_is_needed(self, path: Path) -> None:
         """A function that only says that it is up makes no file."""
-        lazy_store(Settings(store="local", local_store_path=str(path)))
+        LazyStore(Settings(store="local", local_store_path=str(path)))
 
         assert not path.exists()
+
+    def test_many_threads_share_the_store_that_the_first_opens(self, path: Path) -> None:
+        """The others wait for it."""
+        threads = 16
+        asking = Barrier(threads)
+        lazy = LazyStore(Settings(store="local", local_store_path=str(path)))
+
+        def ask(_: int) -> Store:
+            asking.wait()
+            return lazy()
+
+        with ThreadPoolExecutor(threads) as pool:
+            opened = list(pool.map(ask, range(threads)))
+
+        assert opened == [lazy()] * threads
 
     def test_what_could_not_be_opened_is_tried_again(self, tmp_path: Path) -> None:
         """An obstacle that was removed is no obstacle to the same function."""
         obstacle = tmp_path / "obstacle"
         obstacle.touch()
-        lazy = lazy_store(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))
+        lazy = LazyStore(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 lazy()

@@ -203,7 +203,7 @@ def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
 def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine() -> None:
     """The sender learns which fields it is about, and an administrator where to look."""
     instance = Instance()
-    detail = "The data does not fit the event; it is kept in quarantine."
+    detail = "The data is not valid for the event; it is kept in quarantine."
 
     answer = instance.send(DELETION, MISFIT)
 
@@ -247,7 +247,7 @@ def test_the_store_is_not_asked_again_about_a_token_that_it_has_just_accepted() 
 PAYLOAD = json.dumps(MISFIT)
 LETTER = line(
     "CRITICAL",
-    "1 deletions could not be stored; replay this line when Firestore is back.",
+    "1 deletion could not be stored; replay this line when Firestore is back.",
     "not_recorded",
     event=DELETION,
     member_id="M",
@@ -286,7 +286,7 @@ OF_THE_EVENT = {
             {
                 **LETTER,
                 "message": "An event could not be stored; replay this line when the fault is"
-                " mended.",
+                " fixed.",
                 "records": [OF_THE_EVENT],
             },
         ),

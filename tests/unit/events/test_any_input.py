@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from handler.answers import Refused
+from handler.events import names
 from handler.events.body import FORM, decode_body
-from handler.events.deletion import DELETION_EVENTS, Unfit, parse_deletions
+from handler.events.deletion import InvalidData, parse_deletions
 from handler.events.envelope import Event, parse_event
 from handler.records.documents import Delivery, deletion_document, quarantine_document
 from handler.stores.interface import Document
@@ -94,7 +95,7 @@ def received(content_type: str, body: bytes) -> str:
     assert 64 == len(token_digest(event.auth.application_token.get_secret_value()))
     if event.auth.access_token:
         assert event.auth.access_token.get_secret_value().encode()
-    if event.name not in DELETION_EVENTS:
+    if event.name not in names.DELETIONS:
         return "ignored"
     outcome, documents = taken(event)
     for document in documents:
@@ -118,7 +119,7 @@ def taken(event: Event) -> tuple[str, list[Document]]:
     )
     try:
         deletions = parse_deletions(event.name, event.data, event.auth.user_id)
-    except Unfit as unfit:
+    except InvalidData as unfit:
         faults = unfit
     else:
         assert deletions

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.events import names
 from handler.events.body import FORM, decode_body
-from handler.events.deletion import DELETION_EVENT, TWIN_EVENT, Deletion, Unfit, parse_deletions
+from handler.events.deletion import Deletion, InvalidData, parse_deletions
 from tests import samples
 from tests.samples import CUSTOMER, PORTAL
 
@@ -75,9 +76,9 @@ def by_customer(**instead: object) -> dict[str, object]:
     }
 
 
-def unfit(data: object, name: str = DELETION_EVENT) -> Unfit:
+def unfit(data: object, name: str = names.DELETION) -> InvalidData:
     """Return what is wrong with data that does not fit."""
-    with pytest.raises(Unfit) as raised:
+    with pytest.raises(InvalidData) as raised:
         parse_deletions(name, data, None)
     return raised.value
 
@@ -103,8 +104,8 @@ def test_every_element_of_data_is_taken_in_its_order() -> None:
     )
     decoded = decode_body(FORM, f"data[CONNECTOR]=myconnector&data[LINE]=107&{form}".encode())
     expected = tuple(replace(PORTAL, message_id=name) for name in ids)
-    assert expected == parse_deletions(DELETION_EVENT, typed, 27)
-    assert expected == parse_deletions(DELETION_EVENT, decoded["data"], 27)
+    assert expected == parse_deletions(names.DELETION, typed, 27)
+    assert expected == parse_deletions(names.DELETION, decoded["data"], 27)
 
 
 @pytest.mark.parametrize("key", ["1", "00", "x", "-1", "²"])
@@ -120,7 +121,7 @@ def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
     data = in_portal(
         element(message={"id": 5}, chat={"id": "05"}, im={"chat_id": "7", "message_id": 8})
     )
-    (deletion,) = parse_deletions(DELETION_EVENT, data, None)
+    (deletion,) = parse_deletions(names.DELETION, data, None)
     assert ("5", "05", 7, 8) == (
         deletion.message_id,
         deletion.chat_id,
@@ -132,24 +133,24 @@ def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
 def test_more_than_we_know_is_fine() -> None:
     """Connectors add to `chat` and `message` what they like."""
     data = by_customer(message={"id": "ext-msg-007", "files": [{}]}, extra=[], ref={"source": "x"})
-    assert (CUSTOMER,) == parse_deletions(DELETION_EVENT, data, None)
+    assert (CUSTOMER,) == parse_deletions(names.DELETION, data, None)
     more = in_portal(element(message={"id": "ext-msg-005", "text": ["x"]}), NEW="x")
-    assert (PORTAL,) == parse_deletions(DELETION_EVENT, more, 27)
+    assert (PORTAL,) == parse_deletions(names.DELETION, more, 27)
 
 
 def test_the_customer_deleted_whoever_the_event_names() -> None:
     """`auth[user_id]` is no customer; `connector.user_id` is, if it is there."""
-    assert (CUSTOMER,) == parse_deletions(DELETION_EVENT, by_customer(), 27)
+    assert (CUSTOMER,) == parse_deletions(names.DELETION, by_customer(), 27)
     unnamed = by_customer(connector={"connector_id": "myconnector", "line_id": "107"})
-    assert (replace(CUSTOMER, user_id=None),) == parse_deletions(DELETION_EVENT, unnamed, 27)
+    assert (replace(CUSTOMER, user_id=None),) == parse_deletions(names.DELETION, unnamed, 27)
 
 
 def test_the_twin_has_messages_for_data() -> None:
     """And never the customer's shape."""
     data = in_portal(MESSAGES=[element()], DATA="ignored")
-    assert (PORTAL,) == parse_deletions(TWIN_EVENT, data, 27)
-    assert ["data.MESSAGES"] == unfit(in_portal(element()), TWIN_EVENT).fields
-    assert "data.MESSAGES" in unfit({"MESSAGES": by_customer()["DATA"]}, TWIN_EVENT).fields
+    assert (PORTAL,) == parse_deletions(names.DELETION_TWIN, data, 27)
+    assert ["data.MESSAGES"] == unfit(in_portal(element()), names.DELETION_TWIN).fields
+    assert "data.MESSAGES" in unfit({"MESSAGES": by_customer()["DATA"]}, names.DELETION_TWIN).fields
 
 
 @pytest.mark.parametrize("data", [None, "", "x", 1, True, [], [element()], {}, {"DATA": None}])
@@ -203,7 +204,7 @@ def test_all_faults_are_named_by_their_place() -> None:
         ),
         max_leaves=10,
     ),
-    st.sampled_from([DELETION_EVENT, TWIN_EVENT]),
+    st.sampled_from([names.DELETION, names.DELETION_TWIN]),
 )
 def test_what_is_at_fault_is_never_quoted(data: object, name: str) -> None:
     """Neither a value nor a name of the sender's: both may hold what nobody may log."""
@@ -321,8 +322,8 @@ def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
     """Time, event and types differ; the deletion is the same."""
     data = in_portal(element())
     twin: Any = samples.typed("connector-twin")
-    typed = parse_deletions(DELETION_EVENT, data, None)
-    from_twin = parse_deletions(TWIN_EVENT, twin["data"], 27)
+    typed = parse_deletions(names.DELETION, data, None)
+    from_twin = parse_deletions(names.DELETION_TWIN, twin["data"], 27)
     assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
 
 

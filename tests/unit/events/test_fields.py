@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from handler.events.fields import IfFits, Number, Text, whole_number
+from handler.events.fields import Number, OrNone, Text, whole_number
 
 NUMBER: TypeAdapter[int] = TypeAdapter(Number)
 TEXT: TypeAdapter[str] = TypeAdapter(Text)
-NUMBER_IF_FITS: TypeAdapter[int | None] = TypeAdapter(Annotated[Number | None, IfFits])
+NUMBER_IF_FITS: TypeAdapter[int | None] = TypeAdapter(Annotated[Number | None, OrNone])
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
     (line,) = lines(stream)
     assert {
         **LINE,
-        "message": "1 deletions could not be stored; replay this line when Firestore is back.",
+        "message": "1 deletion could not be stored; replay this line when Firestore is back.",
         "records": [
             {
                 "member_id": "m",
@@ -160,7 +160,7 @@ def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
     (line,) = lines(stream)
     assert {
         **LINE,
-        "message": "An event could not be stored; replay this line when the fault is mended.",
+        "message": "An event could not be stored; replay this line when the fault is fixed.",
         "records": [
             {
                 "member_id": "m",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handler.events.deletion import Deletion, Unfit, parse_deletions
+from handler.events.deletion import Deletion, InvalidData, parse_deletions
 from handler.events.php_form import parse_php_form
 from handler.records.documents import Delivery, deletion_document, quarantine_document
 from handler.stores.interface import Document
@@ -32,9 +32,9 @@ CUSTOMER = Deletion(
 )
 
 
-def unfit() -> Unfit:
+def unfit() -> InvalidData:
     """Return faults of some data."""
-    with pytest.raises(Unfit) as raised:
+    with pytest.raises(InvalidData) as raised:
         parse_deletions("ONOPENLINEMESSAGEDELETE", {"CONNECTOR": "c", "LINE": 1}, None)
     return raised.value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handler.events.deletion import Unfit
+from handler.events.deletion import InvalidData
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.settings import Settings
@@ -91,7 +91,7 @@ def test_data_that_does_not_fit_goes_to_quarantine_once() -> None:
     """The answer tells its name."""
     store = MemoryStore()
     recording = recorder(store, retention_days=30)
-    with pytest.raises(Unfit) as unfit:
+    with pytest.raises(InvalidData) as unfit:
         recording.documents(ONLINE, {"DATA": []})
     name = recording.quarantine(ONLINE, {"DATA": []}, unfit.value, DEADLINE)
     assert name == recording.quarantine(OFFLINE, {"DATA": []}, unfit.value, DEADLINE)

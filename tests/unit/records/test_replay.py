@@ -12,7 +12,7 @@ import pytest
 
 from handler.commands import main
 from handler.deadline import Deadline
-from handler.events.deletion import Unfit, parse_deletions
+from handler.events.deletion import InvalidData, parse_deletions
 from handler.log import Log
 from handler.records import dead_letter
 from handler.records.documents import Delivery, deletion_document
@@ -324,7 +324,7 @@ def test_a_file_that_is_not_there_is_said_plainly(
 
 def test_a_record_keeps_its_id_through_the_log() -> None:
     """The path is computed anew, from the same facts: no letter can name another document."""
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidData):
         parse_deletions(DELIVERY.event, {}, None)
     (line,) = lines(records("a"))
     assert "portals/" not in line

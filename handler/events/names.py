@@ -1,0 +1,12 @@
+"""The names of the events that the function handles."""
+
+from typing import Final
+
+DELETION: Final = "ONOPENLINEMESSAGEDELETE"
+DELETION_TWIN: Final = "ONIMCONNECTORMESSAGEDELETE"  # goes to the connector's own application
+DELETIONS: Final = frozenset({DELETION, DELETION_TWIN})
+
+INSTALL: Final = "ONAPPINSTALL"
+UNINSTALL: Final = "ONAPPUNINSTALL"
+TEST: Final = "ONAPPTEST"  # what event.test sends
+OFFLINE_PING: Final = "ONOFFLINEEVENT"  # rows were added to the offline queue

@@ -1,0 +1,24 @@
+"""Addresses: which may be called, and how long a handler's may be."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+# A handler's address longer than this is cut by some versions of event.bind.
+MAX_HANDLER_URL: Final = 180
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_secure_url(url: str) -> bool:
+    """Tell whether a URL is https, or plain http to this machine, and nothing odd besides."""
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return (
+        port_is_valid
+        and bool(parts.hostname)
+        and parts.username is None
+        and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
+    )

@@ -1,0 +1,65 @@
+"""The rooms of handler/ keep their direction: what a module may import, read from its imports."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.function import ROOT
+
+MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "handler").rglob("*.py"))
+
+# What a room may import of the handler, besides itself.
+GROUND = ("answers", "deadline", "log", "urls")
+EVENTS = (*GROUND, "events")
+STORES = (*GROUND, "settings", "stores")
+RECORDS = (*EVENTS, "portal", "records", "settings", "stores", "tokens")
+ALLOWED = {
+    "events": EVENTS,
+    "stores": STORES,
+    "records": RECORDS,
+    "bitrix24": (*RECORDS, "bitrix24"),
+}
+
+# What exactly one place may know of the world outside.
+ONLY = {
+    "flask": "handler/flask_adapter.py",
+    "grpc": "handler/stores/",
+    "google": "handler/stores/",
+    "sqlite3": "handler/stores/",
+    "http.client": "handler/bitrix24/rest.py",
+}
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Return the full name of everything that a module imports, wherever it does."""
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_room_imports_from_above(module: Path) -> None:
+    """Events and stores know no one above them, records no Bitrix24, and nothing the commands."""
+    room = module.parts[1] if len(module.parts) > 2 else ""
+    used = {name.split(".")[1] for name in imports(module) if name.startswith("handler.")}
+
+    assert used <= set(ALLOWED.get(room, used))
+    assert room == "commands" or module.name == "__main__.py" or "commands" not in used
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_what_is_outside_is_known_in_one_place(module: Path) -> None:
+    """Flask, gRPC, SQLite and HTTP to Bitrix24; `send` stands for Bitrix24, so it may use HTTP."""
+    known = {
+        outside
+        for outside in ONLY
+        for name in imports(module)
+        if name == outside or name.startswith(f"{outside}.")
+    }
+
+    if module.name != "send.py":
+        assert {outside for outside in known if not str(module).startswith(ONLY[outside])} == set()
