@@ -1,0 +1,1 @@
+"""What the documents promise: links that lead somewhere, commands that exist."""
