@@ -17,7 +17,7 @@ DOCUMENTS = [
     if path.name != "CHANGELOG.md"
 ]
 BLOCK = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"""(?:\]\(|src=")([^)"\s]+)""")
 INLINE = re.compile(r"`((?:python -m handler|\./deploy\.sh|make) [^`]+)`")
 
 
