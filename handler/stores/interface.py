@@ -67,12 +67,27 @@ class Store(Protocol):
         deadline: Deadline,
         *,
         since: datetime | None = None,
+        until: datetime | None = None,
+        after: Document | None = None,
         limit: int | None = None,
     ) -> Sequence[Document]:
         """Return a collection's documents that have the timestamp `stamp`, newest first.
 
-        `since` leaves out those before that moment.
+        Documents of one time come by name, descending. `since` leaves out those before that
+        moment, `until` those at or after it. `after`, the last document of a page, continues
+        with the page that follows.
         """
+
+    def count(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> int:
+        """Return how many documents `newest` would list, without reading them."""
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
         """Return the names of some of a collection's documents."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from handler.deadline import Deadline
 from handler.stores.interface import Document, Fields, StoreUnavailable, Value
@@ -25,6 +26,10 @@ CREATE TABLE IF NOT EXISTS documents (
     PRIMARY KEY (collection, name)
 ) WITHOUT ROWID
 """
+
+# Pages of a large collection, newest first: without an index, each would sort all of it.
+_INDEX = "CREATE INDEX IF NOT EXISTS documents_by_{0} ON documents (collection, {1}, name)"
+_INDEXED = ("event_at", "recorded_at")
 
 _INSERT = "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)"
 
@@ -42,6 +47,8 @@ class LocalStore:
             raise StoreUnavailable(f"LOCAL_STORE_PATH={path} cannot be made: {error}") from None
         with self._open(Deadline(5)) as file:
             file.execute(_SCHEMA)
+            for stamp in _INDEXED:
+                file.execute(_INDEX.format(stamp, _time_of(stamp)))
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """See `Store.get`."""
@@ -83,27 +90,41 @@ class LocalStore:
         deadline: Deadline,
         *,
         since: datetime | None = None,
+        until: datetime | None = None,
+        after: Document | None = None,
         limit: int | None = None,
     ) -> Sequence[Document]:
         """See `Store.newest`."""
-        time = f"$.{stamp}.{_TIME}"
+        time = _time_of(stamp)
+        condition, values = _between(collection, time, since, until)
+        if after:
+            condition += f" AND ({time}, name) < (?, ?)"
+            values += [_time_text(cast("datetime", after.fields[stamp])), after.name]
         with self._open(deadline) as file:
             rows = file.execute(
-                "SELECT name, fields, version FROM documents"
-                " WHERE collection = ? AND json_extract(fields, ?) >= ?"
-                " ORDER BY json_extract(fields, ?) DESC, name DESC LIMIT ?",
-                (
-                    collection,
-                    time,
-                    _time_text(since) if since else "",
-                    time,
-                    -1 if limit is None else limit,
-                ),
+                f"SELECT name, fields, version FROM documents WHERE {condition}"  # noqa: S608 - no value is in the text
+                f" ORDER BY {time} DESC, name DESC LIMIT ?",
+                (*values, -1 if limit is None else limit),
             ).fetchall()
         return [
             Document(f"{collection}/{name}", _decode(fields), version)
             for name, fields, version in rows
         ]
+
+    def count(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> int:
+        """See `Store.count`."""
+        condition, values = _between(collection, _time_of(stamp), since, until)
+        query = f"SELECT count(*) FROM documents WHERE {condition}"  # noqa: S608 - no value is in the text
+        with self._open(deadline) as file:
+            return int(file.execute(query, values).fetchone()[0])
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
         """See `Store.names`."""
@@ -136,6 +157,22 @@ def _transaction(file: sqlite3.Connection) -> Iterator[None]:
     file.execute("BEGIN IMMEDIATE")
     with file:
         yield
+
+
+def _time_of(stamp: str) -> str:
+    """Return the expression of a timestamp; the indexes are found by its exact text."""
+    return f"json_extract(fields, '$.{stamp}.{_TIME}')"
+
+
+def _between(
+    collection: str, time: str, since: datetime | None, until: datetime | None
+) -> tuple[str, list[str]]:
+    condition = f"collection = ? AND {time} >= ?"
+    values = [collection, _time_text(since) if since else ""]
+    if until:
+        condition += f" AND {time} < ?"
+        values.append(_time_text(until))
+    return condition, values
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -17,6 +17,9 @@ from google.cloud.firestore_v1 import types
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # has no types
 from grpc import StatusCode
 
+from tests.doubles.firestore_indexes import missing_index
+from tests.doubles.firestore_queries import select
+
 Apply: TypeAlias = Callable[[], Sequence[Any]]
 Fault: TypeAlias = Callable[[Apply, grpc.ServicerContext], Sequence[Any]]
 
@@ -71,6 +74,9 @@ class FirestoreDouble:
             "Commit": self._handler("Commit", self._commit),
             "BatchGetDocuments": self._handler("BatchGetDocuments", self._batch_get, stream=True),
             "RunQuery": self._handler("RunQuery", self._run_query, stream=True),
+            "RunAggregationQuery": self._handler(
+                "RunAggregationQuery", self._run_aggregation_query, stream=True
+            ),
         }
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("google.firestore.v1.Firestore", handlers)]
@@ -228,34 +234,7 @@ class FirestoreDouble:
         return answers[::-1]  # the order is not promised
 
     def _run_query(self, request: Any) -> Sequence[Any]:  # noqa: ANN401
-        query = request.structured_query
-        (source,) = query.from_
-        folder = f"{request.parent}/{source.collection_id}/"
-        found = [
-            document
-            for name, document in self._documents.items()
-            if name.startswith(folder) and "/" not in name.removeprefix(folder)
-        ]
-        found.sort(key=lambda document: document.name.encode())
-        for order in query.order_by:
-            if order.direction != types.StructuredQuery.Direction.DESCENDING:
-                raise Refused(StatusCode.UNIMPLEMENTED, "only descending")
-            field = order.field.field_path
-            found = [document for document in found if field in document.fields]
-            found.sort(key=lambda document: (_time(document, field), document.name), reverse=True)
-        if query.HasField("where"):
-            condition = query.where.field_filter
-            if condition.op != types.StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL:
-                raise Refused(StatusCode.UNIMPLEMENTED, "only >=")
-            earliest = condition.value.timestamp_value.ToNanoseconds()
-            field = condition.field.field_path
-            found = [document for document in found if _time(document, field) >= earliest]
-        if query.HasField("limit"):
-            found = found[: query.limit.value]
-        if query.HasField("select"):
-            if [field.field_path for field in query.select.fields] != ["__name__"]:
-                raise Refused(StatusCode.UNIMPLEMENTED, "only names")
-            found = [types.Document.pb()(name=document.name) for document in found]
+        found = self._found(request.parent, request.structured_query)
         now = self._next_moment()
         response = types.RunQueryResponse.pb()
         # Without results there is one answer nevertheless, which tells the time.
@@ -263,6 +242,21 @@ class FirestoreDouble:
             *(response(document=document, read_time=now) for document in found),
             *([] if found else [response(read_time=now)]),
         ]
+
+    def _run_aggregation_query(self, request: Any) -> Sequence[Any]:  # noqa: ANN401
+        aggregated = request.structured_aggregation_query
+        response = types.RunAggregationQueryResponse.pb()(read_time=self._next_moment())
+        found = self._found(request.parent, aggregated.structured_query)
+        for aggregation in aggregated.aggregations:
+            if aggregation.WhichOneof("operator") != "count":
+                raise Refused(StatusCode.UNIMPLEMENTED, "only count")
+            response.result.aggregate_fields[aggregation.alias].integer_value = len(found)
+        return [response]
+
+    def _found(self, parent: str, query: Any) -> list[Any]:  # noqa: ANN401
+        if missing := missing_index(query):
+            raise Refused(StatusCode.FAILED_PRECONDITION, missing)
+        return select(self._documents, parent, query)
 
     def _next_moment(self) -> Timestamp:
         """Return the time, in microseconds as Firestore has it, never twice the same."""
@@ -325,11 +319,3 @@ def _written(write: Any, former: Any, moment: Timestamp) -> Any:  # noqa: ANN401
     document.create_time.CopyFrom(former.create_time if former else moment)
     document.update_time.CopyFrom(moment)
     return document
-
-
-def _time(document: Any, field: str) -> int:  # noqa: ANN401
-    value = document.fields[field]
-    if value.WhichOneof("value_type") != "timestamp_value":
-        raise Refused(StatusCode.UNIMPLEMENTED, "only timestamps have an order")
-    nanoseconds: int = value.timestamp_value.ToNanoseconds()
-    return nanoseconds

@@ -52,8 +52,21 @@ class MemoryStore:
         deadline: Deadline,
         *,
         since: datetime | None = None,
+        until: datetime | None = None,
+        after: Document | None = None,
         limit: int | None = None,
     ) -> Sequence[Document]:
+        raise NotImplementedError
+
+    def count(
+        self,
+        collection: str,
+        stamp: str,
+        deadline: Deadline,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> int:
         raise NotImplementedError
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:

@@ -274,7 +274,7 @@ class TestPut:
 
 
 class TestNewest:
-    """Listing documents by their timestamp."""
+    """Listing documents by their timestamp, and counting them."""
 
     @pytest.fixture
     def five(self, store: Store) -> Store:
@@ -330,9 +330,49 @@ class TestNewest:
 
         assert self.names(store.newest("a", STAMP, soon())) == "dcba"
 
+    def test_until_excludes_its_own_moment(self, five: Store) -> None:
+        """So that two ranges that meet list each document once."""
+        moment = NOON + timedelta(hours=2)
+        tick = timedelta(microseconds=1)
+
+        assert self.names(five.newest("p/m/a", STAMP, soon(), until=moment)) == "be"
+        assert self.names(five.newest("p/m/a", STAMP, soon(), until=moment + tick)) == "dbe"
+        assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON, until=moment)) == "be"
+
+    def test_pages_list_each_document_once(self, store: Store) -> None:
+        """Those of one time, too: a page may end between them."""
+        store.create([Document(f"a/{name}", {}) for name in "bdac"], STAMP, soon())
+        store.create([Document(f"a/{name}", {}) for name in "gef"], STAMP, soon())
+        listed, page = "", None
+        for _ in range(3):
+            found = store.newest("a", STAMP, soon(), after=page, limit=3)
+            listed, page = f"{listed}{self.names(found)} ", found[-1]
+
+        assert listed == "gfe dcb a "
+        assert [] == list(store.newest("a", STAMP, soon(), after=page, limit=3))
+
+    def test_a_page_stays_within_since_and_until(self, five: Store) -> None:
+        """The bounds hold on every page."""
+        since, until = NOON + timedelta(hours=1), NOON + timedelta(hours=4)
+        (first,) = five.newest("p/m/a", STAMP, soon(), since=since, until=until, limit=1)
+        rest = five.newest("p/m/a", STAMP, soon(), since=since, until=until, after=first)
+
+        assert self.names([first]) == "a"
+        assert self.names(rest) == "db"
+
     def test_a_collection_that_is_not_there_is_empty(self, store: Store) -> None:
         """A portal without records is no error."""
         assert list(store.newest("portals/m/deletions", STAMP, soon())) == []
+
+    def test_as_many_are_counted_as_are_listed(self, five: Store) -> None:
+        """Between the same bounds, and without what has no stamp."""
+        moment = NOON + timedelta(hours=2)
+
+        assert five.count("p/m/a", STAMP, soon()) == 5
+        assert five.count("p/m/a", STAMP, soon(), since=moment) == 3
+        assert five.count("p/m/a", STAMP, soon(), until=moment) == 2
+        assert five.count("p/m/a", STAMP, soon(), since=NOON, until=moment) == 2
+        assert five.count("nothing/there/yet", STAMP, soon()) == 0
 
 
 class TestNames:

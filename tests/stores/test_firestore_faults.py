@@ -61,6 +61,7 @@ CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
     "create": ("Commit", lambda store, deadline: store.create([RECORD], STAMP, deadline)),
     "put": ("Commit", lambda store, deadline: store.put(RECORD, deadline)),
     "newest": ("RunQuery", lambda store, deadline: store.newest("a", STAMP, deadline)),
+    "count": ("RunAggregationQuery", lambda store, deadline: store.count("a", STAMP, deadline)),
     "names": ("RunQuery", lambda store, deadline: store.names("a", deadline, limit=1)),
     "delete": ("Commit", lambda store, deadline: store.delete(["a/1"], deadline)),
 }

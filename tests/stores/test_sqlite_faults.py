@@ -26,6 +26,7 @@ CALLS: dict[str, Callable[[Store, Deadline], object]] = {
     "create": lambda store, deadline: store.create([RECORD], STAMP, deadline),
     "put": lambda store, deadline: store.put(RECORD, deadline),
     "newest": lambda store, deadline: store.newest("a", STAMP, deadline),
+    "count": lambda store, deadline: store.count("a", STAMP, deadline),
     "names": lambda store, deadline: store.names("a", deadline, limit=1),
     "delete": lambda store, deadline: store.delete(["a/1"], deadline),
 }
