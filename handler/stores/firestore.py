@@ -7,7 +7,7 @@ Here each call has one deadline, which its retries share.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -344,6 +344,10 @@ def _set(field: Any, value: Value) -> None:  # noqa: ANN401
         field.timestamp_value.FromDatetime(value)
     elif isinstance(value, _Value):
         field.CopyFrom(value)
+    elif isinstance(value, Mapping):
+        field.map_value.SetInParent()  # an empty map, too, is one
+        for name, item in value.items():
+            _set(field.map_value.fields[name], item)
     else:
         field.array_value.SetInParent()  # an empty array, too, is one
         for item in value:
@@ -357,6 +361,8 @@ def _decode(value: Any) -> Any:  # noqa: ANN401
         return value.timestamp_value.ToDatetime(tzinfo=UTC)
     if kind == "array_value":
         return [_decode(item) for item in value.array_value.values]
+    if kind == "map_value":
+        return {name: _decode(item) for name, item in value.map_value.fields.items()}
     if kind in ("string_value", "integer_value", "boolean_value"):
         return getattr(value, kind)
     return value

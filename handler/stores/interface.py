@@ -7,7 +7,8 @@ from typing import Protocol, TypeAlias
 
 from handler.deadline import Deadline
 
-Value: TypeAlias = str | int | bool | datetime | Sequence[str]
+Scalar: TypeAlias = str | int | bool | datetime
+Value: TypeAlias = Scalar | Sequence[str] | Mapping[str, Scalar]
 Fields: TypeAlias = Mapping[str, Value]
 
 

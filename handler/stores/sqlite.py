@@ -7,14 +7,14 @@ at once are not made to wait: one is told "database is locked".
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document, Fields, StoreUnavailable, Value
+from handler.stores.interface import Document, Fields, StoreUnavailable
 
 # A version is random, not counted: a document that is deleted and made again has another one.
 _SCHEMA = """
@@ -33,7 +33,9 @@ _INDEXED = ("event_at", "recorded_at")
 
 _INSERT = "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)"
 
-_TIME = "time"  # marks a timestamp in JSON
+# What marks a timestamp and a map, which would look alike in JSON.
+_TIME = "time"
+_MAP = "map"
 
 
 class LocalStore:
@@ -181,7 +183,11 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _encode(fields: Fields) -> str:
-    return json.dumps(fields, default=_encode_value)
+    marked = {
+        name: {_MAP: dict(value)} if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+    }
+    return json.dumps(marked, default=_encode_value)
 
 
 def _encode_value(value: object) -> object:
@@ -199,7 +205,9 @@ def _decode(text: str) -> Fields:
     return {name: _decode_value(value) for name, value in json.loads(text).items()}
 
 
-def _decode_value(value: Value | dict[str, str]) -> Value:
-    if isinstance(value, dict):
+def _decode_value(value: Any) -> Any:  # noqa: ANN401 - it is JSON
+    if not isinstance(value, dict):
+        return value
+    if _TIME in value:
         return datetime.fromisoformat(value[_TIME])
-    return value
+    return {name: _decode_value(item) for name, item in value[_MAP].items()}

@@ -463,6 +463,8 @@ VALUES: dict[str, Value] = {
     "latest": datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
     "list": ["b", "a", "", "a", "\x00😀"],
     "empty list": [],
+    "map": {"time": "text", "at": NOON, "map": 5, "again": False},
+    "empty map": {},
 }
 
 
