@@ -14,6 +14,29 @@ PORTALS = "portals"
 # may come after the new one's install: so the former token stays accepted until then.
 _TOKENS_KEPT = 2
 
+_WITHOUT_PROBLEM = {"problem": None, "problem_since": None, "problem_logged_at": None}
+
+
+class Lease(Model, strict=True):
+    """Who drains a portal's offline queue at the moment, and until when at the latest.
+
+    `nonce` tells one holder from the next. `again`: rows were announced meanwhile. `follows`: an
+    event waits for the end of this lease, and will see to all that is announced until then.
+    """
+
+    until: datetime
+    nonce: str
+    user: int
+    again: bool = False
+    follows: bool = False
+
+
+class QueueLeft(Model, strict=True):
+    """How many rows a drain has left in the queue: a number, or text as in "more than 49"."""
+
+    rows: int | str
+    at: datetime
+
 
 class Portal(Model, strict=True):
     """A portal that events may come from; of its tokens only digests are known.
@@ -33,6 +56,20 @@ class Portal(Model, strict=True):
     installed_at: Annotated[datetime | None, OrNone] = None
     updated_at: Annotated[datetime | None, OrNone] = None
     clean_requested_at: Annotated[datetime | None, OrNone] = None
+    removed_at: Annotated[datetime | None, OrNone] = None
+    # The user as whom the queue's ping is bound, and when all bindings were last checked.
+    bound_as: Annotated[int | None, OrNone] = None
+    checked_at: Annotated[datetime | None, OrNone] = None
+    # When the OAuth server was last asked where the portal is, outside of such a check.
+    asked_at: Annotated[datetime | None, OrNone] = None
+    problem: Annotated[str | None, OrNone] = None
+    problem_since: Annotated[datetime | None, OrNone] = None
+    problem_logged_at: Annotated[datetime | None, OrNone] = None
+    drain: Annotated[Lease | None, OrNone] = None
+    drained_at: Annotated[datetime | None, OrNone] = None
+    queue_left: Annotated[QueueLeft | None, OrNone] = None
+    # When the drains' calls so far will have been paid for, at one a second.
+    calls_until: Annotated[datetime | None, OrNone] = None
 
     @classmethod
     def from_fields(cls, member_id: str, fields: Fields) -> "Portal":
@@ -45,27 +82,38 @@ class Portal(Model, strict=True):
 
     def with_token(self, digest: str, now: datetime) -> "Portal":
         """Accept a token from now on, and the one before it."""
+        known = self.active and digest in (self.token_digests or ())
         return self.model_copy(
             update={
                 "token_digests": [digest, *self._others(digest)][:_TOKENS_KEPT],
                 "active": True,
-                "installed_at": now,
+                "installed_at": self.installed_at if known else now,
                 "updated_at": now,
                 "clean_requested_at": None,
+                "removed_at": None,
             }
         )
 
     def without_token(self, digest: str, now: datetime, *, clean: bool) -> "Portal":
         """Accept a token no longer; a portal with none left is not active."""
         others = self._others(digest)
-        return self.model_copy(
-            update={
-                "token_digests": others,
-                "active": bool(self.active and others),
-                "updated_at": now,
-                "clean_requested_at": now if clean else self.clean_requested_at,
-            }
-        )
+        active = bool(self.active and others)
+        update = {
+            "token_digests": others,
+            "active": active,
+            "updated_at": now,
+            "clean_requested_at": now if clean else self.clean_requested_at,
+        }
+        return self.model_copy(update=update if active else {**update, **_WITHOUT_PROBLEM})
+
+    def with_problem(self, problem: str | None, now: datetime) -> "Portal":
+        """Note what keeps the portal from being served in full, or that nothing does."""
+        if problem == self.problem:
+            return self
+        if problem is None:
+            return self.model_copy(update=_WITHOUT_PROBLEM)
+        noted = {"problem": problem, "problem_since": now, "problem_logged_at": now}
+        return self.model_copy(update=noted)
 
     def _others(self, digest: str) -> list[str]:
         return [known for known in self.token_digests or () if known != digest]

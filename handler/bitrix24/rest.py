@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,19 +22,36 @@ _MAX_ANSWER_BYTES = 1_048_576
 # A portal that says QUERY_LIMIT_EXCEEDED allows two calls a second from then on.
 _PAUSE_SECONDS = 0.5
 
+# The documentation asks clients for both.
+_HEADERS: Final = {
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+    "User-Agent": "bitrix24-openline-deletions",
+}
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+
 # Bitrix24's codes are words; a token has digits, and whoever answers could put one there.
 _ERROR_CODE = re.compile(r"[A-Za-z_]{1,60}")
 
-# Plain words for the errors that somebody can do something about.
+# ACCESS_DENIED has three meanings, which only its description tells apart.
+NO_ADMINISTRATOR: Final = "the token's user is not an administrator"
+NO_PLAN: Final = "the portal's plan does not include REST"
+NO_USER: Final = "the token's user cannot be authorised"
+
+NO_PERMISSION: Final = "the application lacks the permission imopenlines"
+
+# Plain words for the errors that an operator can do something about.
 _ADVICE: Mapping[str, str] = {
-    "ERROR_EVENT_NOT_FOUND": "the application lacks the permission imopenlines",
-    "insufficient_scope": "the application lacks the permission imopenlines",
-    "ACCESS_DENIED": "the token's user is not an administrator",
+    "ERROR_EVENT_NOT_FOUND": NO_PERMISSION,
+    "insufficient_scope": NO_PERMISSION,
     "expired_token": "the access token has expired",
     "invalid_token": "the access token is not valid",
     "NO_AUTH_FOUND": "the access token is not valid",
     "NOT_INSTALLED": "the application is not installed",
+    "WRONG_CLIENT": "the portal does not know the application",
     "QUERY_LIMIT_EXCEEDED": "the portal asks to slow down; try again in a minute",
+    "OPERATION_TIME_LIMIT": "the portal allows this call again in a few minutes",
     "WRONG_LICENSE": "the portal's plan does not include it",
 }
 
@@ -42,27 +59,45 @@ _ADVICE: Mapping[str, str] = {
 class Bitrix24Error(Exception):
     """Bitrix24 refused a call, or could not be reached, or answered what makes no sense.
 
-    `code` is Bitrix24's own where it gave one. Nothing of the answer's text is in the message:
-    whoever answers could put the token there.
+    `code` is Bitrix24's own where it gave one, `reason` what it means. Nothing of the answer's
+    text is in the message: whoever answers could put the token there.
     """
 
     def __init__(self, reason: str, code: str = "", description: str = "") -> None:
-        super().__init__(f"{_ADVICE.get(code, reason)} ({code})" if code else reason)
+        denied = code == "ACCESS_DENIED"
+        self.reason = _denial(description) if denied else _ADVICE.get(code, reason)
+        super().__init__(f"{self.reason} ({code})" if code else self.reason)
         self.code = code
         self.description = description
+
+
+class UnansweredError(Bitrix24Error):
+    """The host cannot be reached, or did not answer in time."""
+
+
+class RedirectError(UnansweredError):
+    """The host answers with a redirect: a portal that was renamed, or has no licence any more."""
 
 
 class Rest:
     """The REST methods below one endpoint, called with one OAuth access token.
 
-    `endpoint` ends with a slash and is confirmed: it never comes from a request. Each method
+    `endpoint` ends with a slash and is confirmed: it never comes from a request. `pace` is
+    called before each request, and may wait, or end the work by an error of its own. Each method
     raises `Bitrix24Error`.
     """
 
-    def __init__(self, endpoint: str, access_token: str, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        access_token: str,
+        deadline: Deadline,
+        pace: Callable[[], object] = lambda: None,
+    ) -> None:
         self._endpoint = endpoint
         self._access_token = access_token
         self._deadline = deadline
+        self._pace = pace
 
     @property
     def remaining(self) -> float:
@@ -80,8 +115,11 @@ class Rest:
             time.sleep(_PAUSE_SECONDS)
 
     def _call_once(self, method: str, parameters: Mapping[str, object]) -> Any:  # noqa: ANN401
+        self._pace()
         body = json.dumps({**parameters, "auth": self._access_token}).encode()
         status, answer = _post(self._endpoint + method, body, self._deadline)
+        if status in _REDIRECTS:
+            raise RedirectError(f"{method} is answered with a redirect (HTTP {status})")
         try:
             decoded = json.loads(answer)
         except (ValueError, RecursionError):
@@ -96,6 +134,12 @@ class Rest:
         if self._access_token in code:
             code = ""
         raise Bitrix24Error(reason, code, str(decoded.get("error_description", "")))
+
+
+def _denial(description: str) -> str:
+    if not description or description.startswith("Access denied!"):
+        return NO_ADMINISTRATOR
+    return NO_PLAN if "commercial plan" in description else NO_USER
 
 
 def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
@@ -120,8 +164,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
             with contextlib.closing(connection):
                 connection.connect()
                 sockets.append(connection.sock)
-                headers = {"Content-Type": "application/json"}
-                connection.request("POST", parts.path, body, headers)
+                connection.request("POST", parts.path, body, _HEADERS)
                 response = connection.getresponse()
                 outcome.append((response.status, response.read(_MAX_ANSWER_BYTES + 1)))
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -134,10 +177,10 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         for open_socket in sockets:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        raise Bitrix24Error(f"{parts.hostname} did not answer in time")
+        raise UnansweredError(f"{parts.hostname} did not answer in time")
     result = outcome[0]
     if isinstance(result, Exception):
-        raise Bitrix24Error(f"{parts.hostname} cannot be reached: {type(result).__name__}")
+        raise UnansweredError(f"{parts.hostname} cannot be reached: {type(result).__name__}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
         raise Bitrix24Error(f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
     return result

@@ -618,7 +618,7 @@ class TestOddAnswers:
         elsewhere = f"{scene.evil.url}/oauth/rest/app.info"
         scene.stage.bitrix.fault(method, Redirect(elsewhere, status))
         token = scene.installation.token().access_token
-        assert f"no JSON (HTTP {status})" in scene.refuse(scene.forge(token))
+        assert f"answered with a redirect (HTTP {status})" in scene.refuse(scene.forge(token))
 
     def test_a_confirmation_with_another_status_is_none(self, scene: Scene) -> None:
         """JSON within an error page is still an error."""

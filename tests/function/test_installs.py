@@ -381,7 +381,7 @@ def test_what_could_not_be_bound_is_bound_by_the_next_install(
     [
         (Refusal(403, "ACCESS_DENIED"), "not an administrator"),
         (Refusal(401, "expired_token"), "expired"),
-        (Redirect("https://elsewhere.example.com/"), "no JSON (HTTP 302)"),
+        (Redirect("https://elsewhere.example.com/"), "answered with a redirect (HTTP 302)"),
         (HugeBody(), "more than 1048576 bytes"),
     ],
 )

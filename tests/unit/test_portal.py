@@ -28,7 +28,19 @@ FIELDS: Fields = {
     "installed_at": NOW,
     "updated_at": NOW,
     "clean_requested_at": NOW,
+    "removed_at": NOW,
+    "bound_as": 7,
+    "checked_at": NOW,
+    "asked_at": NOW,
+    "problem": "Choose Reinstall.",
+    "problem_since": NOW,
+    "problem_logged_at": NOW,
+    "drain": {"until": NOW, "nonce": "n", "user": 7, "again": True, "follows": False},
+    "drained_at": NOW,
+    "queue_left": {"rows": "more than 49", "at": NOW},
+    "calls_until": NOW,
 }
+TEXTS = ("domain", "client_endpoint", "server_endpoint", "client_id", "status", "scope", "problem")
 BARE = Portal(member_id="m")
 
 
@@ -54,7 +66,7 @@ def test_a_field_of_the_wrong_type_counts_as_absent(field: str, value: object) -
     expected: dict[str, object] = {name: known for name, known in FIELDS.items() if name != field}
     if field == "member_id":
         expected["member_id"] = "m"
-    elif isinstance(value, str) and field not in ("token_digests", "active") and "_at" not in field:
+    elif isinstance(value, str if field in TEXTS else int) and field in (*TEXTS, "bound_as"):
         expected[field] = value
     assert expected == portal.to_fields()
 
@@ -101,6 +113,36 @@ def test_a_wish_to_be_cleaned_outlasts_the_next_uninstall() -> None:
     portal = BARE.with_token("a", NOW).with_token("b", NOW).without_token("a", NOW, clean=True)
     assert NOW == portal.without_token("b", LATER, clean=False).clean_requested_at
     assert LATER == portal.without_token("b", LATER, clean=True).clean_requested_at
+
+
+def test_an_install_of_a_known_token_is_no_new_installation() -> None:
+    """Reinstall keeps the token; after an uninstall, or `portals remove`, it is a new one."""
+    portal = BARE.with_token("a", NOW).with_token("b", NOW)
+    again = portal.with_token("a", LATER)
+    assert (["a", "b"], NOW, LATER) == (again.token_digests, again.installed_at, again.updated_at)
+    removed = portal.model_copy(update={"active": False, "removed_at": NOW})
+    back = removed.with_token("a", LATER)
+    assert (LATER, None, True) == (back.installed_at, back.removed_at, back.active)
+
+
+def test_a_problem_is_noted_with_its_time_until_it_is_over() -> None:
+    """Noted again, the same one is not a new one."""
+    portal = BARE.with_problem("one", NOW)
+    assert ("one", NOW, NOW) == (portal.problem, portal.problem_since, portal.problem_logged_at)
+    assert portal == portal.with_problem("one", LATER)
+    assert ("two", LATER) == (
+        portal.with_problem("two", LATER).problem,
+        portal.with_problem("two", LATER).problem_since,
+    )
+    assert BARE == portal.with_problem(None, LATER)
+
+
+def test_the_problem_of_a_portal_ends_with_its_last_token() -> None:
+    """What is uninstalled needs nobody's attention."""
+    portal = BARE.with_token("a", NOW).with_token("b", NOW).with_problem("one", NOW)
+    portal = portal.without_token("a", NOW, clean=False)
+    assert "one" == portal.problem
+    assert None is portal.without_token("b", NOW, clean=False).problem
 
 
 def test_an_uninstall_does_not_activate_a_portal() -> None:

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from handler.bitrix24.rest import Bitrix24Error, Rest
+from handler.bitrix24.rest import Bitrix24Error, RedirectError, Rest, UnansweredError
 from handler.bitrix24.subscription import (
     BINDINGS,
     Binding,
@@ -122,7 +122,7 @@ class TestAnswers:
             (OtherResult({"error": "x" * 61}), "profile is refused (HTTP 200)"),
             (OtherResult({"error": "No_Words"}), "profile is refused (HTTP 200) (No_Words)"),
             (Html(page='{"result": 1}', status=201), "profile is refused (HTTP 201)"),
-            (Redirect(URL, 307), "profile: the answer is no JSON (HTTP 307)"),
+            (Redirect(URL, 307), "profile is answered with a redirect (HTTP 307)"),
             (HugeBody(), "127.0.0.1 answered more than 1048576 bytes"),
             (TruncatedBody(), "profile: the answer is no JSON (HTTP 200)"),
             (Disconnect(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
@@ -138,6 +138,14 @@ class TestAnswers:
             (
                 Refusal(403, "ACCESS_DENIED"),
                 "the token's user is not an administrator (ACCESS_DENIED)",
+            ),
+            (
+                Refusal(200, "WRONG_CLIENT"),
+                "the portal does not know the application (WRONG_CLIENT)",
+            ),
+            (
+                Refusal(429, "OPERATION_TIME_LIMIT"),
+                "the portal allows this call again in a few minutes (OPERATION_TIME_LIMIT)",
             ),
             (Refusal(401, "expired_token"), "the access token has expired (expired_token)"),
             (Refusal(401, "invalid_token"), "the access token is not valid (invalid_token)"),
@@ -156,6 +164,71 @@ class TestAnswers:
         bitrix.fault("profile", fault)
         error = failure(rest(installation))
         assert (str(error), error.description) == (message, "")
+
+    @pytest.mark.parametrize(
+        ("description", "meaning"),
+        [
+            ("", "the token's user is not an administrator"),
+            (
+                "Access denied! Event binding with AUTH_TYPE requires administrator access rights",
+                "the token's user is not an administrator",
+            ),
+            (
+                "REST is available only on commercial plans.",
+                "the portal's plan does not include REST",
+            ),
+            ("Unable to authorize user", "the token's user cannot be authorised"),
+        ],
+    )
+    def test_the_meanings_of_a_denial_are_told_apart_by_their_description(
+        self, bitrix: Bitrix24, installation: Installation, description: str, meaning: str
+    ) -> None:
+        """ACCESS_DENIED has three; the description itself is not told."""
+        bitrix.fault("profile", Refusal(403, "ACCESS_DENIED", description))
+        error = failure(rest(installation))
+        assert (f"{meaning} (ACCESS_DENIED)", meaning) == (str(error), error.reason)
+
+    @pytest.mark.parametrize(
+        ("fault", "kind"),
+        [
+            (Redirect(URL), RedirectError),
+            (Disconnect(), UnansweredError),
+            (Silence(), UnansweredError),
+            (Html(503), Bitrix24Error),
+            (Refusal(503, "QUERY_LIMIT_EXCEEDED"), Bitrix24Error),
+        ],
+    )
+    def test_a_portal_that_may_have_moved_is_an_error_of_its_own(
+        self, bitrix: Bitrix24, installation: Installation, fault: Fault, kind: type[Bitrix24Error]
+    ) -> None:
+        """A renamed portal's old address redirects, or is not there; a busy one has not moved."""
+        bitrix.fault("profile", fault, times=None)
+        assert type(failure(rest(installation, seconds=0.4))) is kind
+
+    def test_a_call_says_who_calls(self) -> None:
+        """The documentation asks for `User-Agent` and `Accept`."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            endpoint = f"http://127.0.0.1:{server.getsockname()[1]}/rest/"
+            thread = Thread(target=failure, args=[Rest(endpoint, "t", Deadline(5))])
+            thread.start()
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as received:
+                head = list(iter(received.readline, b"\r\n"))
+            thread.join()
+        assert head[0] == b"POST /rest/profile HTTP/1.1\r\n"
+        assert {
+            b"Accept: application/json\r\n",
+            b"User-Agent: bitrix24-openline-deletions\r\n",
+        } <= set(head)
+
+    def test_each_request_is_paced(self, bitrix: Bitrix24, installation: Installation) -> None:
+        """Also the one that is made again because the portal asks to slow down."""
+        paced: list[int] = []
+        bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"))
+        token = installation.token().access_token
+        endpoint = installation.portal.client_endpoint
+        Rest(endpoint, token, Deadline(10), lambda: paced.append(1)).call("profile")
+        assert len(paced) == len(bitrix.calls_to("profile")) == 2
 
     def test_a_portal_that_asks_to_slow_down_is_asked_again(
         self, bitrix: Bitrix24, installation: Installation
