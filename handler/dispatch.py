@@ -68,7 +68,7 @@ def _other_event(
         case names.UNINSTALL:
             return instance.application.uninstall(event, digest, deadline)
         case names.OFFLINE_PING:
-            ping = _delivery(event, portal.domain)
+            ping = _delivery(instance, event, portal.domain)
             return instance.application.recover(event, portal, ping, deadline)
     return Answer(200, {"status": "ignored", "event": event.name})
 
@@ -76,7 +76,7 @@ def _other_event(
 def _take_deletions(
     instance: Instance, event: Event, portal: Portal, log: Log, deadline: Deadline
 ) -> Answer:
-    delivery = _delivery(event, portal.domain)
+    delivery = _delivery(instance, event, portal.domain)
     documents: list[Document] = []
     with _kept_until_stored(delivery, event.data, documents, log):
         try:
@@ -107,7 +107,9 @@ def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log
     except Exception:
         if event.name in names.DELETIONS:
             with suppress(Exception):  # invalid data, or the same bug again
-                documents = instance.recorder.documents(_delivery(event, None), event.data)
+                documents = instance.recorder.documents(
+                    _delivery(instance, event, None), event.data
+                )
                 dead_letter.keep_records(log, documents, unverified_digest=digest)
         raise
 
@@ -130,12 +132,12 @@ def _kept_until_stored(
         raise
 
 
-def _delivery(event: Event, known_domain: str | None) -> Delivery:
+def _delivery(instance: Instance, event: Event, known_domain: str | None) -> Delivery:
     return Delivery(
         member_id=event.auth.member_id,
         event=event.name,
         via="online",
         domain=event.auth.domain or known_domain,
-        event_at=event.sent_at,
+        event_at=event.sent_at or instance.now(),
         user_id=event.auth.user_id,
     )

@@ -78,7 +78,7 @@ def _delivery(document: Document) -> Delivery:
         event=fields["event"],
         via="replay",
         domain=fields.get("domain"),
-        event_at=fields.get("event_at"),
+        event_at=fields.get("event_at") or fields.get(RECEIVED_AT),
         user_id=fields.get("user_id"),
     )
 

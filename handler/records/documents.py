@@ -17,6 +17,7 @@ from handler.stores.interface import Document, Value
 
 DELETIONS = "deletions"
 RECORDED_AT = "recorded_at"
+EVENT_AT = "event_at"
 QUARANTINE = "quarantine"
 RECEIVED_AT = "received_at"
 

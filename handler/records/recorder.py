@@ -1,7 +1,7 @@
 """Recording: what is not in the store yet goes there once, and nothing is ever changed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from handler.deadline import Deadline
@@ -54,7 +54,11 @@ class Recorder:
         ]
 
     def document(self, delivery: Delivery, deletion: Deletion) -> Document:
-        """Make the record of one deletion; does not touch the store."""
+        """Make the record of one deletion; does not touch the store.
+
+        It says when the message was deleted; without the event's own time, that is now.
+        """
+        delivery = replace(delivery, event_at=delivery.event_at or self._now())
         return deletion_document(deletion, delivery, self._expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:

@@ -517,6 +517,7 @@ class TestDeletions:
         assert records[0] == {
             "id": records[0]["id"],
             **stored,
+            "event_at": stored["event_at"].isoformat(),  # type: ignore[union-attr]
             "recorded_at": stored["recorded_at"].isoformat(),  # type: ignore[union-attr]
         }
         assert ["3", "2"] == [one["message_id"] for one in shell.json("deletions", "--limit", "2")]
@@ -743,6 +744,7 @@ class TestQuarantine:
         assert ("replay", "ONOPENLINEMESSAGEDELETE", MOMENT.isoformat(), 27, "d") == tuple(
             records["a"][name] for name in ("via", "event", "event_at", "user_id", "domain")
         )
+        assert records["other"]["event_at"] == MOMENT.isoformat()  # when it was received
 
     def test_programs_read_what_a_retry_has_done(self, shell: Shell) -> None:
         """And people read sentences."""

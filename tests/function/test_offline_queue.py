@@ -37,6 +37,7 @@ from tests.doubles.bitrix24 import (
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 MEMBER_ID = "f" * 32
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class Records:
@@ -93,7 +94,7 @@ class Scene:
         recorder = Recorder(
             self.records,  # type: ignore[arg-type] # it is as much of a store as a recorder needs
             Settings(connectors=connectors),
-            lambda: datetime.now(UTC),
+            lambda: NOW,
         )
         ping = Delivery(
             member_id=MEMBER_ID,
@@ -205,7 +206,9 @@ def test_who_is_not_in_the_row_is_absent_and_not_whoever_was_pinged_for(
 
 
 @pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-17T12:00:00", []])
-def test_a_time_that_is_none_is_absent(extended: Scene, time: Value) -> None:
+def test_without_a_valid_time_a_row_is_of_when_it_was_received(
+    extended: Scene, time: Value
+) -> None:
     """The ping's own time is another."""
     extended.delete(1)
     (row,) = extended.portal.queue(extended.installation)
@@ -213,7 +216,7 @@ def test_a_time_that_is_none_is_absent(extended: Scene, time: Value) -> None:
     extended.bitrix.fault("event.offline.get", OtherResult({"result": batch}))
     assert extended.drain() == Drained(Counts(recorded=1, duplicates=1))
     (document,) = extended.deletions.values()
-    assert "event_at" not in document
+    assert document["event_at"] == NOW
 
 
 def test_rows_are_stored_before_they_are_removed_where_the_plan_reserves(extended: Scene) -> None:

@@ -190,13 +190,16 @@ def test_a_connector_that_nobody_wants_leaves_nothing() -> None:
 
 
 def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
-    """And it expires by the clock of the function, if RETENTION_DAYS says so."""
+    """And it expires by the clock of the function, if RETENTION_DAYS says so.
+
+    The deletion's time is by that clock, too, where the event has no `ts`.
+    """
     instance = Instance(retention_days=2)
 
     instance.send(DELETION, DATA)
 
     (path,) = instance.added
-    times = {"recorded_at": NOW, "expires_at": NOW + timedelta(days=2)}
+    times = {"event_at": NOW, "recorded_at": NOW, "expires_at": NOW + timedelta(days=2)}
     assert {**RECORD, "domain": "d", **times} == instance.store.documents[path].fields
 
 
@@ -252,7 +255,11 @@ LETTER = line(
     event=DELETION,
     member_id="M",
 )
+RECEIVED = {"event_at": NOW.isoformat()}
+"""Where the event does not say when it was."""
+
 OF_THE_EVENT = {
+    **RECEIVED,
     "member_id": "M",
     "event": DELETION,
     "via": "online",
@@ -267,7 +274,7 @@ OF_THE_EVENT = {
 @pytest.mark.parametrize(
     ("event", "data", "openings", "letter"),
     [
-        (DELETION, DATA, 1, {**LETTER, "records": [{**RECORD, "domain": "d"}]}),
+        (DELETION, DATA, 1, {**LETTER, "records": [{**RECORD, **RECEIVED, "domain": "d"}]}),
         (
             DELETION,
             DATA,
@@ -276,7 +283,7 @@ OF_THE_EVENT = {
                 **LETTER,
                 "verified": False,
                 "token_digest": token_digest(TOKEN),
-                "records": [RECORD],
+                "records": [{**RECORD, **RECEIVED}],
             },
         ),
         (

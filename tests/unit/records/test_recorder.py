@@ -42,6 +42,19 @@ def test_every_deletion_of_an_event_is_recorded() -> None:
     assert {NOW} == {document.fields["recorded_at"] for document in store.documents.values()}
 
 
+def test_a_record_always_says_when_the_message_was_deleted() -> None:
+    """By the event's own time, or else by that of the function; records are asked for by it."""
+    recording = recorder(MemoryStore())
+    timed = replace(ONLINE, event_at=datetime(2026, 3, 3, tzinfo=UTC))
+    sample = data("portal-one-message")
+
+    (own,) = recording.documents(timed, sample)
+    (received,) = recording.documents(ONLINE, sample)
+
+    assert timed.event_at == own.fields["event_at"]
+    assert NOW == received.fields["event_at"]
+
+
 def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
     """Whichever way it comes."""
     store = MemoryStore()
