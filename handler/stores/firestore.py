@@ -8,6 +8,7 @@ Here each call has one deadline, which its retries share.
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -21,7 +22,14 @@ from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document, StoreError, StoreUnavailable, Value
+from handler.stores.interface import (
+    Document,
+    Patch,
+    StoreError,
+    StoreUnavailable,
+    Value,
+    Write,
+)
 
 T = TypeVar("T")
 
@@ -64,6 +72,7 @@ _MENDABLE = {
 # in the wrong mode, for one.
 _THERE = grpc.StatusCode.ALREADY_EXISTS
 _CHANGED = grpc.StatusCode.FAILED_PRECONDITION
+_MISSING = grpc.StatusCode.NOT_FOUND
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -149,8 +158,16 @@ class Firestore:
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """See `Store.get`."""
-        (document,) = self._get_all([path], deadline)
+        (document,) = self.get_all([path], deadline)
         return document
+
+    def get_all(self, paths: Sequence[str], deadline: Deadline) -> Sequence[Document | None]:
+        """See `Store.get_all`."""
+        names = [f"{self._root}/{path}" for path in paths]
+        request = _BatchGetDocumentsRequest(database=self._database, documents=names)
+        answers = self._call(lambda **options: list(self._batch_get(request, **options)), deadline)
+        found = {answer.found.name: answer.found for answer in answers if answer.found.name}
+        return [self._document(found[name]) if name in found else None for name in names]
 
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
         """See `Store.create`.
@@ -159,24 +176,30 @@ class Firestore:
         """
         missing = documents
         while missing:
-            writes = [self._creation(document, stamp) for document in missing]
-            if self._write(writes, deadline, conflict=_THERE):
+            writes = [self._put(replace(document, version=None), stamp) for document in missing]
+            if self._write(writes, deadline, _THERE):
                 return len(missing)
             if len(documents) == 1:
                 return 0
-            found = self._get_all([document.path for document in documents], deadline)
+            found = self.get_all([document.path for document in documents], deadline)
             there = {document.path for document in found if document}
             missing = [document for document in documents if document.path not in there]
         return 0
 
     def put(self, document: Document, deadline: Deadline) -> bool:
         """See `Store.put`."""
-        write = self._update(document)
-        if document.version is None:
-            write.current_document.exists = False
-            return self._write([write], deadline, conflict=_THERE)
-        write.current_document.update_time.CopyFrom(document.version)
-        return self._write([write], deadline, conflict=_CHANGED)
+        conflict = _THERE if document.version is None else _CHANGED
+        return self._write([self._put(document)], deadline, conflict)
+
+    def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
+        """See `Store.commit`."""
+        messages = [
+            self._patch(write)
+            if isinstance(write, Patch)
+            else self._put(write.document, write.stamp)
+            for write in writes
+        ]
+        return self._write(messages, deadline, _THERE, _CHANGED, _MISSING)
 
     def newest(
         self,
@@ -235,13 +258,6 @@ class Firestore:
         for start in range(0, len(writes), _DELETES_PER_COMMIT):
             self._write(writes[start : start + _DELETES_PER_COMMIT], deadline)
 
-    def _get_all(self, paths: Sequence[str], deadline: Deadline) -> list[Document | None]:
-        names = [f"{self._root}/{path}" for path in paths]
-        request = _BatchGetDocumentsRequest(database=self._database, documents=names)
-        answers = self._call(lambda **options: list(self._batch_get(request, **options)), deadline)
-        found = {answer.found.name: answer.found for answer in answers if answer.found.name}
-        return [self._document(found[name]) if name in found else None for name in names]
-
     def _query(self, collection: str, limit: int | None) -> Any:  # noqa: ANN401
         parent, _, collection_id = f"{self._root}/{collection}".rpartition("/")
         request = _RunQueryRequest(parent=parent)
@@ -254,33 +270,47 @@ class Firestore:
         answers = self._call(lambda **options: list(self._run_query(request, **options)), deadline)
         return (answer.document for answer in answers if answer.document.name)
 
-    def _update(self, document: Document) -> Any:  # noqa: ANN401
-        write = _Write()
-        write.update.name = f"{self._root}/{document.path}"
-        for name, value in document.fields.items():
-            _set(write.update.fields[name], value)
+    def _put(self, document: Document, stamp: str | None = None) -> Any:  # noqa: ANN401
+        write = self._update(document.path, document.fields)
+        if document.version is None:
+            write.current_document.exists = False
+        else:
+            write.current_document.update_time.CopyFrom(document.version)
+        if stamp:
+            write.update_transforms.add(
+                field_path=stamp,
+                set_to_server_value=types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME,
+            )
         return write
 
-    def _creation(self, document: Document, stamp: str) -> Any:  # noqa: ANN401
-        write = self._update(document)
-        write.current_document.exists = False
-        write.update_transforms.add(
-            field_path=stamp,
-            set_to_server_value=types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME,
-        )
+    def _patch(self, patch: Patch) -> Any:  # noqa: ANN401
+        write = self._update(patch.path, patch.fields)
+        write.update_mask.field_paths.extend(patch.fields)
+        if patch.version is None:
+            write.current_document.exists = True
+        else:
+            write.current_document.update_time.CopyFrom(patch.version)
+        return write
+
+    def _update(self, path: str, fields: Mapping[str, Value | None]) -> Any:  # noqa: ANN401
+        write = _Write()
+        write.update.name = f"{self._root}/{path}"
+        for name, value in fields.items():
+            if value is not None:
+                _set(write.update.fields[name], value)
         return write
 
     def _write(
-        self, writes: Sequence[Any], deadline: Deadline, conflict: grpc.StatusCode | None = None
+        self, writes: Sequence[Any], deadline: Deadline, *conflicts: grpc.StatusCode
     ) -> bool:
-        """Commit; return `False` when a precondition did not hold, which `conflict` says."""
+        """Commit; return `False` when a precondition did not hold, which `conflicts` say."""
         request = _CommitRequest(database=self._database, writes=writes)
 
         def attempt(**options: Any) -> bool:  # noqa: ANN401
             try:
                 self._commit(request, **options)
             except grpc.RpcError as error:
-                if error.code() is conflict:
+                if error.code() in conflicts:
                     return False
                 raise
             return True

@@ -3,13 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from handler.deadline import Deadline
 
 Scalar: TypeAlias = str | int | bool | datetime
 Value: TypeAlias = Scalar | Sequence[str] | Mapping[str, Scalar]
 Fields: TypeAlias = Mapping[str, Value]
+
+
+# Documents in collections of this name are deleted some time after their `expires_at`: by a TTL
+# policy in Firestore, and by the embedded store at its next write. Until then they can be read.
+EXPIRING: Final = "openline_messages"
 
 
 class StoreError(Exception):
@@ -38,6 +43,29 @@ class Document:
         return self.path.rpartition("/")[2]
 
 
+@dataclass(frozen=True)
+class Put:
+    """A whole document, written as `Store.put` does; `stamp`, if any, is set as in `create`."""
+
+    document: Document
+    stamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Changes `fields` of the document at a path, which must exist; fields of `None` are removed.
+
+    With a `version`, the document must not have changed since that was read.
+    """
+
+    path: str
+    fields: Mapping[str, Value | None]
+    version: object = None
+
+
+Write: TypeAlias = Put | Patch
+
+
 class Store(Protocol):
     """Everything that is asked of a store.
 
@@ -47,6 +75,9 @@ class Store(Protocol):
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """Return the document at a path, if there is one."""
+
+    def get_all(self, paths: Sequence[str], deadline: Deadline) -> Sequence[Document | None]:
+        """Return the documents at different paths, in that order, with one call."""
 
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
         """Create those documents that are not there yet, together where possible.
@@ -59,6 +90,13 @@ class Store(Protocol):
         """Write a document unless it has changed since its version was read.
 
         A `version` of `None` means that it must not exist. Returns whether it was written.
+        """
+
+    def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
+        """Apply all writes, to different paths, or none of them if one cannot be applied as asked.
+
+        Returns whether they were applied. If an answer is lost, and the call repeated, it may
+        return `False` although they were.
         """
 
     def newest(

@@ -7,14 +7,23 @@ at once are not made to wait: one is told "database is locked".
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document, Fields, StoreUnavailable
+from handler.stores.interface import (
+    EXPIRING,
+    Document,
+    Fields,
+    Patch,
+    Put,
+    StoreUnavailable,
+    Write,
+)
 
 # A version is random, not counted: a document that is deleted and made again has another one.
 _SCHEMA = """
@@ -31,18 +40,33 @@ CREATE TABLE IF NOT EXISTS documents (
 _INDEX = "CREATE INDEX IF NOT EXISTS documents_by_{0} ON documents (collection, {1}, name)"
 _INDEXED = ("event_at", "recorded_at")
 
+# What each write looks through for documents that have expired.
+_EXPIRING = f"collection GLOB '*/{EXPIRING}'"
+_EXPIRY_INDEX = "CREATE INDEX IF NOT EXISTS expiring ON documents ({}) WHERE {}"
+_SWEEP = "DELETE FROM documents WHERE {1} AND {0} <= ?"
+
 _INSERT = "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)"
+
+_UPDATE = (
+    "UPDATE documents SET fields = ?, version = random()"
+    " WHERE collection = ? AND name = ? AND version = ?"
+)
 
 # What marks a timestamp and a map, which would look alike in JSON.
 _TIME = "time"
 _MAP = "map"
 
 
+class _NotAsAsked(Exception):  # noqa: N818 - it ends a commit, nothing went wrong
+    pass
+
+
 class LocalStore:
     """A store in the file at `path`, which is made when it is missing."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._path = path
+        self._now = now
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,39 +75,39 @@ class LocalStore:
             file.execute(_SCHEMA)
             for stamp in _INDEXED:
                 file.execute(_INDEX.format(stamp, _time_of(stamp)))
+            file.execute(_EXPIRY_INDEX.format(_time_of("expires_at"), _EXPIRING))
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """See `Store.get`."""
+        (document,) = self.get_all([path], deadline)
+        return document
+
+    def get_all(self, paths: Sequence[str], deadline: Deadline) -> Sequence[Document | None]:
+        """See `Store.get_all`."""
         with self._open(deadline) as file:
-            row = file.execute(
-                "SELECT fields, version FROM documents WHERE collection = ? AND name = ?",
-                _split(path),
-            ).fetchone()
-        return Document(path, _decode(row[0]), row[1]) if row else None
+            return [_read(file, path) for path in paths]
 
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
         """See `Store.create`."""
-        created = 0
-        with self._open(deadline) as file, _transaction(file):
-            now = datetime.now(UTC)
-            for document in documents:
-                fields = _encode({**document.fields, stamp: now})
-                created += file.execute(_INSERT, (*_split(document.path), fields)).rowcount
-        return created
+        with self._writing(deadline) as file:
+            now = self._now()
+            return sum(_put(file, replace(one, version=None), {stamp: now}) for one in documents)
 
     def put(self, document: Document, deadline: Deadline) -> bool:
         """See `Store.put`."""
-        place, fields = _split(document.path), _encode(document.fields)
-        with self._open(deadline) as file, _transaction(file):
-            if document.version is None:
-                changed = file.execute(_INSERT, (*place, fields))
-            else:
-                changed = file.execute(
-                    "UPDATE documents SET fields = ?, version = random()"
-                    " WHERE collection = ? AND name = ? AND version = ?",
-                    (fields, *place, document.version),
-                )
-            return changed.rowcount == 1
+        return self.commit([Put(document)], deadline)
+
+    def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
+        """See `Store.commit`."""
+        with suppress(_NotAsAsked), self._writing(deadline) as file:
+            now = self._now()
+            for write in writes:
+                if isinstance(write, Patch):
+                    _patch(file, write)
+                elif not _put(file, write.document, {write.stamp: now} if write.stamp else {}):
+                    raise _NotAsAsked
+            return True
+        return False
 
     def newest(
         self,
@@ -138,10 +162,21 @@ class LocalStore:
 
     def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
         """See `Store.delete`."""
-        with self._open(deadline) as file, _transaction(file):
+        with self._writing(deadline) as file:
             file.executemany(
                 "DELETE FROM documents WHERE collection = ? AND name = ?", map(_split, paths)
             )
+
+    @contextmanager
+    def _writing(self, deadline: Deadline) -> Iterator[sqlite3.Connection]:
+        """Open the file for writes that are applied together, or not at all if one raises."""
+        with self._open(deadline) as file:
+            file.execute("BEGIN IMMEDIATE")
+            with file:
+                yield file
+                file.execute(
+                    _SWEEP.format(_time_of("expires_at"), _EXPIRING), (_time_text(self._now()),)
+                )
 
     @contextmanager
     def _open(self, deadline: Deadline) -> Iterator[sqlite3.Connection]:
@@ -154,11 +189,28 @@ class LocalStore:
             raise StoreUnavailable(f"LOCAL_STORE_PATH={self._path}: {error}") from None
 
 
-@contextmanager
-def _transaction(file: sqlite3.Connection) -> Iterator[None]:
-    file.execute("BEGIN IMMEDIATE")
-    with file:
-        yield
+def _read(file: sqlite3.Connection, path: str) -> Document | None:
+    row = file.execute(
+        "SELECT fields, version FROM documents WHERE collection = ? AND name = ?", _split(path)
+    ).fetchone()
+    return Document(path, _decode(row[0]), row[1]) if row else None
+
+
+def _put(file: sqlite3.Connection, document: Document, stamps: Fields) -> bool:
+    """Write a document, unless there is another than the one with its version."""
+    place, fields = _split(document.path), _encode({**document.fields, **stamps})
+    if document.version is None:
+        return file.execute(_INSERT, (*place, fields)).rowcount == 1
+    return file.execute(_UPDATE, (fields, *place, document.version)).rowcount == 1
+
+
+def _patch(file: sqlite3.Connection, patch: Patch) -> None:
+    found = _read(file, patch.path)
+    if found is None or patch.version not in (None, found.version):
+        raise _NotAsAsked
+    changed = {**found.fields, **patch.fields}
+    fields = {name: value for name, value in changed.items() if value is not None}
+    _put(file, replace(found, fields=fields), {})
 
 
 def _time_of(stamp: str) -> str:

@@ -307,6 +307,14 @@ def _check_precondition(condition: Any, document: Any) -> None:  # noqa: ANN401
 def _written(write: Any, former: Any, moment: Timestamp) -> Any:  # noqa: ANN401
     """Return the document after a write; one that changes nothing leaves its version, too."""
     document = types.Document.pb()(name=write.update.name, fields=write.update.fields)
+    if write.HasField("update_mask"):
+        document.fields.clear()
+        for name, value in former.fields.items() if former else ():
+            document.fields[name].CopyFrom(value)
+        for name in write.update_mask.field_paths:
+            document.fields.pop(name, None)
+            if name in write.update.fields:
+                document.fields[name].CopyFrom(write.update.fields[name])
     for transform in write.update_transforms:
         if transform.set_to_server_value != (
             types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME

@@ -1,10 +1,11 @@
 """A store in a dictionary, for units that need no more."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document, Fields
+from handler.stores.interface import Document, Fields, Put, Write
 
 # Time stands still: there is always some left.
 DEADLINE = Deadline(1, lambda: 0)
@@ -22,6 +23,9 @@ class MemoryStore:
     def get(self, path: str, _deadline: Deadline) -> Document | None:
         return self.documents.get(path)
 
+    def get_all(self, paths: Sequence[str], _deadline: Deadline) -> Sequence[Document | None]:
+        return [self.documents.get(path) for path in paths]
+
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
         new = [document for document in documents if document.path not in self.documents]
         for document in new:
@@ -35,6 +39,27 @@ class MemoryStore:
         if document.version != self._version(document.path):
             return False
         self.write(document.path, document.fields)
+        return True
+
+    def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
+        before = dict(self.documents)
+        if not all(self._apply(write, deadline) for write in writes):
+            self.documents = before
+            return False
+        return True
+
+    def _apply(self, write: Write, deadline: Deadline) -> bool:
+        if isinstance(write, Put):
+            stamp = {write.stamp: NOW} if write.stamp else {}
+            document = write.document
+            return self.put(replace(document, fields={**document.fields, **stamp}), deadline)
+        found = self.documents.get(write.path)
+        if found is None or write.version not in (None, found.version):
+            return False
+        changed = {**found.fields, **write.fields}
+        self.write(
+            write.path, {name: value for name, value in changed.items() if value is not None}
+        )
         return True
 
     def write(self, path: str, fields: Fields) -> None:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from threading import Barrier
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import grpc
 import pytest
@@ -17,13 +18,25 @@ from google.cloud.firestore_v1 import types
 
 from handler.deadline import Deadline
 from handler.portal import Portal, change_portal
-from handler.stores.interface import Document, Fields, Store, StoreError, StoreUnavailable, Value
+from handler.stores.interface import (
+    EXPIRING,
+    Document,
+    Fields,
+    Patch,
+    Put,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    Value,
+    Write,
+)
 from handler.stores.sqlite import LocalStore
 
 T = TypeVar("T")
 
 STAMP = "recorded_at"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+FAR_EAST = timezone(timedelta(hours=12))
 THREADS = 16
 
 
@@ -271,6 +284,95 @@ class TestPut:
 
         assert written.count(True) == 1
         assert written.index(True) == read(store, "portals/m").fields["line_id"]
+
+
+class TestGetAll:
+    """Reading several documents with one call."""
+
+    def test_documents_come_in_the_order_asked_for(self, store: Store) -> None:
+        """What is missing is `None` in its place, and each found one can be put back."""
+        for path in ("a/1", "a/1/b/2"):
+            put_new(store, path, {"path": path})
+
+        first, missing, second = store.get_all(["a/1/b/2", "a/3", "a/1"], soon())
+
+        assert (first, missing, second) == (read(store, "a/1/b/2"), None, read(store, "a/1"))
+
+
+class TestCommit:
+    """Several writes, each with its own precondition, as one."""
+
+    def test_all_writes_are_applied_together(self, store: Store) -> None:
+        """A new document with a stamp, a changed one and a patched one, across collections."""
+        changed = put_new(store, "a/1", {"n": 1, "gone": True})
+        put_new(store, "b/1", {"n": 1, "stays": "é", "gone": True})
+
+        applied = store.commit(
+            [
+                Put(Document("a/2", {"n": 2}), stamp=STAMP),
+                Put(replace(changed, fields={"n": 3})),
+                Patch("b/1", {"n": 4, "new": ["x"], "gone": None, "never_there": None}),
+            ],
+            soon(),
+        )
+
+        assert applied
+        new = dict(read(store, "a/2").fields)
+        assert isinstance(new.pop(STAMP), datetime)
+        assert new == {"n": 2}
+        assert read(store, "a/1").fields == {"n": 3}
+        assert read(store, "b/1").fields == {"n": 4, "stays": "é", "new": ["x"]}
+
+    @pytest.mark.parametrize("position", [0, 1])
+    @pytest.mark.parametrize("kind", ["there", "changed", "deleted", "unpatchable", "outdated"])
+    def test_one_unmet_precondition_prevents_all_writes(
+        self, store: Store, kind: str, position: int
+    ) -> None:
+        """Wherever it stands among the writes, nothing is written, and `False` is returned."""
+        former = put_new(store, "a/there", {"n": 1})
+        assert store.put(replace(former, fields={"n": 2}), soon())
+        deleted = put_new(store, "a/deleted", {"n": 1})
+        store.delete(["a/deleted"], soon())
+        unmet: dict[str, Write] = {
+            "there": Put(Document("a/there", {"n": 3})),
+            "changed": Put(former),
+            "deleted": Put(deleted),
+            "unpatchable": Patch("a/deleted", {"n": 3}),
+            "outdated": Patch("a/there", {"n": 3}, former.version),
+        }
+        writes: list[Write] = [Put(Document("a/new", {"n": 3}))]
+        writes.insert(position, unmet[kind])
+
+        assert not store.commit(writes, soon())
+
+        assert read(store, "a/there").fields == {"n": 2}
+        assert store.get_all(["a/new", "a/deleted"], soon()) == [None, None]
+
+    def test_patch_with_the_current_version_is_applied(self, store: Store) -> None:
+        """A patch may be a compare-and-set, too, and is a change to those who read before."""
+        found = put_new(store, "a/1", {"n": 1})
+
+        assert store.commit([Patch("a/1", {"m": 2}, found.version)], soon())
+        assert not store.put(replace(found, fields={}), soon())
+
+        assert read(store, "a/1").fields == {"n": 1, "m": 2}
+
+    def test_of_many_at_once_one_succeeds(self, store: Store) -> None:
+        """Of commits that read the same version, one is applied, and its other writes with it."""
+        found = put_new(store, "a/1", {"by": -1})
+
+        def change(number: int) -> bool:
+            writes = [
+                Put(replace(found, fields={"by": number})),
+                Put(Document(f"b/{number}", {"by": number})),
+            ]
+            return store.commit(writes, soon())
+
+        done = at_once(THREADS, change)
+
+        assert 1 == sum(done)
+        assert read(store, "a/1").fields == {"by": done.index(True)}
+        assert [str(done.index(True))] == list(store.names("b", soon(), limit=THREADS))
 
 
 class TestNewest:
@@ -592,6 +694,53 @@ class TestChangePortal:
         kept = set(by_hand.fields) - {"scope"}
         for field in kept:
             assert by_hand.fields[field] == after.fields[field], field
+
+
+class TestLocalExpiry:
+    """The embedded store deletes what has expired at its next write; Firestore has a policy."""
+
+    WRITES: ClassVar[dict[str, Callable[[Store], object]]] = {
+        "create": lambda store: store.create([Document("a/1", {})], STAMP, soon()),
+        "put": lambda store: store.put(Document("a/1", {}), soon()),
+        "commit": lambda store: store.commit([Put(Document("a/1", {}))], soon()),
+        "delete": lambda store: store.delete(["a/1"], soon()),
+    }
+
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    def test_expired_documents_are_deleted_at_the_next_write(
+        self, tmp_path: Path, write: Callable[[Store], object]
+    ) -> None:
+        """Only those of the collection whose documents expire, of any portal, and at their time."""
+        file = str(tmp_path / "store.sqlite3")
+        before = LocalStore(file, lambda: NOON - timedelta(hours=1))
+        past = {"expires_at": NOON}
+        later = {"expires_at": (NOON + timedelta(microseconds=1)).astimezone(FAR_EAST)}
+        expired = [f"portals/m/{EXPIRING}/1", f"portals/n/{EXPIRING}/1"]
+        for path in expired:
+            put_new(before, path, past)
+        kept = [
+            put_new(before, f"portals/m/{EXPIRING}/2", later),
+            put_new(before, f"portals/m/{EXPIRING}/3", {}),
+            put_new(before, "portals/m/deletions/1", past),
+            put_new(before, f"portals/m/{EXPIRING}-not/1", past),
+        ]
+        assert None not in before.get_all(expired, soon())
+
+        write(LocalStore(file, lambda: NOON))
+
+        assert before.get_all(expired, soon()) == [None, None]
+        assert kept == before.get_all([document.path for document in kept], soon())
+
+    def test_expired_document_can_be_replaced_by_its_version(self, tmp_path: Path) -> None:
+        """It is deleted after the write, so a compare-and-set that read it is not in vain."""
+        before = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOON - timedelta(hours=1))
+        found = put_new(before, f"portals/m/{EXPIRING}/1", {"expires_at": NOON})
+        store = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOON)
+        renewed = {"expires_at": NOON + timedelta(days=1)}
+
+        assert store.put(replace(found, fields=renewed), soon())
+
+        assert read(store, found.path).fields == renewed
 
 
 class TestLocalProcesses:

@@ -20,7 +20,7 @@ from grpc import StatusCode
 from handler.deadline import Deadline
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
-from handler.stores.interface import Document, Store, StoreError, StoreUnavailable
+from handler.stores.interface import Document, Put, Store, StoreError, StoreUnavailable
 from handler.stores.opening import open_store
 from tests.conftest import firestore_at
 from tests.doubles.emulator import Emulator
@@ -60,6 +60,7 @@ CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
     "get": ("BatchGetDocuments", lambda store, deadline: store.get("a/1", deadline)),
     "create": ("Commit", lambda store, deadline: store.create([RECORD], STAMP, deadline)),
     "put": ("Commit", lambda store, deadline: store.put(RECORD, deadline)),
+    "get_all": ("BatchGetDocuments", lambda store, deadline: store.get_all(["a/1"], deadline)),
     "newest": ("RunQuery", lambda store, deadline: store.newest("a", STAMP, deadline)),
     "count": ("RunAggregationQuery", lambda store, deadline: store.count("a", STAMP, deadline)),
     "names": ("RunQuery", lambda store, deadline: store.names("a", deadline, limit=1)),
@@ -239,6 +240,19 @@ class TestAnswers:
         with pytest.raises(StoreError, match="ALREADY_EXISTS"):
             store.put(found, soon())
 
+    @pytest.mark.parametrize(
+        "code", [StatusCode.ALREADY_EXISTS, StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND]
+    )
+    def test_unmet_precondition_of_a_commit_is_reported_at_once(
+        self, double: FirestoreDouble, store: Store, code: StatusCode
+    ) -> None:
+        """Its caller reads again, and would then learn that the database is what is missing."""
+        double.refuse("Commit", code)
+
+        assert not store.commit([Put(RECORD)], soon())
+
+        assert double.calls == {"Commit": 1}
+
     @each_call
     @pytest.mark.parametrize("code", FAULTS_OF_OURS, ids=lambda code: code.name)
     def test_what_firestore_would_never_take_is_no_outage(
@@ -319,6 +333,16 @@ class TestLostAnswers:
         changed = store.get(RECORD.path, soon())
         assert changed
         assert changed.fields == {"n": 2}
+
+    def test_a_commit_whose_answer_is_lost_is_applied_once(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """Its second attempt finds the new document there; whoever reads again sees the first."""
+        double.lose_answer("Commit")
+
+        assert not store.commit([Put(RECORD), Put(Document("a/1", {"n": 1}))], soon())
+
+        assert None not in store.get_all([RECORD.path, "a/1"], soon())
 
     def test_a_delete_whose_answer_is_lost_is_done(
         self, double: FirestoreDouble, store: Store

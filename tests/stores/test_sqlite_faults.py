@@ -13,7 +13,7 @@ import pytest
 from handler.deadline import Deadline
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
-from handler.stores.interface import Document, Store, StoreUnavailable
+from handler.stores.interface import Document, Put, Store, StoreUnavailable
 from handler.stores.opening import LazyStore, open_store
 from handler.stores.sqlite import LocalStore
 from tests.doubles.firestore import FirestoreDouble
@@ -25,6 +25,8 @@ CALLS: dict[str, Callable[[Store, Deadline], object]] = {
     "get": lambda store, deadline: store.get("a/1", deadline),
     "create": lambda store, deadline: store.create([RECORD], STAMP, deadline),
     "put": lambda store, deadline: store.put(RECORD, deadline),
+    "get_all": lambda store, deadline: store.get_all(["a/1"], deadline),
+    "commit": lambda store, deadline: store.commit([Put(RECORD)], deadline),
     "newest": lambda store, deadline: store.newest("a", STAMP, deadline),
     "count": lambda store, deadline: store.count("a", STAMP, deadline),
     "names": lambda store, deadline: store.names("a", deadline, limit=1),
