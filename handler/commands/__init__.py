@@ -3,17 +3,20 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from handler.commands import deletions, portals, quarantine, replay, send, subscription
 from handler.commands.console import CommandError
+from handler.commands.opening import StoreOpener
 from handler.settings import SettingError, Settings
 from handler.stores.interface import StoreError
-from handler.stores.opening import LazyStore
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code, which is 0 only on success."""
+    if not sys.warnoptions:  # Python's warnings are for those who asked for them with -W
+        warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(
         prog="python -m handler",
         description="Commands around the receiver of Bitrix24 open-line deletions.",
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         options.settings = Settings.from_environment(os.environ)
-        options.open_store = LazyStore(options.settings)
+        options.open_store = StoreOpener(options.settings)
         code = int(options.run(options))
         sys.stdout.flush()
     except KeyboardInterrupt:

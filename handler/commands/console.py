@@ -11,10 +11,8 @@ from handler.events.envelope import document_name
 from handler.portal import PORTALS
 from handler.stores.interface import Document, Store
 
-# Nobody waits longer for one answer of the store at a prompt.
+# For one answer of a store that is known to be there (`opening`): long lists take their time.
 STORE_SECONDS: Final = 60
-
-_MOST_PORTALS = 10_000
 
 
 class CommandError(Exception):
@@ -34,22 +32,16 @@ def store_deadline() -> Deadline:
     return Deadline(STORE_SECONDS)
 
 
-def portal_names(store: Store) -> Sequence[str]:
-    """Return the member_id of every portal."""
-    return store.names(PORTALS, store_deadline(), limit=_MOST_PORTALS)
-
-
 def newest_of_portals(
     store: Store,
-    portal: str | None,
+    members: Iterable[str],
     collection: str,
     stamp: str,
     *,
     since: datetime | None = None,
     limit: int | None = None,
 ) -> list[Document]:
-    """Return the newest documents of one portal's collection, or of all portals', in one list."""
-    members = [portal] if portal else portal_names(store)
+    """Return the newest documents of a collection that each of these portals has, in one list."""
     found = [
         document
         for member in members

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, cast
 
 from handler.commands.console import (
-    member_id,
     newest_of_portals,
     print_json,
     print_table,
     printable,
 )
+from handler.commands.portal_option import add_portal_option, find_portals, portal_ids
 from handler.records.documents import DELETIONS, RECORDED_AT
 from handler.stores.interface import Document
 
@@ -33,9 +33,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser = commands.add_parser(
         "deletions", help="read the records, newest first", description=__doc__
     )
-    parser.add_argument(
-        "--portal", metavar="M", type=member_id, help="of the portal with this member_id only"
-    )
+    add_portal_option(parser)
     parser.add_argument(
         "--since", metavar="WHEN", type=when, help="30m, 12h, 7d, 2026-11-22 or 2026-11-22T10:00Z"
     )
@@ -73,7 +71,7 @@ def _deletions(options: argparse.Namespace) -> int:
     store = options.open_store()
     documents = newest_of_portals(
         store,
-        options.portal,
+        find_portals(store, options.portal),
         DELETIONS,
         RECORDED_AT,
         since=options.since,
@@ -106,9 +104,9 @@ def _follow(options: argparse.Namespace, documents: list[Document]) -> NoReturn:
         if documents:
             start = _time(documents[0]) - _FOLLOW_OVERLAP
         time.sleep(_FOLLOW_SECONDS)
-        documents = newest_of_portals(
-            options.open_store(), options.portal, DELETIONS, RECORDED_AT, since=start
-        )
+        store = options.open_store()
+        members = find_portals(store, options.portal) if options.portal else portal_ids(store)
+        documents = newest_of_portals(store, members, DELETIONS, RECORDED_AT, since=start)
 
 
 _TITLES = ("RECORDED (UTC)", "PORTAL", "BY", "CONNECTOR", "LINE", "CHAT", "MESSAGE", "USER")

@@ -8,11 +8,11 @@ from typing import Any, cast
 from handler.commands.console import (
     CommandError,
     member_id,
-    portal_names,
     print_json,
     print_table,
     store_deadline,
 )
+from handler.commands.portal_option import find_portal, find_portals, portal_name
 from handler.portal import Portal, change_portal, portal_path
 from handler.records.documents import DELETIONS, QUARANTINE
 from handler.stores.interface import Document, Store
@@ -42,11 +42,11 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.set_defaults(run=_list)
 
     remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
-    remove.add_argument("member_id", type=member_id, metavar="M", help="as `list` shows it")
+    remove.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
     remove.set_defaults(run=_remove)
 
     purge = actions.add_parser("purge", help="delete a portal and all its records")
-    purge.add_argument("member_id", type=member_id, metavar="M", help="as `list` shows it")
+    purge.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.set_defaults(run=_purge)
 
@@ -66,7 +66,7 @@ def _add(options: argparse.Namespace) -> int:
         portal = (stored or Portal(member_id=options.member_id)).model_copy(update=update)
         return portal.with_token(token_digest(token), now)
 
-    store: Store = options.open_store()
+    store: Store = options.open_store(create=True)
     change_portal(store, options.member_id, accept, store_deadline())
     if options.json:
         document = store.get(portal_path(options.member_id), store_deadline())
@@ -78,7 +78,7 @@ def _add(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    found = [store.get(portal_path(name), store_deadline()) for name in portal_names(store)]
+    found = [store.get(portal_path(name), store_deadline()) for name in find_portals(store, None)]
     documents = [document for document in found if document]
     if options.json:
         for document in documents:
@@ -96,34 +96,29 @@ def _list(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    path = portal_path(options.member_id)
-    if not store.get(path, store_deadline()):
-        raise CommandError(f"There is no portal {options.member_id}; see `portals list`.")
-    store.delete([path], store_deadline())
+    member_id = find_portal(store, options.portal)
+    store.delete([portal_path(member_id)], store_deadline())
     print(
-        f"Portal {options.member_id} is removed; functions that run accept it for at most"
+        f"Portal {member_id} is removed; functions that run accept it for at most"
         " TOKEN_CACHE_SECONDS longer. Its records stay until `portals purge`; to read them:"
-        f" deletions --portal {options.member_id}"
+        f" deletions --portal {member_id}"
     )
     return 0
 
 
 def _purge(options: argparse.Namespace) -> int:
-    member_id = options.member_id
+    store: Store = options.open_store()
+    member_id = find_portal(store, options.portal)
     if not options.yes:
         print(f"Delete portal {member_id} and all its records? Type yes:", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing is deleted.")
-    store: Store = options.open_store()
     path = portal_path(member_id)
-    known = store.get(path, store_deadline())
     store.delete([path], store_deadline())  # first, so that no more comes in
     deleted = 0
     for collection in (DELETIONS, QUARANTINE):
         while names := store.names(f"{path}/{collection}", store_deadline(), limit=_PAGE):
             store.delete([f"{path}/{collection}/{name}" for name in names], store_deadline())
             deleted += len(names)
-    if not known and not deleted:
-        raise CommandError(f"Nothing is kept of a portal {member_id}; see `portals list`.")
     print(f"Portal {member_id} is deleted, with {deleted} records.")
     return 0

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.commands.console import (
-    member_id,
     newest_of_portals,
     print_json,
     print_table,
     store_deadline,
 )
+from handler.commands.portal_option import add_portal_option, find_portals
 from handler.events.deletion import InvalidData
 from handler.records.documents import QUARANTINE, RECEIVED_AT, Delivery
 from handler.records.recorder import Counts, Recorder
@@ -27,16 +27,16 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
     )
-    parser.add_argument(
-        "--portal", metavar="M", type=member_id, help="of the portal with this member_id only"
-    )
+    add_portal_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_quarantine)
 
 
 def _quarantine(options: argparse.Namespace) -> int:
     store = options.open_store()
-    documents = newest_of_portals(store, options.portal, QUARANTINE, RECEIVED_AT)
+    documents = newest_of_portals(
+        store, find_portals(store, options.portal), QUARANTINE, RECEIVED_AT
+    )
     if options.action == "retry":
         return _retry(options, documents)
     if options.json:

@@ -120,6 +120,11 @@ class Firestore:
             types.RunAggregationQueryResponse,
         )
 
+    @property
+    def name(self) -> str:
+        """See `Store.name`."""
+        return self._database
+
     @classmethod
     def connect(
         cls,

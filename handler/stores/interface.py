@@ -73,6 +73,10 @@ class Store(Protocol):
     the store does not answer by then, and nothing else of the store's own.
     """
 
+    @property
+    def name(self) -> str:
+        """Which store this is, for people: `projects/ID/databases/NAME`, or the file's path."""
+
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """Return the document at a path, if there is one."""
 

@@ -27,12 +27,15 @@ class LazyStore:
             return self._store
 
 
-def open_store(settings: Settings) -> Store:
-    """Open the store that the settings name; raises `StoreUnavailable`."""
+def open_store(settings: Settings, *, create: bool = True) -> Store:
+    """Open the store that the settings name; raises `StoreUnavailable`.
+
+    Without `create`, an embedded store must be there already.
+    """
     if settings.store == "local":
         from handler.stores.sqlite import LocalStore  # noqa: PLC0415 - imported only where it is used
 
-        return LocalStore(settings.local_store_path)
+        return LocalStore(settings.local_store_path, create=create)
 
     from handler.stores.firestore import Firestore  # noqa: PLC0415 - the same
 

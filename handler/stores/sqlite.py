@@ -45,6 +45,8 @@ _EXPIRING = f"collection GLOB '*/{EXPIRING}'"
 _EXPIRY_INDEX = "CREATE INDEX IF NOT EXISTS expiring ON documents ({}) WHERE {}"
 _SWEEP = "DELETE FROM documents WHERE {1} AND {0} <= ?"
 
+_TABLES = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'documents'"
+
 _INSERT = "INSERT OR IGNORE INTO documents (collection, name, fields) VALUES (?, ?, ?)"
 
 _UPDATE = (
@@ -62,20 +64,50 @@ class _NotAsAsked(Exception):  # noqa: N818 - it ends a commit, nothing went wro
 
 
 class LocalStore:
-    """A store in the file at `path`, which is made when it is missing."""
+    """A store in the file at `path`.
 
-    def __init__(self, path: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    A missing file is made, with its folders, unless `create` is false; then it raises
+    `StoreUnavailable`, as it does for a file that is not a store.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        create: bool = True,
+    ) -> None:
         self._path = path
         self._now = now
+        self.name = str(Path(path).absolute())
+        if create:
+            self._make()
+        else:
+            self._check()
+
+    def _make(self) -> None:
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreUnavailable(f"LOCAL_STORE_PATH={path} cannot be made: {error}") from None
+            raise self._unavailable(f" cannot be made: {error}") from None
         with self._open(Deadline(5)) as file:
             file.execute(_SCHEMA)
             for stamp in _INDEXED:
                 file.execute(_INDEX.format(stamp, _time_of(stamp)))
             file.execute(_EXPIRY_INDEX.format(_time_of("expires_at"), _EXPIRING))
+
+    def _check(self) -> None:
+        if not Path(self._path).exists():
+            raise self._unavailable(
+                ": there is no such file. The function makes it when it stores something, and so"
+                " does `portals add`; or it is somewhere else."
+            )
+        with self._open(Deadline(5)) as file:
+            if not file.execute(_TABLES).fetchone():
+                raise self._unavailable(": this file is not a store of this program.")
+
+    def _unavailable(self, problem: str) -> StoreUnavailable:
+        return StoreUnavailable(f"LOCAL_STORE_PATH={self._path}{problem}")
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """See `Store.get`."""
@@ -186,7 +218,7 @@ class LocalStore:
             ) as file:
                 yield file
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"LOCAL_STORE_PATH={self._path}: {error}") from None
+            raise self._unavailable(f": {error}") from None
 
 
 def _read(file: sqlite3.Connection, path: str) -> Document | None:

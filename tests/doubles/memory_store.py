@@ -16,6 +16,8 @@ NOW = datetime(2026, 3, 17, 12, 0, tzinfo=UTC)
 class MemoryStore:
     """Keeps documents; `before_put`, called once, is somebody else who is faster."""
 
+    name = "memory"
+
     def __init__(self, before_put: Callable[[], object] | None = None) -> None:
         self.documents: dict[str, Document] = {}
         self.before_put = before_put

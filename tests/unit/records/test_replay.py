@@ -86,7 +86,9 @@ class Replay:
         code = main(["replay", str(self._file), "--json"])
         printed = self._capsys.readouterr()
         result: dict[str, Any] = json.loads(printed.out)
-        assert [*result["problems"]] == printed.err.splitlines()
+        store, *complaints = printed.err.splitlines()
+        assert f"Store: {self.store.name}" == store
+        assert [*result["problems"]] == complaints
         return code, result
 
     def stored(self) -> dict[str, Mapping[str, object]]:

@@ -1,0 +1,82 @@
+"""The store that a command reads or changes, opened so that people see which one it is."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
+
+from handler.commands.console import CommandError
+from handler.deadline import Deadline
+from handler.portal import PORTALS
+from handler.settings import Settings
+from handler.stores.interface import Store, StoreError
+from handler.stores.opening import open_store
+
+# A store that answers at all does so sooner; people should not stare at a silent prompt.
+_ANSWER_SECONDS = 15
+_WORD_SECONDS = 3
+
+
+class StoreOpener:
+    """Opens the store that the settings name, once, and says on stderr which one it is.
+
+    It asks Firestore for something small first, so that a database which cannot be reached is
+    reported within `answer_seconds`, with what to check, and a slow one after `word_seconds`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        answer_seconds: float = _ANSWER_SECONDS,
+        word_seconds: float = _WORD_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._answer_seconds = answer_seconds
+        self._word_seconds = word_seconds
+        self._store: Store | None = None
+
+    def __call__(self, *, create: bool = False) -> Store:
+        """Return the store; only with `create` is an embedded store made that is not there.
+
+        Raises `StoreUnavailable`, or `CommandError` when the store does not answer.
+        """
+        if self._store is None:
+            deadline = Deadline(self._answer_seconds)
+            with _word_after(self._word_seconds, "Waiting for the store to answer ..."):
+                store = open_store(self._settings, create=create)
+                print(f"Store: {store.name}", file=sys.stderr, flush=True)
+                if self._settings.store == "firestore":
+                    self._ask(store, deadline)
+            self._store = store
+        return self._store
+
+    def _ask(self, store: Store, deadline: Deadline) -> None:
+        try:
+            store.names(PORTALS, deadline, limit=1)
+        except StoreError as problem:
+            raise CommandError(f"{problem}. {self._advice()}") from None
+
+    def _advice(self) -> str:
+        if self._settings.emulator_host:
+            return (
+                f"Check that the emulator runs at FIRESTORE_EMULATOR_HOST="
+                f"{self._settings.emulator_host}, or unset that variable."
+            )
+        return (
+            "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name a database that exists,"
+            " that your credentials are valid and may read it (`gcloud auth application-default"
+            " login`, role roles/datastore.user), and that this machine reaches"
+            " firestore.googleapis.com."
+        )
+
+
+@contextmanager
+def _word_after(seconds: float, text: str) -> Iterator[None]:
+    """Print a text on stderr if the block takes longer than some seconds."""
+    timer = Timer(seconds, print, [text], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,119 @@
+"""`--portal`: a portal is named by its member_id or its domain, in every command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from handler.commands.console import CommandError, store_deadline
+from handler.events.envelope import document_name
+from handler.portal import PORTALS, Portal, portal_path, read_portal
+from handler.records.documents import DELETIONS, QUARANTINE
+from handler.stores.interface import Store
+
+NO_PORTAL: Final = (
+    "There is no portal in this store: install the application in a portal, or enter one with"
+    " `portals add`."
+)
+
+_MAX_PORTALS = 10_000
+
+# Of many portals, an error names so many.
+_NAMED = 10
+
+
+def add_portal_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--portal` to a command that reads; `find_portals` takes its value."""
+    parser.add_argument(
+        "--portal",
+        metavar="M",
+        type=portal_name,
+        help="of this portal only: its member_id or its domain",
+    )
+
+
+def portal_name(text: str) -> str:
+    """Read a portal's member_id or domain from the command line; of an address, its host."""
+    host = text.removeprefix("https://").partition("/")[0]
+    name = host if "." in host else text
+    try:
+        return document_name(name)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a portal's member_id nor its domain"
+        ) from None
+
+
+def portal_ids(store: Store) -> Sequence[str]:
+    """Return the member_id of every portal that has a document.
+
+    Says on stderr when some are left out.
+    """
+    names = store.names(PORTALS, store_deadline(), limit=_MAX_PORTALS + 1)
+    if len(names) > _MAX_PORTALS:
+        print(f"Only {_MAX_PORTALS} portals are read; name one with --portal.", file=sys.stderr)
+    return names[:_MAX_PORTALS]
+
+
+def all_portals(store: Store) -> list[Portal]:
+    """Return every portal that has a document."""
+    found = (read_portal(store, name, store_deadline()) for name in portal_ids(store))
+    return [portal for portal in found if portal]
+
+
+def find_portals(store: Store, name: str | None) -> Sequence[str]:
+    """Return the member_ids that a name stands for; without a name, of every portal.
+
+    A member_id whose document is gone but not its records is found, too. Says on stderr when
+    there is no portal at all; raises `CommandError` for an unknown name.
+    """
+    if name is None:
+        members = portal_ids(store)
+        if not members:
+            print(NO_PORTAL, file=sys.stderr)
+        return members
+    if _is_known(store, name):
+        return [name]
+    portals = all_portals(store)
+    found = [portal.member_id for portal in portals if _has_domain(portal, name)]
+    if not found:
+        raise _unknown(name, portals)
+    return found
+
+
+def find_portal(store: Store, name: str) -> str:
+    """Return the member_id of the one portal that a name stands for, so that it can be changed.
+
+    Raises `CommandError` for an unknown name, and for the domain of several portals.
+    """
+    found = find_portals(store, name)
+    if len(found) > 1:
+        raise CommandError(
+            f"{len(found)} portals are called {name}: {', '.join(found)}. Name one by its"
+            " member_id."
+        )
+    return found[0]
+
+
+def _is_known(store: Store, member_id: str) -> bool:
+    path = portal_path(member_id)
+    return store.get(path, store_deadline()) is not None or any(
+        store.names(f"{path}/{collection}", store_deadline(), limit=1)
+        for collection in (DELETIONS, QUARANTINE)
+    )
+
+
+def _has_domain(portal: Portal, name: str) -> bool:
+    return portal.domain is not None and portal.domain.casefold() == name.casefold()
+
+
+def _unknown(name: str, portals: Sequence[Portal]) -> CommandError:
+    if not portals:
+        return CommandError(f"There is no portal {name}, nor any other. Is this the right store?")
+    known = [
+        f"{portal.member_id} ({portal.domain})" if portal.domain else portal.member_id
+        for portal in portals[:_NAMED]
+    ]
+    more = len(portals) - len(known)
+    others = [f"and {more} more (see `portals list`)"] if more else []
+    return CommandError(f"There is no portal {name}. There are: {', '.join([*known, *others])}.")

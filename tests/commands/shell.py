@@ -1,0 +1,87 @@
+"""Runs commands on an embedded store, as a person at a shell does."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.commands import main
+from handler.commands.portal_option import NO_PORTAL
+from handler.deadline import Deadline
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
+from handler.settings import Settings
+from handler.stores.interface import Document, Fields
+from handler.stores.sqlite import LocalStore
+
+MOMENT = datetime(2026, 3, 17, 12, tzinfo=UTC)
+
+FITS = json.dumps(
+    {
+        "CONNECTOR": "livechat",
+        "LINE": 1,
+        "DATA": [
+            {"im": {"chat_id": 1, "message_id": 2}, "message": {"id": "a"}, "chat": {"id": "b"}}
+        ],
+    }
+)
+
+
+class Shell:
+    """Runs commands here, and knows the store that they use."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self.store = LocalStore(str(path))
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; return its exit code, what it printed, and what it complained about.
+
+        That it says which store it is, on stderr, is left out.
+        """
+        try:
+            code = main(arguments)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        printed = self._capsys.readouterr()
+        return code, printed.out, printed.err.removeprefix(f"Store: {self.path}\n")
+
+    def json(self, *arguments: str) -> list[Any]:
+        """Run a command that prints JSON lines; that there is no portal may be all it says."""
+        code, out, err = self(*arguments, "--json")
+        assert (0, "") == (code, err.removeprefix(f"{NO_PORTAL}\n"))
+        return [json.loads(line) for line in out.splitlines()]
+
+    def usage_error(self, *arguments: str) -> str:
+        """Run a command that makes no sense; return what is said of it after the usage."""
+        code, out, err = self(*arguments)
+        assert (2, "") == (code, out)
+        return err.splitlines()[-1]
+
+    def record(self, member_id: str, *message_ids: str) -> None:
+        """Record deletions, as the function would."""
+        im = {"chat_id": 1, "message_id": 2}
+        data = {
+            "CONNECTOR": "livechat",
+            "LINE": 128,
+            "DATA": [
+                {"im": im, "message": {"id": message_id}, "chat": {"id": "c"}}
+                for message_id in message_ids
+            ],
+        }
+        delivery = Delivery(member_id=member_id, event="ONOPENLINEMESSAGEDELETE", via="online")
+        recorder = Recorder(lambda: self.store, Settings(), lambda: datetime.now(UTC))
+        recorder.record(recorder.documents(delivery, data), Deadline(5))
+
+    def write(self, path: str, **fields: Any) -> None:  # noqa: ANN401
+        """Write a document."""
+        document: Fields = fields
+        assert self.store.put(Document(path, document), Deadline(5))
+
+    def fields(self, path: str) -> Fields | None:
+        """Read a document."""
+        document = self.store.get(path, Deadline(5))
+        return document.fields if document else None

@@ -1,0 +1,173 @@
+"""Which store a command uses, and what is said when it cannot be reached."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from grpc import StatusCode
+
+from handler.commands import main
+from handler.commands.console import CommandError
+from handler.commands.opening import StoreOpener
+from handler.settings import Settings
+from tests.commands.shell import Shell
+from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.function import ROOT, environment, free_port
+
+GOOGLE_ADVICE = (
+    "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name a database that exists, that your"
+    " credentials are valid and may read it (`gcloud auth application-default login`, role"
+    " roles/datastore.user), and that this machine reaches firestore.googleapis.com."
+)
+
+
+def settings(double: FirestoreDouble, database: str = "(default)") -> Settings:
+    """Point to a double."""
+    return Settings(project="p", database=database, emulator_host=double.host)
+
+
+@pytest.mark.parametrize("line", ["portals list", "deletions", "quarantine", "portals purge M"])
+def test_the_store_is_named_on_stderr(
+    shell: Shell, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    """An embedded one by its file."""
+    main(line.split())
+
+    assert f"Store: {shell.path}" == capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize("database", ["(default)", "named"])
+def test_a_database_is_named_as_google_names_it(
+    double: FirestoreDouble, capsys: pytest.CaptureFixture[str], database: str
+) -> None:
+    """With its project; once, however often it is asked for."""
+    opener = StoreOpener(settings(double, database))
+
+    assert opener() is opener()
+
+    assert f"Store: projects/p/databases/{database}\n" == capsys.readouterr().err
+    assert 1 == double.calls["RunQuery"]
+
+
+def test_reading_makes_neither_files_nor_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped path is an error that says so."""
+    path = tmp_path / "new" / "store.sqlite3"
+    monkeypatch.setenv("STORE", "local")
+    monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
+    told = (
+        f"LOCAL_STORE_PATH={path}: there is no such file. The function makes it when it stores"
+        " something, and so does `portals add`; or it is somewhere else.\n"
+    )
+
+    for line in ("portals list", "portals remove M", "deletions", "quarantine retry"):
+        assert 1 == main(line.split())
+        assert ("", told) == capsys.readouterr()
+    assert [] == list(tmp_path.iterdir())
+
+    assert 0 == main(["portals", "add", "--member-id", "M", "--token", "T"])
+    assert path.is_file()
+
+
+def test_another_file_is_not_taken_for_an_empty_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor changed."""
+    path = tmp_path / "empty"
+    path.touch()
+    monkeypatch.setenv("STORE", "local")
+    monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
+
+    assert 1 == main(["deletions"])
+
+    told = f"LOCAL_STORE_PATH={path}: this file is not a store of this program.\n"
+    assert ("", told) == capsys.readouterr()
+    assert b"" == path.read_bytes()
+
+
+def test_a_store_that_is_slow_gets_a_word_and_one_that_is_silent_a_sentence(
+    double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Instead of a silent minute."""
+    double.hang("RunQuery", times=9)
+
+    with pytest.raises(CommandError) as error:
+        StoreOpener(settings(double), answer_seconds=0.3, word_seconds=0)()
+
+    said = ["Store: projects/p/databases/(default)", "Waiting for the store to answer ..."]
+    assert said == sorted(capsys.readouterr().err.splitlines())
+    advice = (
+        f"Check that the emulator runs at FIRESTORE_EMULATOR_HOST={double.host}, or unset that"
+        " variable."
+    )
+    assert f"Firestore: DEADLINE_EXCEEDED: Deadline Exceeded. {advice}" == str(error.value)
+
+
+def test_an_answer_is_awaited_for_fifteen_seconds(double: FirestoreDouble) -> None:
+    """All attempts together; the first gets half."""
+    StoreOpener(settings(double))()
+
+    assert double.patience is not None
+    assert 5 < double.patience <= 7.5
+
+
+def test_what_the_store_says_is_kept(double: FirestoreDouble) -> None:
+    """A database that does not exist is not the emulator's fault."""
+    double.refuse("RunQuery", StatusCode.NOT_FOUND)
+
+    with pytest.raises(CommandError, match=r"^Firestore: NOT_FOUND: refused by a test"):
+        StoreOpener(settings(double))()
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> dict[str, str]:
+    """Make up credentials of a person; nothing of Google's can be reached."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    path = tmp_path / "credentials.json"
+    key = {"client_id": "i", "client_secret": "s", "refresh_token": "t", "token_uri": nowhere}
+    path.write_text(json.dumps({"type": "authorized_user", **key}))
+    return {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(path),
+        "GOOGLE_CLOUD_PROJECT": "p",
+        "grpc_proxy": nowhere,
+    }
+
+
+def test_made_up_credentials_end_in_a_sentence(made_up: dict[str, str]) -> None:
+    """Within 15 s, with a word before, and without any of Python's warnings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "portals", "list"],
+        cwd=ROOT,
+        env=environment(**made_up),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    store, word, error = done.stderr.splitlines()
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "Store: projects/p/databases/(default)" == store
+    assert "Waiting for the store to answer ..." == word
+    assert error.startswith("Firestore: ")
+    assert error.endswith(f". {GOOGLE_ADVICE}")
+
+
+def test_no_credentials_end_in_a_sentence(tmp_path: Path) -> None:
+    """At once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "portals", "list"],
+        cwd=ROOT,
+        env={**environment(GOOGLE_CLOUD_PROJECT="p", NO_GCE_CHECK="true"), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    told = (
+        "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
+        " login`, or set STORE=local to try without Google Cloud.\n"
+    )
+    assert (1, "", told) == (done.returncode, done.stdout, done.stderr)

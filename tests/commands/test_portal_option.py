@@ -1,0 +1,127 @@
+"""A portal is named by its member_id or its domain."""
+
+from pathlib import Path
+
+import pytest
+
+from handler.commands.console import CommandError
+from handler.commands.portal_option import (
+    NO_PORTAL,
+    all_portals,
+    find_portal,
+    find_portals,
+    portal_ids,
+    portal_name,
+)
+from handler.deadline import Deadline
+from handler.stores.interface import Document
+from handler.stores.sqlite import LocalStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """Make a store with two portals of one name, and one without."""
+    store = LocalStore(str(tmp_path / "store.sqlite3"))
+    for member_id, fields in (
+        ("a", {"domain": "x.bitrix24.com"}),
+        ("b", {"domain": "X.Bitrix24.com"}),
+        ("c", {}),
+    ):
+        store.put(Document(f"portals/{member_id}", {"active": True, **fields}), Deadline(5))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a223c6b3710f85df22e9377d6c4f7553", "a223c6b3710f85df22e9377d6c4f7553"),
+        ("x.bitrix24.com", "x.bitrix24.com"),
+        ("https://x.bitrix24.com/", "x.bitrix24.com"),
+        ("https://x.bitrix24.com/crm/?a=b//c", "x.bitrix24.com"),
+        ("x.bitrix24.com/rest/", "x.bitrix24.com"),
+    ],
+)
+def test_what_people_paste_is_read(text: str, name: str) -> None:
+    """An address stands for the domain in it."""
+    assert name == portal_name(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [(None, ["a", "b", "c"]), ("a", ["a"]), ("x.bitrix24.COM", ["a", "b"]), ("c", ["c"])],
+)
+def test_a_name_stands_for_portals(store: LocalStore, name: str | None, members: list[str]) -> None:
+    """A domain for every portal of that name, whatever its case; no name for all."""
+    assert members == find_portals(store, name)
+
+
+@pytest.mark.parametrize("find", [find_portals, find_portal])
+def test_an_unknown_portal_is_an_error_that_names_those_that_are_known(
+    store: LocalStore, find: type[object]
+) -> None:
+    """With their domains; at most ten of them."""
+    with pytest.raises(CommandError) as error:
+        find(store, "nope")  # type: ignore[call-arg]
+    known = "a (x.bitrix24.com), b (X.Bitrix24.com), c"
+    assert f"There is no portal nope. There are: {known}." == str(error.value)
+
+    for number in range(9):
+        store.put(Document(f"portals/d{number}", {"active": True}), Deadline(5))
+    with pytest.raises(CommandError) as error:
+        find(store, "nope")  # type: ignore[call-arg]
+    known = ", ".join([known, *(f"d{number}" for number in range(7))])
+    told = f"There is no portal nope. There are: {known}, and 2 more (see `portals list`)."
+    assert told == str(error.value)
+
+
+@pytest.mark.parametrize("collection", ["deletions", "quarantine"])
+def test_a_portal_of_which_only_records_are_left_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], collection: str
+) -> None:
+    """By its member_id; an unknown one is an error then, too."""
+    store = LocalStore(str(tmp_path / "store.sqlite3"))
+    store.put(Document(f"portals/left/{collection}/1", {"a": 1}), Deadline(5))
+
+    assert ["left"] == find_portals(store, "left")
+    assert "left" == find_portal(store, "left")
+    with pytest.raises(CommandError) as error:
+        find_portals(store, "nope")
+    assert "There is no portal nope, nor any other. Is this the right store?" == str(error.value)
+
+    assert [] == find_portals(store, None)
+    assert f"{NO_PORTAL}\n" == capsys.readouterr().err
+
+
+def test_a_change_needs_one_portal(store: LocalStore) -> None:
+    """Those that share a domain are named by their member_ids."""
+    assert "a" == find_portal(store, "a")
+    with pytest.raises(CommandError) as error:
+        find_portal(store, "x.bitrix24.com")
+    told = "2 portals are called x.bitrix24.com: a, b. Name one by its member_id."
+    assert told == str(error.value)
+
+
+class Crowded(LocalStore):
+    """A store with more portals than are ever read."""
+
+    def names(self, collection: str, deadline: Deadline, *, limit: int) -> list[str]:
+        assert ("portals", True) == (collection, deadline.remaining > 0)
+        return ["c"] * limit
+
+
+def test_portals_that_are_left_out_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is a limit, but it is not silent."""
+    store = Crowded(str(tmp_path / "store.sqlite3"))
+
+    assert 10_000 == len(portal_ids(store))
+
+    told = "Only 10000 portals are read; name one with --portal.\n"
+    assert told == capsys.readouterr().err
+
+
+def test_every_portal_is_read_with_what_is_known_of_it(store: LocalStore) -> None:
+    """Its domain, for one."""
+    domains = [portal.domain for portal in all_portals(store)]
+    assert ["x.bitrix24.com", "X.Bitrix24.com", None] == domains

@@ -1,0 +1,155 @@
+"""What all commands of `python -m handler` have in common."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from google.cloud.firestore_v1 import types
+
+from handler.commands import main
+from handler.commands.console import print_json
+from handler.stores.interface import Document
+from tests.commands.shell import Shell
+from tests.doubles.function import ROOT, environment
+
+HELP: dict[str, list[str]] = {}
+"""What each command line says of itself, word by word."""
+
+for part in (ROOT / "tests/samples/help.txt").read_text().split("$ python -m handler")[1:]:
+    line, _, text = part.partition("\n")
+    HELP[line.strip()] = text.split()
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_every_command_explains_itself(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """Each has --help, and asking for help is a success."""
+    monkeypatch.setenv("COLUMNS", "1000")  # breaks no word
+
+    code, out, err = shell(*line.split())
+
+    assert (0, HELP[line], "") == (code, out.split(), err)
+
+
+@pytest.mark.parametrize(
+    ("line", "absent"), [([], "COMMAND"), (["portals"], "ACTION"), (["subscription"], "ACTION")]
+)
+def test_a_command_line_that_ends_too_early_is_told(
+    shell: Shell, line: list[str], absent: str
+) -> None:
+    """In the way of all usage errors."""
+    program = " ".join(["python -m handler", *line])
+
+    told = f"{program}: error: the following arguments are required: {absent}"
+    assert told == shell.usage_error(*line)
+
+
+@pytest.mark.parametrize(
+    ("line", "argument"),
+    [
+        (["deletions", "--portal"], "--portal"),
+        (["quarantine", "--portal"], "--portal"),
+        (["portals", "remove"], "M"),
+        (["portals", "purge", "--yes"], "M"),
+    ],
+)
+def test_a_portal_is_a_member_id_or_a_domain(shell: Shell, line: list[str], argument: str) -> None:
+    """What can be neither is refused in plain words."""
+    told = shell.usage_error(*line, "a/b")
+
+    problem = "'a/b' is neither a portal's member_id nor its domain"
+    assert told.endswith(f"error: argument {argument}: {problem}")
+
+
+def test_the_module_runs_as_a_program() -> None:
+    """`python -m handler` is what the README tells people to type."""
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "portals", "list", "--json"],
+        cwd=ROOT,
+        env=environment(STORE="local", LOCAL_STORE_PATH="/proc/no/such/place"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "LOCAL_STORE_PATH=/proc/no/such/place" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is 0 only on success."""
+    assert (0, "") == shell("portals", "list", "--json")[:2]
+    monkeypatch.setattr("sys.argv", ["handler", "portals", "remove", "nobody"])
+
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("handler", run_name="__main__")
+
+    assert 1 == exit_.value.code
+
+
+def test_a_python_without_the_dependencies_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first thing that a newcomer forgets is to enter the environment."""
+    monkeypatch.setitem(sys.modules, "handler.commands", None)  # as if it could not be imported
+
+    with pytest.raises(SystemExit, match=r"handler\.commands.*`\. \.venv/bin/activate`"):
+        runpy.run_module("handler", run_name="__main__")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_reader_may_go_early(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """As `head` does: no traceback follows what it has read, not even when the program ends."""
+    shell.write("portals/M", active=True)
+    shell.record("M", "one", "two")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert 1 == main(["deletions", *flags])
+
+
+def test_an_interrupted_command_is_no_success(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 plus the number of the signal, as shells have it."""
+
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Interrupted())
+
+    shell.write("portals/M", active=True)
+
+    assert 130 == shell("portals", "purge", "M")[0]
+
+
+def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A map or a null in a portal's document is no `Value`, and stays Firestore's own."""
+    fields: Any = {"active": True, "note": types.Value.pb()(null_value=0)}
+
+    print_json(Document("portals/M", fields))
+
+    shown = json.loads(capsys.readouterr().out)
+    assert {"id": "M", "active": True, "note": "null_value: NULL_VALUE\n"} == shown
+
+
+def test_a_setting_that_makes_no_sense_is_named(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands read the same settings as the function."""
+    monkeypatch.setenv("RETENTION_DAYS", "soon")
+
+    code, _, err = shell("portals", "list")
+
+    assert 1 == code
+    assert "RETENTION_DAYS='soon' makes no sense" in err
