@@ -255,7 +255,7 @@ class TestReplays:
         """After reinstalling and the late uninstall, the old application's install is nobody's."""
         old = own_scene.installation
         captured = old.install_event(old.token())
-        new = old.reinstall()
+        new = old.delete_and_add()
         assert own_scene.app.post(new.install_event(new.token())).status == 200
         assert own_scene.app.post(old.uninstall_event()).status == 200
         own_scene.refuse(captured)

@@ -72,7 +72,7 @@ def app(stage: Stage) -> App:
 def bound(installation: Installation) -> list[dict[str, object]]:
     """Return an application's bindings as event.get shows them."""
     return [
-        {"event": one.event, "connector_id": one.connector, "offline": 1}
+        {"event": one.event, "connector_id": "", "offline": 1}
         if not one.handler
         else {
             "event": one.event,
@@ -246,7 +246,7 @@ def test_an_update_needs_no_proof_changes_nothing_and_binds_again(
     installation = portal.install()
     install(app, installation)
     before = dict(stage.portal(portal))
-    installation.update()
+    installation.lose_bindings()
     assert install(app, installation).json == INSTALLED
     after = dict(stage.portal(portal))
     assert after.pop("updated_at") > before.pop("updated_at")  # type: ignore[operator] # timestamps
@@ -307,7 +307,7 @@ def test_an_update_by_somebody_else_tells_that_an_administrator_is_needed(
     """Offline events and bindings with auth_type need an administrator's token."""
     installation = portal.install()
     install(app, installation)
-    installation.update()
+    installation.lose_bindings()
     answer = app.post(installation.install_event(installation.token(user_id=27)))
     assert answer.json["subscribed"] is False
     assert answer.json["detail"] == (
@@ -355,7 +355,7 @@ def test_a_profile_without_an_id_is_an_administrators_all_the_same(
     lie = install_body(installation, installation.token(), user_id=27)
     assert app.post(lie).json == INSTALLED
     assert bound(installation) == EVERYTHING
-    installation.update()
+    installation.lose_bindings()
     assert install(app, installation).json == INSTALLED
     assert bound(installation) == EVERYTHING
 
@@ -450,7 +450,7 @@ def test_a_reinstalled_application_is_accepted_and_its_uninstall_may_come_late(
     """Deleted and added again, it has a new token; the old one's uninstall can arrive after it."""
     old = portal.install()
     install(app, old)
-    new = old.reinstall()
+    new = old.delete_and_add()
     assert install(app, new).json == INSTALLED
     assert (accepts(app, old), accepts(app, new)) == (True, True)
     digests = [token_digest(one.application_token) for one in (new, old)]
@@ -466,7 +466,7 @@ def test_a_reinstalled_application_is_accepted_after_its_uninstall(
     """The other order: nothing is accepted in between."""
     old = portal.install()
     install(app, old)
-    new = old.reinstall()
+    new = old.delete_and_add()
     assert app.post(old.uninstall_event()).json == {"status": "uninstalled"}
     assert stage.portal(portal)["active"] is False
     assert (accepts(app, old), accepts(app, new)) == (False, False)
@@ -478,9 +478,9 @@ def test_only_the_two_newest_tokens_are_accepted(stage: Stage, portal: Portal, a
     """An uninstall may never arrive, so old tokens go by themselves."""
     first = portal.install()
     install(app, first)
-    second = first.reinstall()
+    second = first.delete_and_add()
     install(app, second)
-    third = second.reinstall()
+    third = second.delete_and_add()
     install(app, third)
     assert [accepts(app, one) for one in (first, second, third)] == [False, True, True]
     assert len(stage.digests(portal)) == 2

@@ -34,7 +34,7 @@ from tests.doubles.bitrix24 import (
 )
 from tests.doubles.bitrix24.faults import Exchange
 from tests.doubles.bitrix24.http_message import Message
-from tests.doubles.bitrix24.portal import CONNECTOR_TWIN, DELETE_EVENT
+from tests.doubles.bitrix24.open_lines import CONNECTOR_TWIN, DELETE_EVENT
 from tests.doubles.function import Function
 from tests.doubles.tcp_proxy import TcpProxy
 

@@ -23,11 +23,22 @@ from tests.doubles.bitrix24.faults import (
     WrongContentType,
 )
 from tests.doubles.bitrix24.installation import Installation, Token
+from tests.doubles.bitrix24.message import Message, Place
 from tests.doubles.bitrix24.php import Value, http_build_query, parse_str
 from tests.doubles.bitrix24.portal import Portal
+from tests.doubles.bitrix24.refusals import (
+    BINDING_BUSY,
+    OPERATION_TIME_LIMIT,
+    QUERY_LIMIT_EXCEEDED,
+    WRONG_CLIENT,
+)
 from tests.doubles.bitrix24.server import Bitrix24, Call
 
 __all__ = [
+    "BINDING_BUSY",
+    "OPERATION_TIME_LIMIT",
+    "QUERY_LIMIT_EXCEEDED",
+    "WRONG_CLIENT",
     "Bitrix24",
     "BodyDrip",
     "Call",
@@ -40,7 +51,9 @@ __all__ = [
     "HugeBody",
     "Installation",
     "LostAnswer",
+    "Message",
     "OtherResult",
+    "Place",
     "Portal",
     "PortalDeletion",
     "Redirect",

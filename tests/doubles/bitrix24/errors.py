@@ -27,8 +27,18 @@ def miss_argument(name: str) -> NoReturn:
 
 
 def access_denied(reason: str = "") -> RestError:
-    """Return ACCESS_DENIED: the token's user is no administrator."""
+    """Return ACCESS_DENIED: the token's user is not an administrator."""
     return RestError(403, "ACCESS_DENIED", f"Access denied! {reason}".rstrip())
+
+
+def no_commercial_plan() -> RestError:
+    """Return ACCESS_DENIED: the portal's plan has no REST any more."""
+    return RestError(403, "ACCESS_DENIED", "REST is available only on commercial plans.")
+
+
+def user_not_authorised() -> RestError:
+    """Return ACCESS_DENIED: the token's user was dismissed."""
+    return RestError(401, "ACCESS_DENIED", "Unable to authorize user")
 
 
 def refuse_license(feature: str) -> NoReturn:

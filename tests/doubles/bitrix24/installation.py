@@ -1,16 +1,18 @@
-"""An application installed in a portal: its tokens, its bindings, the bodies of its events."""
+"""An application installed in a portal: its life, its tokens, its bindings."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.doubles.bitrix24.offline_queue import Source
 from tests.doubles.bitrix24.php import Value, http_build_query
 
 if TYPE_CHECKING:
     from tests.doubles.bitrix24.delivery import Delivery
     from tests.doubles.bitrix24.portal import Portal
+
+BRINGS_A_REFRESH_TOKEN = frozenset({"ONAPPINSTALL", "ONAPPTEST", "ONOFFLINEEVENT"})
+"""The other events bring an access token alone, whatever the documentation's sample shows."""
 
 
 @dataclass(eq=False)
@@ -42,18 +44,20 @@ class Binding:
     event: str
     handler: str
     user_id: int
-    connector: str
     options: Value = None
 
     def same_as(self, other: "Binding") -> bool:
         """Compare as EventTable::checkUniq does: another `auth_type` makes another binding."""
-        return (self.event, self.handler, self.user_id, self.connector) == (
-            *(other.event, other.handler, other.user_id, other.connector),
+        return (self.event, self.handler, self.user_id) == (
+            *(other.event, other.handler, other.user_id),
         )
 
 
 class Installation:
-    """One application in one portal; `Portal.install` makes it."""
+    """One application in one portal; `Portal.install` makes it.
+
+    `url` is its installation path, known once its form is saved.
+    """
 
     def __init__(
         self, portal: "Portal", client_id: str, scope: str, status: str, connectors: frozenset[str]
@@ -65,38 +69,48 @@ class Installation:
         self.connectors = connectors
         self.version = 1
         self.installed = True
+        self.url = ""
         self.bindings: list[Binding] = []
         self.application_token = secrets.token_hex(16)
         portal.bitrix.remember(self.application_token)
 
-    def token(
-        self, user_id: int = 1, *, admin: bool | None = None, expires_in: int = 3600
-    ) -> Token:
-        """Issue an access token; `admin` changes what the user is in the portal, for good."""
+    def token(self, user_id: int = 1, *, expires_in: int = 3600) -> Token:
+        """Issue an access token of a user."""
         with self.portal.bitrix.lock:
-            if admin is not None:
-                (self.portal.administrators.add if admin else self.portal.administrators.discard)(
-                    user_id
-                )
             expires = int(self.portal.bitrix.clock()) + expires_in
             token = Token(self, user_id, expires_in, expires)
             self.portal.bitrix.issued(token)
             return token
 
-    def source(self, connector: str = "") -> Source:
-        """Return the part of the offline queue that belongs to this application."""
-        return Source(self.client_id, connector)
+    def save_form(self, url: str, *, by: int = 1) -> "list[Delivery]":
+        """Save the application's form: ONAPPINSTALL for a new one, and later nothing at all.
 
-    def update(self) -> None:
-        """Update the application: the token stays, the bindings go (page event-bind, its note)."""
+        The documentation says "called only once", and the source agrees.
+        """
+        new, self.url = not self.url, url
+        return [self.reinstall(by=by)] if new else []
+
+    def reinstall(self, *, by: int = 1) -> "Delivery":
+        """Choose "Reinstall" in the application's menu, as an administrator.
+
+        ONAPPINSTALL comes with a fresh token of `by`; the application token, the bindings and the
+        offline queue stay as they are.
+        """
+        if by not in self.portal.administrators:
+            raise ValueError(f"the menu is for administrators; {by} is not one")
+        return self.portal.post(self.url, self.install_event(self.token(by)), "ONAPPINSTALL")
+
+    def lose_bindings(self, event: str = "") -> None:
+        """Lose all bindings, or those of one event, as portals do after restores and updates."""
         with self.portal.bitrix.lock:
-            self.version += 1
-            self.bindings.clear()
+            kept = [bound for bound in self.bindings if event and bound.event != event]
+            self.bindings[:] = kept
 
     def uninstall(self, *, clean: bool = False, deliver: bool = True) -> "list[Delivery]":
-        """Remove the application: ONAPPUNINSTALL to whoever bound it, then nothing works any more.
+        """Delete the application: ONAPPUNINSTALL where it is bound, then nothing works any more.
 
-        That it is delivered for local applications at all is doubtful: see `deliver`.
+        Its bindings and its offline queue go. That the event is delivered for local applications
+        at all is doubtful: see `deliver`.
         """
         with self.portal.bitrix.lock:
             handlers = [
@@ -110,9 +124,10 @@ class Installation:
             ]
             self.installed = False
             self.bindings.clear()
+            self.portal.offline.drop(self.client_id)
         return self.portal.post_all(posts, deliver=deliver)
 
-    def reinstall(self, *, client_id: str = "") -> "Installation":
+    def delete_and_add(self, *, client_id: str = "") -> "Installation":
         """Delete the local application and add it again, silently: another application token.
 
         Adding a local application makes a new `client_id` (class oauth Provider::applicationAdd),
@@ -126,46 +141,36 @@ class Installation:
     def auth(self, token: Token | None, *, refresh: bool = False) -> dict[str, Value]:
         """Build `auth`: with OAuth tokens, or without any when no user caused the event."""
         portal = self.portal
+        origin: dict[str, Value] = {
+            "domain": portal.domain,
+            "client_endpoint": portal.client_endpoint,
+            "server_endpoint": portal.server_endpoint if portal.names_its_server else None,
+            "member_id": portal.member_id,
+            "application_token": self.application_token,
+        }
         if token is None:
-            return {
-                "domain": portal.domain,
-                "client_endpoint": portal.client_endpoint,
-                "server_endpoint": portal.server_endpoint,
-                "member_id": portal.member_id,
-                "application_token": self.application_token,
-            }
+            return origin
         return {
             "access_token": token.access_token,
             "expires": token.expires,
             "expires_in": token.expires_in,
             "scope": self.scope,
-            "domain": portal.domain,
-            "server_endpoint": portal.server_endpoint,
             "status": self.status,
-            "client_endpoint": portal.client_endpoint,
-            "member_id": portal.member_id,
             "user_id": token.user_id,
-            "application_token": self.application_token,
             "refresh_token": token.refresh_token if refresh else None,
+            **origin,
         }
 
     def event(
-        self,
-        name: str,
-        data: Value,
-        token: Token | None = None,
-        *,
-        refresh: bool = False,
-        handler_id: int = 1,
+        self, name: str, data: Value, token: Token | None = None, *, handler_id: int = 1
     ) -> bytes:
         """Build the body of any event, as the queue server posts it."""
-        id_key = self.portal.handler_id_key
         fields: dict[str, Value] = {
             "event": name,
-            **({id_key: handler_id} if id_key else {}),
+            "event_handler_id": handler_id,
             "data": data,
             "ts": int(self.portal.bitrix.clock()),
-            "auth": self.auth(token, refresh=refresh),
+            "auth": self.auth(token, refresh=name in BRINGS_A_REFRESH_TOKEN),
         }
         return http_build_query(fields).encode()
 
@@ -177,7 +182,7 @@ class Installation:
             "INSTALLED": "Y",
             "LANGUAGE_ID": "en",
         }
-        return self.event("ONAPPINSTALL", data, token, refresh=True)
+        return self.event("ONAPPINSTALL", data, token)
 
     def uninstall_event(self, *, clean: bool = False, handler_id: int = 2) -> bytes:
         """Build ONAPPUNINSTALL: no tokens beside `application_token`; CLEAN is 1 or 0."""
@@ -192,14 +197,15 @@ class Installation:
         return self.event("ONAPPTEST", data, token or self.token(), handler_id=handler_id)
 
     def user_ready_event(self) -> bytes:
-        """Build ONAPPUSERREADY: OAuth tokens inside `data` (where exactly is inferred)."""
+        """Build ONAPPUSERREADY: OAuth tokens inside `data`.
+
+        By source they are in `data[AUTH]`, by documentation in `data` itself; here in both places.
+        """
         token = self.token()
-        data: Mapping[str, Value] = {
-            "USER_ID": token.user_id,
-            "AUTH": self.auth(token, refresh=True),
-        }
+        auth = self.auth(token, refresh=True)
+        data: Mapping[str, Value] = {**auth, "USER_ID": token.user_id, "AUTH": auth}
         return self.event("ONAPPUSERREADY", data, token)
 
     def offline_ping(self, token: Token | None, *, handler_id: int = 4) -> bytes:
         """Build ONOFFLINEEVENT: no `data` key, both tokens (page on-offline-event)."""
-        return self.event("ONOFFLINEEVENT", [], token, refresh=True, handler_id=handler_id)
+        return self.event("ONOFFLINEEVENT", [], token, handler_id=handler_id)

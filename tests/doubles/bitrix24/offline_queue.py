@@ -8,7 +8,6 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import md5
@@ -18,32 +17,29 @@ from tests.doubles.bitrix24.php import Value, intval
 
 GET_FIELDS = ("ID", "TIMESTAMP_X", "EVENT_NAME", "MESSAGE_ID")
 LIST_FIELDS = (*GET_FIELDS, "PROCESS_ID", "ERROR")
-OPERATIONS = ("", "=", ">", "<", ">=", "<=", "@", "%")
+OPERATIONS = ("", "=", ">", "<", ">=", "<=")
 
 Row = dict[str, Value]
 Test = Callable[[Row], bool]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Whose rows: one application, and its `auth_connector` (empty for most)."""
-
-    client_id: str
-    connector: str = ""
-
-
 class OfflineQueue:
-    """The rows of one portal. Not locked: whoever calls holds the stand-in's lock."""
+    """The rows of one portal, by application. Not locked: callers hold the stand-in's lock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._rows: list[tuple[Source, Row]] = []
+        self._rows: list[tuple[str, Row]] = []
+        self._uncommitted: list[tuple[str, Row]] = []
         self._last_id = 0
 
-    def add(self, source: Source, event: str, data: Value, additional: Value) -> None:
+    def add(
+        self, client_id: str, event: str, data: Value, additional: Value, *, commit: bool = True
+    ) -> None:
         """Write a row, or renew the one that has the same name and data and is not reserved.
 
         The key MESSAGE_ID is the MD5 of `name|json(data)`: rows merge only when byte-identical.
+        Without `commit`, the row has its id, and is seen only once `commit` is called: its
+        transaction takes longer than those that begin after it.
         """
         text = f"{event}|{json.dumps(data, separators=(',', ':'))}"
         message_id = md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -53,19 +49,24 @@ class OfflineQueue:
             "EVENT_ADDITIONAL": additional,
         }
         for owner, row in self._rows:
-            if owner == source and (row["MESSAGE_ID"], row["PROCESS_ID"]) == (message_id, ""):
+            if owner == client_id and (row["MESSAGE_ID"], row["PROCESS_ID"]) == (message_id, ""):
                 row.update(written)
                 return
         self._last_id += 1
         row = {"ID": str(self._last_id), "TIMESTAMP_X": "", "EVENT_NAME": event, **written}
         row |= {"MESSAGE_ID": message_id, "PROCESS_ID": "", "ERROR": "0"}
-        self._rows.append((source, row))
+        (self._rows if commit else self._uncommitted).append((client_id, row))
+
+    def commit(self) -> None:
+        """Let the rows be seen that were written without."""
+        self._rows += self._uncommitted
+        self._uncommitted.clear()
 
     def select(
-        self, source: Source, tests: Sequence[Test] = (), order: Sequence[tuple[str, str]] = ()
+        self, client_id: str, tests: Sequence[Test] = (), order: Sequence[tuple[str, str]] = ()
     ) -> list[Row]:
-        """Return the rows of a source that pass every test, in the order asked for."""
-        rows = [row for owner, row in self._rows if owner == source]
+        """Return an application's rows that pass every test, in the order asked for."""
+        rows = [row for owner, row in self._rows if owner == client_id]
         rows = [row for row in rows if all(test(row) for test in tests)]
         for field, direction in reversed(order):
             key = partial(_sort_key, field)
@@ -79,58 +80,57 @@ class OfflineQueue:
             row["PROCESS_ID"] = process_id
         return process_id
 
-    def clear(
-        self, source: Source, process_id: str, field: str = "", values: Sequence[str] = ()
-    ) -> None:
-        """Delete the rows of a process: all of them, or those whose field has one of the values."""
+    def clear(self, client_id: str, process_id: str, ids: Sequence[str] = ()) -> None:
+        """Delete the rows of a process: all of them, or those that have one of the ids."""
         self._rows = [
             (owner, row)
             for owner, row in self._rows
-            if owner != source
+            if owner != client_id
             or row["PROCESS_ID"] != process_id
-            or (field and row[field] not in values)
+            or (ids and row["ID"] not in ids)
         ]
 
+    def drop(self, client_id: str) -> None:
+        """Delete all rows of an application, as deleting a local application does."""
+        self._rows = [(owner, row) for owner, row in self._rows if owner != client_id]
 
-def conditions(filters: Value, fields: Sequence[str], *, arrays: bool) -> list[Test]:
+
+def conditions(filters: Value, fields: Sequence[str]) -> list[Test]:
     """Turn a `filter` parameter into tests; 400 ERROR_ARGUMENT for what Bitrix24 does not allow.
 
-    `arrays`: event.offline.list takes arrays as values; event.offline.get refuses them, unless it
-    is asked for a reserved batch (page event-offline-get; EventOfflineTable::markEvents).
+    Lists as values are refused, as event.offline.get does (EventOfflineTable::markEvents).
     """
     if not filters:
         return []
     if not isinstance(filters, Mapping):
         errors.refuse_argument("The filter is not an array.")
-    tests = []
+    tests: list[Test] = []
     for key, value in filters.items():
         operation, field = re.fullmatch(r"([^A-Za-z]*)(.*)", key.upper(), re.DOTALL).groups()  # type: ignore[union-attr]
         if operation not in OPERATIONS:
             errors.refuse_argument(f"Filter operation not allowed: {operation}")
         if field not in fields:
             errors.refuse_argument(f"Filter field not allowed: {field}")
-        if isinstance(value, Mapping | list) and not arrays:
+        if isinstance(value, Mapping | list):
             errors.refuse_argument(
                 f"The value of an argument '{operation}{field}' has an invalid type"
             )
-        tests.append(_test(field, operation, value))
+        tests.append(partial(_passes, field, operation, _comparable(field, value)))
     return tests
 
 
-def _test(field: str, operation: str, value: Value) -> Test:
-    if operation == "%":
-        return lambda row: str(value) in str(row[field])
-    if operation in {"", "=", "@"}:
-        wanted = value if isinstance(value, list) else [value]
-        known = [_comparable(field, item) for item in wanted]
-        return lambda row: _comparable(field, row[field]) in known
-    limit = _comparable(field, value)
-    return lambda row: {
-        ">": _comparable(field, row[field]) > limit,
-        "<": _comparable(field, row[field]) < limit,
-        ">=": _comparable(field, row[field]) >= limit,
-        "<=": _comparable(field, row[field]) <= limit,
-    }[operation]
+def _passes(field: str, operation: str, limit: tuple[float, str], row: Row) -> bool:
+    value = _comparable(field, row[field])
+    match operation:
+        case "" | "=":
+            return value == limit
+        case ">":
+            return value > limit
+        case "<":
+            return value < limit
+        case ">=":
+            return value >= limit
+    return value <= limit
 
 
 def _comparable(field: str, value: Value) -> tuple[float, str]:

@@ -59,12 +59,14 @@ def parse_str(body: str) -> dict[str, Value]:
 def _with_lists(value: "str | _Tree") -> Value:
     if isinstance(value, str):
         return value
-    items = [_with_lists(item) for item in value.values()]
-    return (
-        items
-        if list(value) == [str(n) for n in range(len(items))]
-        else dict(zip(value, items, strict=True))
-    )
+    return as_php_array({key: _with_lists(item) for key, item in value.items()})
+
+
+def as_php_array(items: Mapping[str, Value]) -> Value:
+    """Return a list if the keys are 0, 1, 2 and so on, or if there are none, as PHP does."""
+    if list(items) == [str(number) for number in range(len(items))]:
+        return list(items.values())
+    return items
 
 
 def intval(value: Value) -> int:

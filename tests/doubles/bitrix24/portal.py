@@ -1,27 +1,29 @@
-"""A portal: who is installed there, what happens in its open lines, whom it tells."""
+"""A portal: its address and its people, who is installed there, whom it tells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import contextmanager
 from itertools import count
 from threading import Condition
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tests.doubles.bitrix24 import delivery
-from tests.doubles.bitrix24.deletions import CustomerDeletion, PortalDeletion
 from tests.doubles.bitrix24.delivery import Delivery
 from tests.doubles.bitrix24.installation import Binding, Installation, Token
 from tests.doubles.bitrix24.offline_queue import OfflineQueue
+from tests.doubles.bitrix24.open_lines import OpenLines
 from tests.doubles.bitrix24.rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from threading import RLock
 
+    from tests.doubles.bitrix24.faults import Fault
     from tests.doubles.bitrix24.offline_queue import Row
     from tests.doubles.bitrix24.php import Value
     from tests.doubles.bitrix24.sockets import Sockets
 
-DELETE_EVENT = "ONOPENLINEMESSAGEDELETE"
-CONNECTOR_TWIN = "ONIMCONNECTORMESSAGEDELETE"
+PING_SECONDS = 1.0
+"""The shortest time between two pings (EventOfflineTable::checkSendTime)."""
 
 Post = tuple[str, str, bytes]
 """An event's name, the handler's URL, the body."""
@@ -36,10 +38,18 @@ class Hub(Protocol):
 
     def remember(self, *secrets: str) -> None: ...
     def issued(self, token: Token) -> None: ...
+    def move(self, portal: "Portal", old_address: "Fault | None") -> None: ...
 
 
-class Portal:
-    """One Bitrix24; `Bitrix24.add_portal` makes it."""
+class Portal(OpenLines):
+    """One Bitrix24; `Bitrix24.add_portal` makes it.
+
+    What may change while a test runs, by assignment: `offline_extended`, `batch_offline` and
+    `commercial` (what the plan has), `pings` (whether it pings by itself), `names_its_server`
+    (whether `auth` has `server_endpoint`).
+    """
+
+    bitrix: Hub
 
     def __init__(
         self,
@@ -50,26 +60,66 @@ class Portal:
         client_endpoint: str,
         server_endpoint: str,
         offline_extended: bool,
-        auth_connector: bool,
         administrators: Sequence[int],
-        handler_id_key: Literal["event_handler_id", "eventId", ""],
+        pings: bool,
     ) -> None:
+        super().__init__()
         self.bitrix = bitrix
         self.domain = domain
         self.member_id = member_id
         self.client_endpoint = client_endpoint
         self.server_endpoint = server_endpoint
+        self.names_its_server = True
         self.offline_extended = offline_extended
-        self.auth_connector = auth_connector
+        self.batch_offline = True
+        self.commercial = True
+        self.pings = pings
         self.administrators = set(administrators)
-        self.handler_id_key = handler_id_key
+        self.gone: set[int] = set()
         self.installations: list[Installation] = []
         self.deliveries: list[Delivery] = []
         self.rate_limit: RateLimit | None = None
         self.offline = OfflineQueue(bitrix.clock)
-        self._ids = count(1)
+        self._binding_ids = count(1)
         self._delivered = Condition(bitrix.lock)
-        self._unannounced: dict[Installation, int | None] = {}
+        self._commits = True
+        self._pinged: dict[int, float] = {}
+        self._wrote: dict[Installation, int | None] = {}
+
+    # Its people and its address.
+
+    def promote(self, user_id: int) -> None:
+        """Make a user an administrator."""
+        with self.bitrix.lock:
+            self.administrators.add(user_id)
+            self.gone.discard(user_id)
+
+    def demote(self, user_id: int) -> None:
+        """Make an administrator an employee: their tokens, old and new, may read no queue."""
+        with self.bitrix.lock:
+            self.administrators.discard(user_id)
+
+    def dismiss(self, user_id: int) -> None:
+        """Let a user leave: their tokens are refused, and no new ones are issued (inferred)."""
+        with self.bitrix.lock:
+            self.administrators.discard(user_id)
+            self.gone.add(user_id)
+
+    def rename(self, domain: str, *, old_address: "Fault | None" = None) -> None:
+        """Rename the portal: `member_id`, tokens and bindings stay; domain and endpoint change.
+
+        The old address answers 302 to the new one, or what `old_address` says, such as
+        `Disconnect()`.
+        """
+        with self.bitrix.lock:
+            self.domain = domain
+            self.bitrix.move(self, old_address)
+
+    def limit_rate(self, burst: int = 50, per_second: float = 2.0) -> None:
+        """Refuse REST calls with QUERY_LIMIT_EXCEEDED beyond a bucket (page limits: 50 and 2)."""
+        self.rate_limit = RateLimit(burst, per_second)
+
+    # Its applications.
 
     def install(
         self,
@@ -79,116 +129,51 @@ class Portal:
         status: str = "L",
         connectors: Sequence[str] | frozenset[str] = (),
     ) -> Installation:
-        """Install an application; `connectors` are those it added itself (they get the twin event).
+        """Install an application; `connectors` are those it registered (they get the twin event).
 
         A local application's `client_id` is `local.` and an identifier, if none is given.
+        Registering a connector makes its id lower case. Nothing is sent: `Installation.save_form`.
         """
         with self.bitrix.lock:
             client_id = client_id or f"local.{self.member_id[:8]}.{len(self.installations) + 1}"
-            app = Installation(self, client_id, scope, status, frozenset(connectors))
+            registered = frozenset(connector.lower() for connector in connectors)
+            app = Installation(self, client_id, scope, status, registered)
             self.installations.append(app)
             return app
 
     def next_binding_id(self) -> int:
         """Return the number of the next event handler."""
-        return next(self._ids)
+        return next(self._binding_ids)
 
-    def limit_rate(self, burst: int = 50, per_second: float = 2.0) -> None:
-        """Refuse REST calls with QUERY_LIMIT_EXCEEDED beyond a bucket (page limits: 50 and 2)."""
-        self.rate_limit = RateLimit(burst, per_second)
+    # The offline queue.
 
-    def queue(self, app: Installation, connector: str = "") -> "list[Row]":
+    def queue(self, app: Installation) -> "list[Row]":
         """Return copies of the offline rows of an application, as event.offline.list shows them."""
         with self.bitrix.lock:
-            return [dict(row) for row in self.offline.select(app.source(connector))]
+            return [dict(row) for row in self.offline.select(app.client_id)]
 
     def enqueue(
-        self,
-        app: Installation,
-        event: str,
-        data: "Value",
-        *,
-        additional: "Value" = False,
-        connector: str = "",
+        self, app: Installation, event: str, data: "Value", *, additional: "Value" = False
     ) -> None:
-        """Write any row, e.g. one with EVENT_DATA and EVENT_ADDITIONAL `false`."""
+        """Write any row, e.g. one with EVENT_DATA and EVENT_ADDITIONAL `false`, without a ping."""
         with self.bitrix.lock:
-            self.offline.add(app.source(connector), event, data, additional)
-            self._unannounced.setdefault(app, None)
+            self.offline.add(app.client_id, event, data, additional, commit=self._commits)
 
-    def delete_message(
-        self,
-        *external_ids: str,
-        connector: str = "myconnector",
-        line: int = 107,
-        chat_id: str = "channel-123",
-        im_chat_id: int = 1807,
-        im_message_id: int | None = None,
-        user_id: int | None = 27,
-        deliver: bool = True,
-        by: Installation | None = None,
-    ) -> list[PortalDeletion]:
-        """Delete a message inside Bitrix24: shape (a), one element per external id.
+    @contextmanager
+    def uncommitted_rows(self) -> "Iterator[None]":
+        """Give rows written in the block their ids at once, and show them only after `commit`."""
+        self._commits = False
+        try:
+            yield
+        finally:
+            self._commits = True
 
-        `user_id` None: a bot or a robot did it. `by`: the application whose REST call did it.
-        """
-        im_message_id = im_message_id or 86500 + next(self._ids)
-        external_ids = external_ids or (f"ext-msg-{im_message_id}",)
-        elements: list[Value] = [
-            {
-                "im": {"chat_id": im_chat_id, "message_id": im_message_id},
-                "message": {"id": external_id},
-                "chat": {"id": chat_id},
-            }
-            for external_id in external_ids
-        ]
-        about: dict[str, Value] = {"CONNECTOR": connector, "LINE": line}
-        self.fire(DELETE_EVENT, {**about, "DATA": elements}, user_id, deliver=deliver, by=by)
-        twin: dict[str, Value] = {**about, "MESSAGES": elements}
-        self.fire(CONNECTOR_TWIN, twin, user_id, deliver=deliver, by=by, connector=connector)
-        return [
-            PortalDeletion(
-                *(self.member_id, im_chat_id, im_message_id, external_id),
-                *(connector, line, chat_id, user_id),
-            )
-            for external_id in external_ids
-        ]
+    def commit(self) -> None:
+        """Show the rows that were written within `uncommitted_rows`."""
+        with self.bitrix.lock:
+            self.offline.commit()
 
-    def customer_deletes(
-        self,
-        message_id: str = "",
-        *,
-        connector: str = "myconnector",
-        line: int = 107,
-        chat_id: str = "channel-123",
-        customer_id: int = 1985,
-        user_id: int | None = 27,
-        chat: "Mapping[str, Value] | None" = None,
-        message: "Mapping[str, Value] | None" = None,
-        extra: "Mapping[str, Value] | None" = None,
-        deliver: bool = True,
-        by: Installation | None = None,
-    ) -> CustomerDeletion:
-        """Let the customer delete a message in the external system: shape (b), never the twin.
-
-        `chat`, `message` and `extra` (`ref`, `extra`) add to, or replace, what the connector sends,
-        unvalidated; `user_id` is whose token the connector uses, not who deleted.
-        """
-        message_id = message_id or f"ext-msg-{86500 + next(self._ids)}"
-        about: Value = {
-            "connector_id": connector,
-            "line_id": line,
-            "chat_id": chat_id,
-            "user_id": customer_id,
-        }
-        content: Value = {
-            "connector": about,
-            "chat": {"id": chat_id, **(chat or {})},
-            "message": {"id": message_id, "user_id": customer_id, **(message or {})},
-            **(extra or {}),
-        }
-        self.fire(DELETE_EVENT, {"DATA": content}, user_id, deliver=deliver, by=by)
-        return CustomerDeletion(self.member_id, connector, line, chat_id, message_id, customer_id)
+    # Its events.
 
     def fire(
         self,
@@ -197,17 +182,15 @@ class Portal:
         user_id: int | None = 27,
         *,
         deliver: bool = True,
-        by: Installation | None = None,
         connector: str | None = None,
     ) -> list[Delivery]:
-        """Let an event happen: rows for offline bindings at once, then a POST per online one.
+        """Let an event happen: rows for offline bindings at once, then the POSTs, pings last.
 
-        No row for the application whose own REST call did it, but for one bound with an
-        `auth_connector`. With `connector`, only the application that added it is told.
-        `deliver=False`: the handler is down; Bitrix24 does not try again.
+        With `connector`, only the application that registered it is told. `deliver=False`: the
+        handler is down; Bitrix24 does not try again.
         """
         with self.bitrix.lock:
-            posts = self.announce(event, data, user_id, by=by, connector=connector)
+            posts = self.announce(event, data, user_id, connector=connector)
         return self.post_all(posts, deliver=deliver)
 
     def announce(
@@ -216,58 +199,66 @@ class Portal:
         data: "Value",
         user_id: int | None,
         *,
-        by: Installation | None = None,
         connector: str | None = None,
         only: Installation | None = None,
     ) -> list[Post]:
         """Write the rows of an event, and return the POSTs to those who are bound at this moment.
 
-        With `only`, no other application is told. The caller holds the lock, and posts later.
+        Rows bring a ping, at most one a second whatever `options.minTimeout` says, and none is
+        made up for later. With `only`, no other application is told. The caller holds the lock,
+        and posts later.
         """
         posts: list[Post] = []
+        pings: list[Post] = []
         for app in self.installations:
-            mine = connector is None or connector in app.connectors
+            if (connector is not None and connector not in app.connectors) or only not in {
+                None,
+                app,
+            }:
+                continue
             for bound in app.bindings:
-                if bound.event != event or not mine or only not in {None, app}:
+                if bound.event != event:
                     continue
                 if bound.handler:
                     token = self._token_for(app, bound, user_id)
                     body = app.event(event, data, token, handler_id=bound.id)
                     posts.append((event, bound.handler, body))
-                elif by is not app or bound.connector:
+                else:
                     additional: Value = {"user_id": str(user_id) if user_id else 0}
-                    self.offline.add(app.source(bound.connector), event, data, additional)
-                    self._unannounced[app] = user_id
+                    self.offline.add(app.client_id, event, data, additional, commit=self._commits)
+                    self._wrote[app] = user_id
+                    pings += self._pings(app) if self.pings else []
+        return posts + pings
+
+    def ping(self, *, deliver: bool = True) -> list[Delivery]:
+        """Send ONOFFLINEEVENT wherever it is bound, as if each application had a new row now.
+
+        The token is `auth_type`'s user's, fresh; without `auth_type` it is that of the user who
+        caused the last row, who may be no administrator, or nobody.
+        """
+        with self.bitrix.lock:
+            self._pinged.clear()
+            posts = [post for app in self.installations for post in self._pings(app)]
+        return self.post_all(posts, deliver=deliver)
+
+    def _pings(self, app: Installation) -> list[Post]:
+        """Return the pings that are due to an application."""
+        posts = []
+        now = self.bitrix.clock()
+        for bound in app.bindings:
+            last = self._pinged.get(bound.id)
+            if bound.event == "ONOFFLINEEVENT" and (last is None or now - last >= PING_SECONDS):
+                self._pinged[bound.id] = now
+                token = self._token_for(app, bound, self._wrote.get(app))
+                posts.append(
+                    (bound.event, bound.handler, app.offline_ping(token, handler_id=bound.id))
+                )
         return posts
 
     def _token_for(self, app: Installation, bound: Binding, user_id: int | None) -> Token | None:
         """Issue the token of a delivery: `auth_type`'s user's, or that of whoever caused it."""
         whose = bound.user_id or user_id
-        return app.token(whose) if whose else None
-
-    def ping(self, *, deliver: bool = True) -> list[Delivery]:
-        """Send ONOFFLINEEVENT to each application that has had new rows since the last ping.
-
-        The token is `auth_type`'s user's, fresh; an unset `auth_type` means whoever caused the last
-        row, who may be no administrator, or nobody. A real portal pings by itself when it writes a
-        row, unless `minTimeout` has not passed, and makes up for none that it left out
-        (EventOfflineTable::checkSendTime); here the test decides when.
-        """
-        posts: list[Post] = []
-        with self.bitrix.lock:
-            for app, user_id in self._unannounced.items():
-                for bound in app.bindings:
-                    if bound.event == "ONOFFLINEEVENT":
-                        token = self._token_for(app, bound, user_id)
-                        posts.append(
-                            (
-                                bound.event,
-                                bound.handler,
-                                app.offline_ping(token, handler_id=bound.id),
-                            )
-                        )
-            self._unannounced.clear()
-        return self.post_all(posts, deliver=deliver)
+        return app.token(whose) if whose and whose not in self.gone else None
 
     def post(self, url: str, body: bytes, event: str = "") -> Delivery:
         """Post any body to any handler, e.g. ONAPPINSTALL to the installation path."""

@@ -1,24 +1,24 @@
 """Bitrix24's limit of request intensity: a bucket that leaks (page limits)."""
 
-from dataclasses import dataclass, field
 from time import monotonic
 
 
-@dataclass
 class RateLimit:
-    """Lets `burst` calls through, and then `per_second`; 0 per second makes it deterministic."""
+    """Lets `burst` calls through, and then `per_second`, for each source address.
 
-    burst: int
-    per_second: float
-    _level: float = 0.0
-    _at: float = field(default_factory=monotonic)
+    0 per second makes it deterministic.
+    """
 
-    def allows(self) -> bool:
-        """Count a call, unless the bucket is full."""
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def allows(self, source: str) -> bool:
+        """Count a call, unless its bucket is full."""
         now = monotonic()
-        self._level = max(0.0, self._level - (now - self._at) * self.per_second)
-        self._at = now
-        if self._level + 1 > self.burst:
-            return False
-        self._level += 1
-        return True
+        level, at = self._levels.get(source, (0.0, now))
+        level = max(0.0, level - (now - at) * self._per_second)
+        allowed = level + 1 <= self._burst
+        self._levels[source] = (level + allowed, now)
+        return allowed

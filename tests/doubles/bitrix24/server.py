@@ -5,21 +5,22 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import RLock, Thread
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import urlsplit
 
-from tests.doubles.bitrix24 import errors, rest
+from tests.doubles.bitrix24 import errors, oauth, rest
 from tests.doubles.bitrix24.errors import RestError
-from tests.doubles.bitrix24.faults import Fault
+from tests.doubles.bitrix24.faults import Fault, Redirect
 from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.bitrix24.installation import Token
 from tests.doubles.bitrix24.php import Value, parse_str
 from tests.doubles.bitrix24.portal import Portal
+from tests.doubles.bitrix24.request import Answer
 from tests.doubles.bitrix24.sockets import Sockets
+from tests.doubles.bitrix24.timing import timing
 
 IDLE_SECONDS = 60.0
 TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
@@ -33,6 +34,7 @@ class Call:
     path: str
     method: str
     params: Mapping[str, Value]
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass
@@ -69,6 +71,8 @@ class Bitrix24:
         self.portals: list[Portal] = []
         self.failures: list[BaseException] = []
         self._tokens: dict[str, Token] = {}
+        self._homes: dict[str, Portal] = {}
+        self._former_homes: dict[str, Fault | None] = {}
         self._plans: list[_Plan] = []
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -99,30 +103,43 @@ class Bitrix24:
         *,
         member_id: str = "",
         offline_extended: bool = True,
-        auth_connector: bool = True,
         administrators: Sequence[int] = (1,),
-        handler_id_key: Literal["event_handler_id", "eventId", ""] = "event_handler_id",
+        pings: bool = True,
+        zone: str = "",
     ) -> Portal:
         """Add a portal; its zone decides which OAuth server is its own.
 
-        `offline_extended` and `auth_connector` are the plan's features; `handler_id_key` is how its
-        events name their handler (today's servers, the documentation, dumps of 2022).
+        `offline_extended`: whether its plan has it. `pings`: whether it pings by itself when it
+        writes a row, as real ones do. `zone`: for a domain that does not tell it.
         """
         with self.lock:
-            base = self.oauth_tech_url if domain.endswith(TECH_ZONES) else self.oauth_url
+            tech = f".{zone}".endswith(TECH_ZONES) if zone else domain.endswith(TECH_ZONES)
             portal = Portal(
                 self,
                 domain=domain,
                 member_id=member_id or secrets.token_hex(16),
-                client_endpoint=f"{self.url}/portals/{len(self.portals) + 1}/rest/",
-                server_endpoint=f"{base}/rest/",
+                client_endpoint="",
+                server_endpoint=f"{self.oauth_tech_url if tech else self.oauth_url}/rest/",
                 offline_extended=offline_extended,
-                auth_connector=auth_connector,
                 administrators=administrators,
-                handler_id_key=handler_id_key,
+                pings=pings,
             )
             self.portals.append(portal)
+            self._settle(portal)
             return portal
+
+    def move(self, portal: Portal, old_address: Fault | None) -> None:
+        """Give a portal another endpoint; `old_address` answers at the former one, else a 302."""
+        with self.lock:
+            former = next(home for home, at_home in self._homes.items() if at_home is portal)
+            del self._homes[former]
+            self._former_homes[former] = old_address or Redirect(f"https://{portal.domain}/rest/")
+            self._settle(portal)
+
+    def _settle(self, portal: Portal) -> None:
+        home = f"/portals/{len(self._homes) + len(self._former_homes) + 1}/rest"
+        self._homes[home] = portal
+        portal.client_endpoint = f"{self.url}{home}/"
 
     def fault(self, method: str, fault: Fault, *, after: int = 0, times: int | None = 1) -> None:
         """Let a fault strike calls of a method, `times` of them (None: all), `after` so many.
@@ -153,57 +170,51 @@ class Bitrix24:
             self._tokens[token.access_token] = token
             self.remember(token.access_token, token.refresh_token)
 
-    def receive(self, path: str, params: Mapping[str, Value]) -> tuple[str, Fault | None]:
-        """Note a call; return its method, and the fault that is to strike it."""
-        written = path.rpartition("/")[2].removesuffix(".json")
-        method = written.lower()
+    def receive(
+        self, path: str, params: Mapping[str, Value], headers: Mapping[str, str]
+    ) -> Fault | None:
+        """Note a call; return the fault that is to strike it."""
+        home, method = _parts(path)
         with self.lock:
             shown = {name: value for name, value in params.items() if name != "auth"}
-            self.calls.append(Call(path, written, shown))
-            plan = next((plan for plan in self._plans if plan.strikes(method)), None)
-            return method, plan.fault if plan else None
+            self.calls.append(Call(path, method, shown, headers))
+            if home in self._former_homes:
+                return self._former_homes[home]
+            plan = next((plan for plan in self._plans if plan.strikes(method.lower())), None)
+            return plan.fault if plan else None
 
-    def answer(
-        self, path: str, method: str, params: Mapping[str, Value]
-    ) -> tuple[Message, rest.Answer]:
-        """Carry out a call."""
+    def answer(self, path: str, params: Mapping[str, Value], source: str) -> tuple[Message, Answer]:
+        """Carry out a call from an address."""
         started = self.clock()
-        token = self._tokens.get(str(params.get("auth")))
         try:
             with self.lock:
-                answer = self._dispatch(path, method, token, params)
+                answer = self._dispatch(*_parts(path), params, source)
         except RestError as error:
             body = {"error": error.error, "error_description": error.description}
-            return Message.json(error.status, body), rest.Answer(None)
-        content = {"result": answer.result, **answer.paging, "time": self._time(started)}
-        return Message.json(200, content), answer
+            return Message.json(error.status, body), Answer(None)
+        time = timing(started, self.clock())
+        return Message.json(200, {"result": answer.result, **answer.paging, "time": time}), answer
 
-    def _dispatch(
-        self, path: str, method: str, token: Token | None, params: Mapping[str, Value]
-    ) -> rest.Answer:
-        home = path.rpartition("/")[0]
+    def _dispatch(self, home: str, method: str, params: Mapping[str, Value], source: str) -> Answer:
+        token = self._tokens.get(str(params.get("auth")))
         if home in {"/oauth/rest", "/oauth-tech/rest"}:
-            if method != "app.info":
+            if method.lower() != "app.info":
                 raise errors.method_not_found()
             known = token.installation.portal if token else None
             at_home = known and urlsplit(known.server_endpoint).path == f"{home}/"
-            return rest.app_info(known if at_home else None, token, params)
-        found = re.fullmatch(r"/portals/(\d+)/rest", home)
-        if not found or not 0 < int(found[1]) <= len(self.portals):
+            return oauth.app_info(known if at_home else None, token, params)
+        if home not in self._homes:
             raise errors.method_not_found()
-        return rest.call(self.portals[int(found[1]) - 1], method, token, params)
+        return rest.call(self._homes[home], method.lower(), token, params, source)
 
-    def _time(self, started: float) -> dict[str, float | str]:
-        finished = self.clock()
-        return {
-            "start": started,
-            "finish": finished,
-            "duration": finished - started,
-            "processing": finished - started,
-            "date_start": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            "date_finish": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
-            "operating": 0,
-        }
+
+def _parts(path: str) -> tuple[str, str]:
+    """Split a path into where it leads and the method, which may end in `.json` or a slash.
+
+    Doubled slashes count as one.
+    """
+    home, _, method = re.sub("/+", "/", path).removesuffix("/").rpartition("/")
+    return home, method.removesuffix(".json")
 
 
 class _Server(ThreadingHTTPServer):
@@ -230,16 +241,22 @@ class _Connection(BaseHTTPRequestHandler):
             except Exception as error:  # noqa: BLE001 - shown when the stand-in closes
                 bitrix.failures.append(error)
 
+    def do_GET(self) -> None:
+        self._serve()
+
     def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
         bitrix = self.server.bitrix
-        path = urlsplit(self.path).path
-        params = self._params()
-        method, fault = bitrix.receive(path, params)
-        message, answer = None, rest.Answer(None)
+        url = urlsplit(self.path)
+        params = {**parse_str(url.query), **self._body()}
+        fault = bitrix.receive(url.path, params, dict(self.headers))
+        answer = Answer(None)
 
         def effect() -> Message:
-            nonlocal message, answer
-            message, answer = bitrix.answer(path, method, params)
+            nonlocal answer
+            message, answer = bitrix.answer(url.path, params, str(self.client_address[0]))
             return message
 
         try:
@@ -252,7 +269,7 @@ class _Connection(BaseHTTPRequestHandler):
             if answer.afterwards:
                 answer.afterwards()
 
-    def _params(self) -> dict[str, Value]:
+    def _body(self) -> dict[str, Value]:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get_content_type() != "application/json":
             return parse_str(raw.decode(errors="replace"))

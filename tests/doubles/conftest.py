@@ -1,0 +1,40 @@
+"""Bitrix24, a portal, an application and a handler, for the tests of the stand-in itself."""
+
+from collections.abc import Iterator
+from threading import Thread
+
+import pytest
+
+from tests.doubles.bitrix24 import Bitrix24, Installation, Portal
+from tests.doubles.bitrix24_client import Handler
+
+
+@pytest.fixture
+def bitrix() -> Iterator[Bitrix24]:
+    """Return a stand-in that runs during the test."""
+    with Bitrix24() as running:
+        yield running
+
+
+@pytest.fixture
+def portal(bitrix: Bitrix24) -> Portal:
+    """Return a portal whose plan has everything."""
+    return bitrix.add_portal()
+
+
+@pytest.fixture
+def app(portal: Portal) -> Installation:
+    """Return an application with the permission imopenlines."""
+    return portal.install()
+
+
+@pytest.fixture
+def handler() -> Iterator[Handler]:
+    """Return a receiver of events."""
+    made = Handler()
+    thread = Thread(target=made.server.serve_forever, args=[0.01])
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
