@@ -31,6 +31,9 @@ _HEADERS: Final = {
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 
+# How much longer a socket waits than the call: so it is always the call that says what happened.
+_GRACE_SECONDS = 1
+
 # Bitrix24's codes are words; a token has digits, and whoever answers could put one there.
 _ERROR_CODE = re.compile(r"[A-Za-z_]{1,60}")
 
@@ -160,7 +163,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
 
     def exchange() -> None:
         try:
-            connection = kind(parts.netloc, timeout=seconds)
+            connection = kind(parts.netloc, timeout=seconds + _GRACE_SECONDS)
             with contextlib.closing(connection):
                 connection.connect()
                 sockets.append(connection.sock)
