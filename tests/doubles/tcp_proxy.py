@@ -16,7 +16,7 @@ class TcpProxy:
     """Leads to one address, for as long as a `with` block lasts.
 
     `refused`, `delayed` and `swallowed` count the connections, or the pieces of answers, that its
-    faults have struck.
+    faults have struck. `accepted` counts the connections.
     """
 
     def __init__(self, target: str) -> None:
@@ -27,8 +27,10 @@ class TcpProxy:
         self.refused = 0
         self.delayed = 0
         self.swallowed = 0
+        self.accepted = 0
         self._lock = Lock()
         self._open: set[socket.socket] = set()
+        self._dead: set[socket.socket] = set()
         self._threads: list[Thread] = []
         self._cut = False
         self._delay = 0.0
@@ -70,6 +72,20 @@ class TcpProxy:
         """Let requests through, and lose their answers, until `mend`."""
         self._swallowing = True
 
+    def kill_silently(self) -> None:
+        """Keep the connections of this moment open, but let nothing through any more.
+
+        New ones are not affected: so does a NAT that has forgotten its connections.
+        """
+        with self._lock:
+            self._dead |= self._open
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections clients hold open at the moment."""
+        with self._lock:
+            return (len(self._open) + 1) // 2
+
     def mend(self) -> None:
         """Be a good network again; connections that have lost something are hung up."""
         with self._lock:
@@ -98,6 +114,7 @@ class TcpProxy:
             return False
         with self._lock:
             self._open |= {client, server}
+            self.accepted += 1
         self._start(self._pump, client, server)
         self._start(self._pump, server, client, self._weaken)
         return True
@@ -111,7 +128,8 @@ class TcpProxy:
         with suppress(OSError):
             while data := source.recv(_CHUNK_BYTES):
                 self._flowing.wait()
-                sink.sendall(weaken(data))
+                if source not in self._dead:
+                    sink.sendall(weaken(data))
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -27,6 +27,7 @@ from tests.doubles.bitrix24 import Bitrix24, Installation
 from tests.doubles.emulator import Emulator
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import FORM, Function, Response
+from tests.doubles.tcp_proxy import TcpProxy
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
 TOKEN = "831c76b092f9f135d9b6b36c3a720757"
@@ -335,6 +336,23 @@ class TestAway:
         assert "1 recorded, 0 known already, 0 left." in capsys.readouterr().out
         assert ["ext-1"] == [record["message_id"] for record in site.stored()]
         assert [] == site.stored("quarantine", "received_at")
+
+
+class TestSilence:
+    """The connection to Firestore dies without a word."""
+
+    def test_the_event_that_meets_a_dead_connection_is_recorded(
+        self, site: Site, double: FirestoreDouble
+    ) -> None:
+        """Within its own deadline: what timed out is repeated over a new connection."""
+        with TcpProxy(double.host) as proxy:
+            site.start(emulator_host=proxy.host, token_cache_seconds=0, store_deadline_seconds=8)
+            make_trusted(site)
+            proxy.kill_silently()
+
+            assert {"status": "recorded", "recorded": 1, "duplicates": 0} == (
+                site.send(deletion()).body
+            )
 
 
 class TestForgetful:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 from typing import TypeAlias, TypeVar
 
 import grpc
@@ -20,12 +22,14 @@ from grpc import StatusCode
 from handler.deadline import Deadline
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
+from handler.stores.firestore_channel import FirestoreChannel
 from handler.stores.interface import Document, Put, Store, StoreError, StoreUnavailable
 from handler.stores.opening import open_store
 from tests.conftest import firestore_at
 from tests.doubles.emulator import Emulator
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import free_port
+from tests.doubles.tcp_proxy import TcpProxy
 
 T = TypeVar("T")
 Options: TypeAlias = Sequence[tuple[str, int]]
@@ -530,6 +534,124 @@ class TestOutages:
         assert emulator_store.create([RECORD], STAMP, soon()) == 0
 
 
+class TestSilence:
+    """A connection that dies without a word, and one that is merely slow."""
+
+    @pytest.fixture
+    def proxy(self, double: FirestoreDouble) -> Iterator[TcpProxy]:
+        """Lead to the double through a proxy."""
+        with TcpProxy(double.host) as proxy:
+            yield proxy
+
+    def test_calls_that_meet_a_dead_connection_succeed(self, proxy: TcpProxy, project: str) -> None:
+        """Reads, queries and writes of many threads at once: one new connection serves them all."""
+        store = firestore_at(proxy.host, project)
+        assert store.create([RECORD], STAMP, soon()) == 1
+        proxy.kill_silently()
+
+        calls = [call for _, call in CALLS.values()] * 4
+        with ThreadPoolExecutor(len(calls)) as pool:
+            list(pool.map(lambda call: call(store, Deadline(8)), calls))
+
+        assert 2 == proxy.accepted
+        give_up = soon()
+        while proxy.open_connections > 1:
+            assert give_up.remaining
+            time.sleep(0.01)
+
+    def test_a_call_that_gives_up_leaves_no_dead_connection_behind(
+        self, proxy: TcpProxy, project: str
+    ) -> None:
+        """One with too little time for a retry still makes way for the next."""
+        store = firestore_at(proxy.host, project)
+        assert store.create([RECORD], STAMP, soon()) == 1
+        proxy.kill_silently()
+        with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
+            store.get(RECORD.path, deadline)
+
+        assert store.get(RECORD.path, soon())
+
+        assert 2 == proxy.accepted
+
+    def test_a_connection_that_answers_others_is_kept(
+        self, double: FirestoreDouble, proxy: TcpProxy, project: str
+    ) -> None:
+        """One call that hangs is not the connection's fault when another is answered meanwhile."""
+        store = firestore_at(proxy.host, project)
+        double.hang("Commit", times=1)
+        with ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(store.create, [RECORD], STAMP, Deadline(4))
+            while not double.calls["Commit"]:
+                time.sleep(0.01)
+            assert store.get("a/1", soon()) is None
+
+            assert hanging.result() == 1
+
+        assert 1 == proxy.accepted
+
+    def test_a_slow_firestore_does_not_pile_up_connections(self) -> None:
+        """At most two replaced channels wait for the end of their calls; then they are closed."""
+        opened: list[SlowChannel] = []
+
+        def open_channel() -> SlowChannel:
+            opened.append(SlowChannel())
+            return opened[-1]
+
+        channel = FirestoreChannel(open_channel, [])
+
+        def attempt() -> None:
+            times = iter([0.0, 0.0])
+            with pytest.raises(StoreUnavailable, match="timed out"):
+                channel.call("Commit", None, Deadline(1, lambda: next(times, 1.0)))
+
+        with ThreadPoolExecutor(3) as pool:
+            waiting = []
+            for number in range(3):
+                waiting.append(pool.submit(attempt))
+                opened[number].called.get()
+                opened[number].patient = False
+                attempt()
+
+            assert [False] * 3 == [slow.closed for slow in opened]
+            for slow, call in zip(opened[:3], waiting, strict=True):
+                slow.time_out.set()
+                call.result()
+
+        assert [True, True, True, False] == [slow.closed for slow in opened]
+
+
+class SlowChannel:
+    """A gRPC channel whose calls all time out: at once, or while it is patient, when told to."""
+
+    def __init__(self) -> None:
+        self.patient = True
+        self.called: SimpleQueue[None] = SimpleQueue()
+        self.time_out = Event()
+        self.closed = False
+
+    def unary_unary(self, _method: str, **_codec: object) -> Callable[..., object]:
+        return self.call
+
+    unary_stream = unary_unary
+
+    def call(self, _request: object, **_options: object) -> object:
+        self.called.put(None)
+        if self.patient:
+            self.time_out.wait(30)
+        raise TimedOut
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class TimedOut(grpc.RpcError):  # type: ignore[misc]
+    def code(self) -> StatusCode:
+        return StatusCode.DEADLINE_EXCEEDED
+
+    def details(self) -> str:
+        return "timed out"
+
+
 class TestConnecting:
     """What a store needs to know before it can be opened."""
 
@@ -650,6 +772,7 @@ class TestConnecting:
         assert isinstance(credentials, compute_engine.Credentials)
         assert "googleapis.com" == credentials.universe_domain
         assert dict(options)["grpc.max_reconnect_backoff_ms"] <= 1_000
+        assert dict(options)["grpc.keepalive_time_ms"] == 30_000
 
     def test_on_google_cloud_without_a_project_credentials_are_looked_for(self) -> None:
         """Only Google's own search can find the project then."""

@@ -25,7 +25,7 @@ ALLOWED = {
 # What exactly one place may know of the world outside.
 ONLY = {
     "flask": "handler/flask_adapter.py",
-    "grpc": "handler/stores/",
+    "grpc": "handler/stores/firestore_channel.py",
     "google": "handler/stores/",
     "sqlite3": "handler/stores/",
     "http.client": "handler/bitrix24/rest.py",

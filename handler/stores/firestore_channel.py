@@ -1,0 +1,197 @@
+"""Calls to Firestore over gRPC: retries, deadlines, and a channel replaced when it goes silent.
+
+Each call has one deadline, which its retries share. An attempt whose channel gave no sign of life
+until it timed out has probably met a connection that died silently, as they do behind a NAT or a
+proxy; gRPC would go on using it until a keepalive ping fails. So the retry gets a new channel.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import grpc
+from google.auth.credentials import Credentials
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
+
+from handler.deadline import Deadline
+from handler.stores import firestore_messages as messages
+from handler.stores.firestore_messages import Message
+from handler.stores.interface import StoreError, StoreUnavailable
+
+Statuses: TypeAlias = frozenset[grpc.StatusCode]
+
+_OPTIONS = (
+    # After a lost connection gRPC would wait up to two minutes before it connects again, and
+    # refuse events long after Firestore is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # As Google's own client sets it.
+    ("grpc.keepalive_time_ms", 30_000),
+    # A new channel gets a connection of its own, not the one that the other has.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+# The statuses of a precondition that does not hold: of absence, of a version, of existence.
+# FAILED_PRECONDITION means something else where absence was asked for: a database in the wrong
+# mode, for one.
+EXISTS: Statuses = frozenset({grpc.StatusCode.ALREADY_EXISTS})
+CHANGED: Statuses = frozenset({grpc.StatusCode.FAILED_PRECONDITION})
+MISSING: Statuses = frozenset({grpc.StatusCode.NOT_FOUND})
+
+# Transient errors, retried. That is safe: every write is idempotent or has a precondition.
+_TRANSIENT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.CANCELLED,
+}
+# Errors that need an operator (the database, permissions, the mode), reported at once.
+_NEEDS_OPERATOR = {
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+_SHORTEST_ATTEMPT_SECONDS = 1.0
+
+# Besides the channel in use, those replaced whose calls have not ended. When Firestore is merely
+# slow, every attempt times out and would like another.
+_MAX_REPLACED = 2
+
+
+# The calls that are made, with the kind of each: a stream of answers, or one answer.
+_METHODS = {
+    "Commit": ("unary_unary", messages.CommitRequest, messages.CommitResponse),
+    "BatchGetDocuments": (
+        "unary_stream",
+        messages.BatchGetDocumentsRequest,
+        messages.BatchGetDocumentsResponse,
+    ),
+    "RunAggregationQuery": (
+        "unary_stream",
+        messages.RunAggregationQueryRequest,
+        messages.RunAggregationQueryResponse,
+    ),
+    "RunQuery": ("unary_stream", messages.RunQueryRequest, messages.RunQueryResponse),
+}
+
+
+class Conflict(Exception):  # noqa: N818 - it names what happened
+    """A write was not made, because its precondition does not hold."""
+
+
+def open_to_emulator(host: str) -> grpc.Channel:
+    """Open a channel to Google's emulator; no proxy leads there."""
+    return grpc.insecure_channel(host, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
+
+
+def open_to_google(credentials: Credentials) -> grpc.Channel:
+    """Open a channel to Google's servers."""
+    return FirestoreGrpcTransport.create_channel(credentials=credentials, options=_OPTIONS)
+
+
+class FirestoreChannel:
+    """Makes calls to Firestore, from any number of threads.
+
+    `open_channel` is called at once, and whenever a channel has to be replaced.
+    """
+
+    def __init__(
+        self, open_channel: Callable[[], grpc.Channel], metadata: Sequence[tuple[str, str]]
+    ) -> None:
+        self._open_channel = open_channel
+        self._metadata = metadata
+        self._lock = threading.Lock()
+        self._current = _Channel(open_channel())
+        self._replaced = 0
+
+    def call(
+        self,
+        method: str,
+        request: Message,
+        deadline: Deadline,
+        conflicts: Statuses = frozenset(),
+    ) -> list[Message]:
+        """Return the answers to a request.
+
+        Raises `Conflict` for a status in `conflicts`, `StoreUnavailable` when the deadline passes
+        or an operator is needed, and `StoreError` when Firestore would never accept the request.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        problem = "no time was left"
+        while remaining := deadline.remaining:
+            # Half of what is left, so that an attempt that hangs can be repeated.
+            timeout = max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
+            try:
+                return self._attempt(method, request, timeout)
+            except grpc.RpcError as error:
+                code = error.code()
+                if code in conflicts:
+                    raise Conflict from None
+                problem = f"{code.name}: {error.details()}"
+                if code in _NEEDS_OPERATOR:
+                    break
+                if code not in _TRANSIENT:
+                    raise StoreError(problem) from None
+            time.sleep(min(random.uniform(0, pause), deadline.remaining))  # noqa: S311 - jitter
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        raise StoreUnavailable(f"Firestore: {problem}")
+
+    def _attempt(self, method: str, request: Message, timeout: float) -> list[Message]:
+        with self._lock:
+            channel = self._current
+            channel.calls += 1
+            answers = channel.answers
+        silent = False
+        try:
+            return channel.call(method, request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            raise
+        finally:
+            with self._lock:
+                channel.calls -= 1
+                channel.answers += not silent
+                if silent and channel.answers == answers:
+                    self._replace(channel)
+                ended = channel is not self._current and not channel.calls
+                self._replaced -= ended
+            if ended:
+                channel.close()
+
+    def _replace(self, channel: "_Channel") -> None:
+        """Let new attempts use a new channel, unless another thread has seen to that."""
+        if channel is self._current and self._replaced < _MAX_REPLACED:
+            self._current = _Channel(self._open_channel())
+            self._replaced += 1
+
+
+class _Channel:
+    """A channel with its methods, the number of calls under way, and of answers so far."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.calls = 0
+        self.answers = 0
+        self.close = channel.close
+        self._methods = {
+            name: getattr(channel, kind)(
+                f"/google.firestore.v1.Firestore/{name}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=response.FromString,
+            )
+            for name, (kind, request, response) in _METHODS.items()
+        }
+
+    def call(self, method: str, request: Message, **options: object) -> list[Message]:
+        """Make a call that waits for the connection; raises `grpc.RpcError`."""
+        answers = self._methods[method](request, wait_for_ready=True, **options)
+        return [answers] if _METHODS[method][0] == "unary_unary" else list(answers)

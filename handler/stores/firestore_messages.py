@@ -1,0 +1,64 @@
+"""Firestore's messages, as protobuf generated them, and the values in them."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from google.cloud.firestore_v1 import types
+
+from handler.stores.interface import Value
+
+Message: TypeAlias = Any  # protobuf's generated messages have no types
+
+BatchGetDocumentsRequest = types.BatchGetDocumentsRequest.pb()
+BatchGetDocumentsResponse = types.BatchGetDocumentsResponse.pb()
+CommitRequest = types.CommitRequest.pb()
+CommitResponse = types.CommitResponse.pb()
+RunAggregationQueryRequest = types.RunAggregationQueryRequest.pb()
+RunAggregationQueryResponse = types.RunAggregationQueryResponse.pb()
+RunQueryRequest = types.RunQueryRequest.pb()
+RunQueryResponse = types.RunQueryResponse.pb()
+Write = types.Write.pb()
+_Value = types.Value.pb()
+
+AND = types.StructuredQuery.CompositeFilter.Operator.AND
+DESCENDING = types.StructuredQuery.Direction.DESCENDING
+GREATER_THAN_OR_EQUAL = types.StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
+LESS_THAN = types.StructuredQuery.FieldFilter.Operator.LESS_THAN
+REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME
+
+
+def set_value(field: Message, value: Value) -> None:
+    """Let a field have a value."""
+    if isinstance(value, bool):
+        field.boolean_value = value
+    elif isinstance(value, int):
+        field.integer_value = value
+    elif isinstance(value, str):
+        field.string_value = value
+    elif isinstance(value, datetime):
+        field.timestamp_value.FromDatetime(value)
+    elif isinstance(value, _Value):
+        field.CopyFrom(value)
+    elif isinstance(value, Mapping):
+        field.map_value.SetInParent()  # an empty map, too, is one
+        for name, item in value.items():
+            set_value(field.map_value.fields[name], item)
+    else:
+        field.array_value.SetInParent()  # an empty array, too, is one
+        for item in value:
+            set_value(field.array_value.values.add(), item)
+
+
+def decode(value: Message) -> Any:  # noqa: ANN401
+    """Return a field's value; what is no `Value`, as people may write one, stays as it is."""
+    kind = value.WhichOneof("value_type")
+    if kind == "timestamp_value":
+        return value.timestamp_value.ToDatetime(tzinfo=UTC)
+    if kind == "array_value":
+        return [decode(item) for item in value.array_value.values]
+    if kind == "map_value":
+        return {name: decode(item) for name, item in value.map_value.fields.items()}
+    if kind in ("string_value", "integer_value", "boolean_value"):
+        return getattr(value, kind)
+    return value
