@@ -1,31 +1,24 @@
 """`deletions`: read the records, newest first."""
 
 import argparse
-import re
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, cast
+import sys
+from collections.abc import Callable
+from typing import Any, Final
 
-from handler.commands.console import (
-    newest_of_portals,
-    print_json,
-    print_table,
-    printable,
-)
-from handler.commands.portal_option import add_portal_option, find_portals, portal_ids
-from handler.records.documents import DELETIONS, RECORDED_AT
-from handler.stores.interface import Document
+from handler.commands.console import CommandError, print_json
+from handler.commands.follow import follow
+from handler.commands.moments import add_range_options, read_range
+from handler.commands.portal_option import add_portal_option, find_portals
+from handler.commands.reading import Progress, Reading, Selection, say_what_is_missing
+from handler.commands.record_table import print_record, print_records
+from handler.commands.record_view import Domains, view
+from handler.commands.spreadsheet import print_spreadsheet
+from handler.stores.interface import Document, Store
 
-_FOLLOW_SECONDS = 2
+_DEFAULT_LIMIT: Final = 20
+_LARGEST_LIMIT: Final = 2**31 - 1  # Firestore's
 
-# Firestore's timestamps of two commits need not come in the order in which they are seen.
-_FOLLOW_OVERLAP = timedelta(seconds=10)
-
-_LARGEST_LIMIT = 2**31 - 1  # Firestore's
-
-_AGO = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_BY: Final = {"portal": "portal", "staff": "portal", "customer": "customer"}
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -33,30 +26,51 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser = commands.add_parser(
         "deletions", help="read the records, newest first", description=__doc__
     )
-    add_portal_option(parser)
-    parser.add_argument(
-        "--since", metavar="WHEN", type=when, help="30m, 12h, 7d, 2026-11-22 or 2026-11-22T10:00Z"
+    add_selection_options(parser)
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--limit",
+        metavar="N",
+        type=_count,
+        default=_DEFAULT_LIMIT,
+        help=f"at most so many ({_DEFAULT_LIMIT})",
     )
+    limit.add_argument("--all", action="store_true", help="as many as there are")
     parser.add_argument(
-        "--limit", metavar="N", type=_count, default=20, help="at most so many (20)"
+        "--follow",
+        action="store_true",
+        help="keep printing new records as they arrive, by when they were recorded",
     )
-    parser.add_argument("--follow", action="store_true", help="go on with new ones, newest last")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON lines, exactly as stored")
+    form.add_argument("--csv", action="store_true", help="print a spreadsheet (UTF-8)")
     parser.set_defaults(run=_deletions)
 
 
-def when(text: str) -> datetime:
-    """Read a moment: so long ago, or a date or time (UTC unless it says otherwise)."""
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            "give so long ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def add_selection_options(parser: Any, *, since: str | None = None) -> None:  # noqa: ANN401
+    """Add what says which records are wanted; `select` reads it."""
+    add_portal_option(parser)
+    add_range_options(parser, since=since)
+    parser.add_argument(
+        "--connector", metavar="C", help="through this connector only, in upper or lower case"
+    )
+    parser.add_argument(
+        "--by",
+        choices=_BY,
+        help="deleted by this side only: portal (or staff), that is inside Bitrix24, or customer",
+    )
+
+
+def select(store: Store, options: argparse.Namespace) -> Selection:
+    """Return which records are wanted; raises `CommandError`."""
+    since, until = read_range(options)
+    return Selection(
+        members=find_portals(store, options.portal),
+        since=since,
+        until=until,
+        origin=options.by and _BY[options.by],
+        connector=options.connector,
+    )
 
 
 def _count(text: str) -> int:
@@ -68,56 +82,28 @@ def _count(text: str) -> int:
 
 
 def _deletions(options: argparse.Namespace) -> int:
+    if options.follow and (options.csv or options.all or options.until):
+        raise CommandError("--follow has no end: leave out --until, --all and --csv.")
     store = options.open_store()
-    documents = newest_of_portals(
-        store,
-        find_portals(store, options.portal),
-        DELETIONS,
-        RECORDED_AT,
-        since=options.since,
-        limit=options.limit,
-    )
+    selection = select(store, options)
+    domains = Domains(store)
     if options.follow:
-        return _follow(options, documents)
+        follow(options, selection, _shower(options, domains))
+    reading = Reading(store, selection, Progress())
+    records = reading.records(None if options.all else options.limit)
     if options.json:
-        for document in documents:
-            print_json(document)
+        for record in records:
+            print_json(record)
+    elif options.csv:
+        print_spreadsheet((view(record, domains) for record in records), options.timezone)
     else:
-        print_table(_TITLES, map(_row, documents))
+        print_records((view(record, domains) for record in records), options.timezone)
+    sys.stdout.flush()
+    say_what_is_missing(reading, selection, remedy="give --limit N for more, or --all")
     return 0
 
 
-def _follow(options: argparse.Namespace, documents: list[Document]) -> NoReturn:
-    """Print what is there, oldest first, and then each new record until interrupted."""
-    shown: set[str] = set()
-    oldest = min(map(_time, documents), default=None)
-    start = options.since
-    while True:
-        for document in reversed(documents):
-            if document.path in shown or (oldest and _time(document) < oldest):
-                continue
-            shown.add(document.path)
-            if options.json:
-                print_json(document)
-            else:
-                print("  ".join(map(printable, _row(document))), flush=True)
-        if documents:
-            start = _time(documents[0]) - _FOLLOW_OVERLAP
-        time.sleep(_FOLLOW_SECONDS)
-        store = options.open_store()
-        members = find_portals(store, options.portal) if options.portal else portal_ids(store)
-        documents = newest_of_portals(store, members, DELETIONS, RECORDED_AT, since=start)
-
-
-_TITLES = ("RECORDED (UTC)", "PORTAL", "BY", "CONNECTOR", "LINE", "CHAT", "MESSAGE", "USER")
-
-
-def _row(document: Document) -> Sequence[object]:
-    fields = document.fields
-    names = ("origin", "connector", "line_id", "chat_id", "message_id", "user_id")
-    portal = fields.get("domain") or document.path.split("/")[1]
-    return (_time(document), portal, *map(fields.get, names))
-
-
-def _time(document: Document) -> datetime:
-    return cast("datetime", document.fields[RECORDED_AT])
+def _shower(options: argparse.Namespace, domains: Domains) -> Callable[[Document], None]:
+    if options.json:
+        return print_json
+    return lambda record: print_record(view(record, domains), options.timezone)

@@ -55,6 +55,12 @@ class Shell:
         assert (0, "") == (code, err.removeprefix(f"{NO_PORTAL}\n"))
         return [json.loads(line) for line in out.splitlines()]
 
+    def records(self, *flags: str) -> list[Any]:
+        """Run `deletions`; what it says of those that it does not show has tests of its own."""
+        code, out, _ = self("deletions", "--json", *flags)
+        assert code == 0
+        return [json.loads(line) for line in out.splitlines()]
+
     def usage_error(self, *arguments: str) -> str:
         """Run a command that makes no sense; return what is said of it after the usage."""
         code, out, err = self(*arguments)

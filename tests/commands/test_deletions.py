@@ -1,16 +1,17 @@
 """`python -m handler deletions`, on the embedded store."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from handler.commands import deletions, main
+from handler.commands import main
 from handler.commands.console import newest_of_portals
 from handler.commands.portal_option import find_portals
 from handler.deadline import Deadline
@@ -49,19 +50,19 @@ def interruptible() -> Iterator[None]:
 
 
 class TestDeletions:
-    def keep(self, shell: Shell, member_id: str, *seconds: int, **fields: object) -> None:
+    def keep(self, shell: Shell, member_id: str, *seconds: int, **fields: Any) -> None:  # noqa: ANN401
         """Keep deletions, each recorded so many seconds after `MOMENT`, and named after that."""
         for second in seconds:
-            shell.write(
-                f"portals/{member_id}/deletions/{second}",
-                origin="portal",
-                connector="livechat",
-                line_id=128,
-                chat_id="c",
-                message_id=str(second),
-                recorded_at=MOMENT + timedelta(seconds=second),
-                **fields,
-            )
+            record = {
+                "origin": "portal",
+                "connector": "livechat",
+                "line_id": 128,
+                "chat_id": "c",
+                "message_id": str(second),
+                "event_at": MOMENT + timedelta(seconds=second),
+                "recorded_at": MOMENT + timedelta(seconds=second),
+            }
+            shell.write(f"portals/{member_id}/deletions/{second}", **record | fields)
 
     def follow(
         self,
@@ -94,14 +95,44 @@ class TestDeletions:
         """The newest first; with a portal's domain, where it is known."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, user_id=27)
-        self.keep(shell, "M", 59, domain="x.bitrix24.com")
+        self.keep(shell, "M", 59, domain="x.bitrix24.com", im_chat_id=7)
         table = (
-            "RECORDED (UTC)       PORTAL          BY      CONNECTOR  LINE  CHAT  MESSAGE  USER\n"
-            "2026-03-17 12:00:59  x.bitrix24.com  portal  livechat   128   c     59       -\n"
-            "2026-03-17 12:00:01  M               portal  livechat   128   c     1        27\n"
+            "DELETED (UTC)        PORTAL          DELETED BY  USER"
+            "  CONNECTOR  LINE  CHAT  MESSAGE\n"
+            "2026-03-17 12:00:59  x.bitrix24.com  staff       -     livechat   128   c     59\n"
+            "2026-03-17 12:00:01  M               staff       27    livechat   128   c     1\n"
         )
 
         assert (0, table, "") == shell("deletions")
+
+    def test_a_long_table_comes_in_blocks(self, shell: Shell) -> None:
+        """Each as wide as its own cells, so that not all need be in memory."""
+        shell.record("M", *map(str, range(1_000)), "m" * 20)
+
+        _, out, _ = shell("deletions", "--portal", "M", "--all")
+
+        first, second = out.split("\n\n")
+        titles, *rows = first.splitlines()
+        assert 1_000 == len(rows)
+        assert titles == second.splitlines()[0]
+        assert 2 == len(second.splitlines())
+
+    def test_links_and_texts_have_columns_where_there_are_any(self, shell: Shell) -> None:
+        """A link is of the domain in the portal's document: an event may name another."""
+        shell.write("portals/M", active=True, domain="x.bitrix24.com")
+        self.keep(shell, "M", 1, domain="elsewhere.example", im_chat_id=7, text="Price: " + 9 * "1")
+        self.keep(shell, "M", 2, origin="customer", user_id=5, text="x" * 61)
+
+        _, out, _ = shell("deletions")
+
+        titles, second, first = out.splitlines()
+        assert titles.endswith(f"  MESSAGE  {'TEXT':60}  CHAT LINK")
+        assert second.endswith(
+            f"  customer    5     livechat   128   c     2        {59 * 'x'}…  -"
+        )
+        link = "https://x.bitrix24.com/online/?IM_DIALOG=chat7"
+        assert first.endswith(f"  1        {'Price: 111111111':60}  {link}")
+        assert "  x.bitrix24.com  staff" in first
 
     def test_the_newest_of_all_portals_come_first(self, shell: Shell) -> None:
         """As JSON lines, with all the fields of the document and its id."""
@@ -110,7 +141,7 @@ class TestDeletions:
         for member_id, message_id in (("M", "1"), ("N", "2"), ("M", "3")):
             shell.record(member_id, message_id)
 
-        records = shell.json("deletions")
+        records = shell.records()
 
         assert ["3", "2", "1"] == [record["message_id"] for record in records]
         stored = shell.fields(f"portals/M/deletions/{records[0]['id']}")
@@ -121,8 +152,8 @@ class TestDeletions:
             "event_at": stored["event_at"].isoformat(),  # type: ignore[union-attr]
             "recorded_at": stored["recorded_at"].isoformat(),  # type: ignore[union-attr]
         }
-        assert ["3", "2"] == [one["message_id"] for one in shell.json("deletions", "--limit", "2")]
-        assert ["2"] == [one["message_id"] for one in shell.json("deletions", "--portal", "N")]
+        assert ["3", "2"] == [one["message_id"] for one in shell.records("--limit", "2")]
+        assert ["2"] == [one["message_id"] for one in shell.records("--portal", "N")]
 
     def test_each_portal_has_limits_of_its_own(self, shell: Shell) -> None:
         """However many there are, none comes too late, and no more is read than may be shown."""
@@ -136,40 +167,20 @@ class TestDeletions:
         assert 3 == len(set(store.deadlines))
         assert [7, 7] == store.limits
 
-    def test_since_leaves_out_what_is_older(self, shell: Shell) -> None:
-        """So long ago, or a moment, which itself is included."""
+    def test_since_and_until_mean_when_the_message_was_deleted(self, shell: Shell) -> None:
+        """Not when it was recorded: what waited in the offline queue came hours later."""
         shell.write("portals/M", active=True)
-        shell.record("M", "now")
         self.keep(shell, "M", 1, 2, 3)
+        self.keep(shell, "M", 4, event_at=MOMENT - timedelta(days=1))
 
-        for since, message_ids in (("1h", ["now"]), ("2026-03-17T12:00:02", ["now", "3", "2"])):
-            records = shell.json("deletions", "--since", since)
-            assert message_ids == [record["message_id"] for record in records]
-
-    @pytest.mark.parametrize(
-        ("text", "moment"),
-        [
-            ("2026-11-22", datetime(2026, 11, 22, tzinfo=UTC)),
-            ("2026-11-22T10:00", datetime(2026, 11, 22, 10, tzinfo=UTC)),
-            ("2026-11-22T10:00Z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
-            ("2026-11-22T10:00+02:00", datetime(2026, 11, 22, 8, tzinfo=UTC)),
-        ],
-    )
-    def test_a_moment_is_utc_unless_it_says_otherwise(self, text: str, moment: datetime) -> None:
-        """As the table and Firestore show it."""
-        assert moment == deletions.when(text)
-
-    def test_so_long_ago_is_counted_from_now(self) -> None:
-        """In seconds, minutes, hours or days."""
-        for text, ago in (
-            ("30s", timedelta(seconds=30)),
-            ("5m", timedelta(minutes=5)),
-            ("2h", timedelta(hours=2)),
-            ("7d", timedelta(days=7)),
+        for flags, message_ids in (
+            (["--since", "2026-03-17T12:00:02"], "32"),
+            (["--since", "2026-03-16", "--until", "2026-03-16"], "4"),
+            (["--until", "2026-03-17T12:00:02Z"], "14"),
+            (["--since", "2026-03-17T13:00:03", "--timezone", "Europe/Berlin"], "3"),
         ):
-            before = datetime.now(UTC)
-            moment = deletions.when(text)
-            assert before - ago <= moment <= datetime.now(UTC) - ago
+            records = shell.records(*flags)
+            assert message_ids == "".join(record["message_id"] for record in records)
 
     @pytest.mark.parametrize("text", ["yesterday", "5y", "", "9999999d", "999999d", "2026-13-01"])
     def test_a_moment_that_is_none_is_refused(self, shell: Shell, text: str) -> None:
@@ -192,15 +203,145 @@ class TestDeletions:
         assert told == shell.usage_error("deletions", "--limit", count)
 
     @pytest.mark.parametrize(
-        ("flags", "shown"), [([], 20), (["--limit", "1"], 1), (["--limit", "2147483647"], 22)]
+        ("flags", "shown", "told"),
+        [
+            ([], 20, "2 more records are not shown: give --limit N for more, or --all.\n"),
+            (
+                ["--limit", "21"],
+                21,
+                "1 more record is not shown: give --limit N for more, or --all.\n",
+            ),
+            (["--limit", "2147483647"], 22, ""),
+            (["--all"], 22, ""),
+        ],
     )
     def test_no_more_are_shown_than_fit_a_screen(
-        self, shell: Shell, flags: list[str], shown: int
+        self, shell: Shell, flags: list[str], shown: int, told: str
     ) -> None:
-        """Unless told otherwise."""
+        """Unless told otherwise; and what is not shown is counted."""
         shell.record("M", *map(str, range(22)))
 
-        assert shown == len(shell.json("deletions", "--portal", "M", *flags))
+        code, out, err = shell("deletions", "--portal", "M", "--json", *flags)
+
+        assert (0, shown, told) == (code, len(out.splitlines()), err)
+
+    def test_limit_and_all_exclude_each_other(self, shell: Shell) -> None:
+        """As two forms of output do."""
+        told = "python -m handler deletions: error: argument {}: not allowed with argument {}"
+
+        limits = shell.usage_error("deletions", "--limit", "1", "--all")
+        assert limits == told.format("--all", "--limit")
+        assert shell.usage_error("deletions", "--json", "--csv") == told.format("--csv", "--json")
+
+    def test_only_those_of_one_side_or_connector_are_shown(self, shell: Shell) -> None:
+        """The connector without case, as Bitrix24 means it; the rest of its kind is counted."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, 2, 3, 4, connector="WhatsApp")
+        self.keep(shell, "M", 5, 6, origin="customer")
+
+        for flags, message_ids in (
+            (["--connector", "whatsAPP"], "4321"),
+            (["--by", "customer"], "65"),
+            (["--by", "portal"], "4321"),
+            (["--by", "staff", "--connector", "livechat"], ""),
+        ):
+            found = [record["message_id"] for record in shell.records(*flags)]
+            assert message_ids == "".join(found)
+
+        _, _, err = shell("deletions", "--json", "--by", "portal", "--limit", "1")
+        assert err == "3 more records are not shown: give --limit N for more, or --all.\n"
+
+    def test_a_spreadsheet_is_printed_as_the_standard_says(self, shell: Shell) -> None:
+        """In UTF-8, whatever the terminal's, with its own ends of lines."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, text="=1+1")
+
+        code, out, err = shell("deletions", "--csv")
+
+        titles, row, nothing = out.split("\r\n")
+        assert (0, "", "") == (code, err, nothing)
+        assert titles.startswith("\ufeffdeleted_at (UTC),deleted_by,user_id,")
+        assert row.startswith("2026-03-17 12:00:01,staff,,,M,livechat,128,c,1,,'=1+1,")
+
+    def test_a_spreadsheet_can_be_piped_in_any_locale(self, shell: Shell) -> None:
+        """Where Python would write ASCII, too; the mark says which encoding it is."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, text="Привет\n")
+
+        done = subprocess.run(
+            [sys.executable, "-m", "handler", "deletions", "--csv"],
+            cwd=ROOT,
+            env=environment(
+                STORE="local", LOCAL_STORE_PATH=str(shell.path), PYTHONIOENCODING="ascii"
+            ),
+            capture_output=True,
+            check=True,
+        )
+
+        assert done.stdout.startswith(b"\xef\xbb\xbfdeleted_at (UTC),")
+        assert ',"Привет\n",'.encode() in done.stdout
+        assert done.stdout.endswith(b",1\r\n")
+
+    @pytest.mark.parametrize("flags", [["--csv"], ["--all"], ["--until", "2026-11-25"]])
+    def test_what_has_an_end_cannot_be_followed(self, shell: Shell, flags: list[str]) -> None:
+        """It would never be there."""
+        told = "--follow has no end: leave out --until, --all and --csv.\n"
+
+        assert (1, "", told) == shell("deletions", "--follow", *flags)
+
+    def test_finding_nothing_is_said_with_its_reason(self, shell: Shell) -> None:
+        """Or that there is nothing to find yet."""
+        shell.write("portals/M", active=True)
+        *_, nothing = shell("deletions")
+        self.keep(shell, "M", 1)
+        *_, before = shell("deletions", "--until", "2026-03-17T12:00Z", "--by", "portal")
+
+        assert nothing == (
+            "No records: nothing has been recorded yet. `status` says whether events arrive.\n"
+        )
+        assert before == (
+            "No records: none match --until, --by. Try without, or with other values.\n"
+        )
+
+    def test_what_is_in_quarantine_is_counted(self, shell: Shell) -> None:
+        """It came since then, and may be a deletion of then."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1)
+        for hours in (1, 2):
+            received = MOMENT + timedelta(hours=hours)
+            shell.write(f"portals/M/quarantine/{hours}", event="E", received_at=received)
+
+        *_, both = shell("deletions")
+        *_, one = shell("deletions", "--since", "2026-03-17T14:00Z", "--until", "2026-03-18")
+
+        assert both == "2 events are in quarantine, and not among these: see `quarantine`.\n"
+        assert one.endswith("\n1 event is in quarantine, and not among these: see `quarantine`.\n")
+
+    def test_older_records_come_in_by_when_they_were_recorded(self, shell: Shell) -> None:
+        """Those from before every record said when the message was deleted."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, 3, 5)
+        for second in (2, 4):
+            shell.write(
+                f"portals/M/deletions/{second}",
+                message_id=str(second),
+                recorded_at=MOMENT + timedelta(seconds=second),
+            )
+        told = (
+            "{} of these do not say when the message was deleted: they are shown by when they were"
+            " recorded.\n"
+        )
+
+        _, out, err = shell("deletions", "--json")
+        found = [json.loads(line)["message_id"] for line in out.splitlines()]
+        assert (["5", "4", "3", "2", "1"], told.format(2)) == (found, err)
+
+        _, out, err = shell(
+            "deletions", "--json", "--limit", "2", "--until", "2026-03-17T12:00:05Z"
+        )
+        found = [json.loads(line)["message_id"] for line in out.splitlines()]
+        rest = "2 more records are not shown: give --limit N for more, or --all.\n"
+        assert (["4", "3"], rest + told.format(1)) == (found, err)
 
     def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:
         """External ids are whatever a customer's messenger made of them."""
@@ -211,17 +352,18 @@ class TestDeletions:
 
         _, row = out.splitlines()
         assert 0 == code
-        assert row.endswith(r"  \x1b[2J\x1b[1;1H\nC:\fake line  -")
+        assert row.endswith(r"  \x1b[2J\x1b[1;1H\nC:\fake line")
 
     @pytest.mark.parametrize(
         ("flags", "line"),
         [
-            ([], "2026-03-17 12:00:0{0}  M  portal  livechat  128  c  {0}  -\n"),
+            ([], "2026-03-17 12:00:0{0}  M  staff  -  livechat  128  c  {0}\n"),
             (
                 ["--json"],
                 (
                     '{{"id": "{0}", "origin": "portal", "connector": "livechat", "line_id": 128,'
                     ' "chat_id": "c", "message_id": "{0}",'
+                    ' "event_at": "2026-03-17T12:00:0{0}+00:00",'
                     ' "recorded_at": "2026-03-17T12:00:0{0}+00:00"}}\n'
                 ),
             ),
@@ -248,6 +390,18 @@ class TestDeletions:
         before, after = ("".join(map(line.format, these)) for these in ((2, 3), (2, 3, 4, 5)))
         assert [before, after, after] == come
 
+    def test_follow_shows_only_what_matches(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """By when it was recorded: what was deleted long ago may arrive only now."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1)
+        self.keep(shell, "M", 2, origin="customer", event_at=MOMENT - timedelta(days=1))
+
+        come = self.follow(monkeypatch, tmp_path / "out", ["--by", "customer"])
+
+        assert ["2026-03-16 12:00:00  M  customer  -  livechat  128  c  2\n"] == come
+
     def test_follow_waits_for_the_first_record(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -260,7 +414,7 @@ class TestDeletions:
             monkeypatch, tmp_path / "out", flags, lambda: self.keep(shell, "M", 3, domain="d")
         )
 
-        assert ["", "2026-03-17 12:00:03  d  portal  livechat  128  c  3  -\n"] == come
+        assert ["", "2026-03-17 12:00:03  d  staff  -  livechat  128  c  3\n"] == come
 
     @pytest.mark.usefixtures("interruptible")
     def test_follow_ends_well_when_interrupted(self, shell: Shell) -> None:
@@ -277,7 +431,7 @@ class TestDeletions:
             assert process.stdout is not None
             for second in (1, 2):
                 self.keep(shell, "M", second)
-                line = f"2026-03-17 12:00:0{second}  M  portal  livechat  128  c  {second}  -\n"
+                line = f"2026-03-17 12:00:0{second}  M  staff  -  livechat  128  c  {second}\n"
                 assert line == process.stdout.readline()
             process.send_signal(signal.SIGINT)
             rest = process.communicate(timeout=20)

@@ -124,7 +124,7 @@ class TestPortals:
         )
         assert (0, removed, "") == shell("portals", "remove", "M")
         assert [] == shell.json("portals", "list")
-        assert 1 == len(shell.json("deletions", "--portal", "M"))
+        assert 1 == len(shell.records("--portal", "M"))
 
     @pytest.mark.parametrize("answer", ["y", "Yes"])
     def test_purge_deletes_all_that_is_kept_of_one_portal(
@@ -139,7 +139,7 @@ class TestPortals:
 
         monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
         assert (1, question, "Nothing is deleted.\n") == shell("portals", "purge", "M")
-        assert 2 == len(shell.json("deletions", "--portal", "M"))
+        assert 2 == len(shell.records("--portal", "M"))
 
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
         done = f"{question}Portal M is deleted, with 3 records.\n"
@@ -148,7 +148,7 @@ class TestPortals:
         assert (1, "", gone) == shell("deletions", "--portal", "M")
         assert None is shell.fields("portals/M/quarantine/q")
         assert ["other"] == [portal["member_id"] for portal in shell.json("portals", "list")]
-        assert 2 == len(shell.json("deletions"))
+        assert 2 == len(shell.records())
 
         assert 0 == shell("portals", "purge", "other", "--yes")[0]
         gone = "There is no portal other, nor any other. Is this the right store?\n"

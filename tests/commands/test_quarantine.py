@@ -54,7 +54,7 @@ class TestQuarantine:
         assert bad.startswith("bad still does not fit: data.CONNECTOR: Field required")
         assert "2 recorded, 0 known already, 2 left." == result
         assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
-        records = {record["message_id"]: record for record in shell.json("deletions")}
+        records = {record["message_id"]: record for record in shell.records()}
         assert ["a", "other"] == sorted(records)
         assert ("replay", "ONOPENLINEMESSAGEDELETE", MOMENT.isoformat(), 27, "d") == tuple(
             records["a"][name] for name in ("via", "event", "event_at", "user_id", "domain")

@@ -42,7 +42,7 @@ class TestReplay:
 
         assert (0, 0) == (shell("replay", str(saved))[0], shell("quarantine", "retry")[0])
 
-        expiries = [record["expires_at"] for record in shell.json("deletions")]
+        expiries = [record["expires_at"] for record in shell.records()]
         assert 2 == len(expiries)
         for expiry in map(datetime.fromisoformat, expiries):
             assert before <= expiry - timedelta(days=30) <= datetime.now(UTC)

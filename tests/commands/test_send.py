@@ -84,7 +84,7 @@ class TestSend:
             answers += shell.json(*send, "--shape", "customer", "--message-id", "2")
 
         assert [{"status": "recorded", "recorded": 1, "duplicates": 0}] * 2 == answers
-        records = shell.json("deletions")
+        records = shell.records()
         assert [("customer", "2"), ("portal", "2056")] == [
             (record["origin"], record["message_id"]) for record in records
         ]

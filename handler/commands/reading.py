@@ -1,0 +1,236 @@
+"""Reading records by when the message was deleted, newest first, a page at a time.
+
+However many there are, only some pages of them are in memory. Records from before every one had
+`event_at` come in by when they were recorded; where a portal has none of those, they cost nothing
+but two counts.
+"""
+
+import heapq
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from handler.commands.console import store_deadline
+from handler.portal import PORTALS
+from handler.records.documents import DELETIONS, EVENT_AT, QUARANTINE, RECEIVED_AT, RECORDED_AT
+from handler.stores.interface import Document, Store
+
+# Of all portals together, so many records are in memory at most, but for many hundred portals.
+_IN_MEMORY = 3_000
+_LARGEST_PAGE = 300
+_SMALLEST_PAGE = 20
+
+# Beyond the limit, where counting means reading, so many are read to count those that match.
+_COUNTED: Final = 10_000
+
+_FIRST_WORD_SECONDS = 3.0
+_NEXT_WORD_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which records are wanted: of which portals, deleted when, by whom, where.
+
+    `since` is inclusive, `until` exclusive; `connector` is compared without case.
+    """
+
+    members: Sequence[str]
+    since: datetime | None = None
+    until: datetime | None = None
+    origin: str | None = None
+    connector: str | None = None
+
+    @property
+    def is_of_all_kinds(self) -> bool:
+        """Whether nothing but portals and times is asked for."""
+        return self.origin is None and self.connector is None
+
+    def matches(self, record: Document) -> bool:
+        """Tell whether a record is of the kind that is wanted, whatever its portal and time.
+
+        This is checked here, not by the store: Firestore would need a composite index for each
+        of these, which every record would have to be written to.
+        """
+        return (self.origin is None or self.origin == record.fields.get("origin")) and (
+            self.connector is None
+            or self.connector.casefold() == str(record.fields.get("connector", "")).casefold()
+        )
+
+
+class Progress:
+    """Says on stderr how many records have been read, once that takes some seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_word = clock() + _FIRST_WORD_SECONDS
+
+    def __call__(self, count: int) -> None:
+        """Report that so many have been read."""
+        now = self._clock()
+        if now >= self._next_word:
+            self._next_word = now + _NEXT_WORD_SECONDS
+            print(f"{count:,} records read so far ...", file=sys.stderr, flush=True)
+
+
+class Reading:
+    """One pass over the records of a selection, and what can be said of those it did not show."""
+
+    def __init__(self, store: Store, selection: Selection, progress: Progress) -> None:
+        self._store = store
+        self._selection = selection
+        self._progress = progress
+        pages = _IN_MEMORY // max(1, len(selection.members))
+        self._page = min(_LARGEST_PAGE, max(_SMALLEST_PAGE, pages))
+        self._untimed = 0
+        self._read = 0
+        self._merged: Iterator[Document] = iter(())
+        self.shown = 0
+        self.shown_untimed = 0
+
+    def records(self, limit: int | None = None) -> Iterator[Document]:
+        """Return the records, newest first, at most so many."""
+        if limit and self._selection.is_of_all_kinds:
+            self._page = min(self._page, limit)
+        portals = [self._of_portal(member) for member in self._selection.members]
+        self._merged = heapq.merge(*portals, key=deleted_at, reverse=True)
+        for record in self._matching(None):
+            self.shown += 1
+            self.shown_untimed += not has_own_time(record)
+            yield record
+            if self.shown == limit:
+                return
+
+    def count_rest(self) -> tuple[int, bool]:
+        """Return how many more there are, and whether that is exact; else it is at least that."""
+        if self._selection.is_of_all_kinds and not self._untimed:
+            return max(0, self._counted(DELETIONS, EVENT_AT) - self.shown), True
+        self._page = _LARGEST_PAGE
+        end = self._read + _COUNTED
+        rest = sum(1 for _ in self._matching(end))
+        return rest, self._read < end
+
+    def count_quarantined(self) -> int:
+        """Return how many events of these portals came since then and are in quarantine."""
+        return sum(
+            self._store.count(
+                f"{PORTALS}/{member}/{QUARANTINE}",
+                RECEIVED_AT,
+                store_deadline(),
+                since=self._selection.since,
+            )
+            for member in self._selection.members
+        )
+
+    def _counted(self, collection: str, stamp: str) -> int:
+        return sum(
+            self._store.count(
+                f"{PORTALS}/{member}/{collection}",
+                stamp,
+                store_deadline(),
+                since=self._selection.since,
+                until=self._selection.until,
+            )
+            for member in self._selection.members
+        )
+
+    def _matching(self, end: int | None) -> Iterator[Document]:
+        while self._read != end:
+            record = next(self._merged, None)
+            if record is None:
+                return
+            self._read += 1
+            self._progress(self._read)
+            if self._selection.matches(record):
+                yield record
+
+    def _of_portal(self, member: str) -> Iterator[Document]:
+        collection = f"{PORTALS}/{member}/{DELETIONS}"
+        timed = self._pages(collection, EVENT_AT)
+        # In this order: what is recorded in between makes a difference, and hides none.
+        with_time = self._store.count(collection, EVENT_AT, store_deadline())
+        if self._store.count(collection, RECORDED_AT, store_deadline()) <= with_time:
+            return timed
+        self._untimed += 1
+        untimed = (one for one in self._pages(collection, RECORDED_AT) if not has_own_time(one))
+        return heapq.merge(timed, untimed, key=deleted_at, reverse=True)
+
+    def _pages(self, collection: str, stamp: str) -> Iterator[Document]:
+        last = None
+        while True:
+            size = self._page
+            page = self._store.newest(
+                collection,
+                stamp,
+                store_deadline(),
+                since=self._selection.since,
+                until=self._selection.until,
+                after=last,
+                limit=size,
+            )
+            yield from (one for one in page if isinstance(one.fields[stamp], datetime))
+            if len(page) < size:
+                return
+            last = page[-1]
+
+
+def has_own_time(record: Document) -> bool:
+    """Tell whether a record says when the message was deleted."""
+    return isinstance(record.fields.get(EVENT_AT), datetime)
+
+
+def deleted_at(record: Document) -> datetime:
+    """Return when the message was deleted or, where no record says, when it was recorded."""
+    for stamp in (EVENT_AT, RECORDED_AT):
+        found = record.fields.get(stamp)
+        if isinstance(found, datetime):
+            return found
+    return datetime.min.replace(tzinfo=UTC)
+
+
+def say_what_is_missing(reading: Reading, selection: Selection, *, remedy: str) -> None:
+    """Say on stderr what was not shown, and why nothing was found; `remedy` shows the rest."""
+    for sentence in _what_is_missing(reading, selection, remedy):
+        print(sentence, file=sys.stderr)
+
+
+def _what_is_missing(reading: Reading, selection: Selection, remedy: str) -> Iterable[str]:
+    if not selection.members:  # which has been said
+        return
+    rest, exact = reading.count_rest()
+    if rest:
+        at_least = "" if exact else "At least "
+        yield f"{at_least}{rest:,} more {_records(rest)} not shown: {remedy}."
+    elif not reading.shown:
+        yield _why_nothing(selection)
+    if reading.shown_untimed:
+        yield (
+            f"{reading.shown_untimed:,} of these do not say when the message was deleted: they are"
+            " shown by when they were recorded."
+        )
+    quarantined = reading.count_quarantined()
+    if quarantined:
+        events = "event is" if quarantined == 1 else "events are"
+        yield f"{quarantined:,} {events} in quarantine, and not among these: see `quarantine`."
+
+
+def _records(count: int) -> str:
+    return "record is" if count == 1 else "records are"
+
+
+def _why_nothing(selection: Selection) -> str:
+    options = [
+        name
+        for name, value in (
+            ("--since", selection.since),
+            ("--until", selection.until),
+            ("--by", selection.origin),
+            ("--connector", selection.connector),
+        )
+        if value
+    ]
+    if options:
+        return f"No records: none match {', '.join(options)}. Try without, or with other values."
+    return "No records: nothing has been recorded yet. `status` says whether events arrive."

@@ -1,0 +1,137 @@
+"""A record as people see it: in the table, in the spreadsheet and in the report."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from handler.commands.console import store_deadline
+from handler.commands.reading import deleted_at, has_own_time
+from handler.portal import read_portal
+from handler.records.documents import RECORDED_AT
+from handler.stores.interface import Document, Store
+
+# What can stand between https:// and a path, and nothing else: a domain, or a box's with a port.
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?", re.ASCII)
+
+STAFF: Final = "staff"
+CUSTOMER: Final = "customer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One record. `deleted_by` is STAFF or CUSTOMER, `portal` the name that people know.
+
+    Without a time of its own, `is_untimed`, `deleted_at` is when it was recorded. A link is there
+    only where the portal's domain is confirmed.
+    """
+
+    id: str
+    member_id: str
+    portal: str
+    deleted_at: datetime
+    is_untimed: bool
+    recorded_at: datetime | None
+    deleted_by: str
+    user_id: int | None
+    connector: str
+    line_id: int | None
+    chat_id: str
+    message_id: str
+    im_chat_id: int | None
+    im_message_id: int | None
+    event: str
+    via: str
+    text: str | None
+    text_cut: bool
+    text_outdated: bool
+    author_id: int | None
+    sent_at: datetime | None
+    edited_at: datetime | None
+    files: tuple[str, ...]
+    chat_link: str | None
+    employee_link: str | None
+
+
+class Domains:
+    """The confirmed domain of each portal, read from the store when it is first asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, str | None] = {}
+
+    def __call__(self, member_id: str) -> str | None:
+        """Return a portal's domain, if it has one."""
+        if member_id not in self._known:
+            portal = read_portal(self._store, member_id, store_deadline())
+            self._known[member_id] = portal.domain if portal else None
+        return self._known[member_id]
+
+
+def view(record: Document, domain_of: Callable[[str], str | None]) -> View:
+    """Make the view of a record.
+
+    A record that people wrote by hand may lack anything, or have it in another shape.
+    """
+    fields: Mapping[str, Any] = record.fields
+    member_id = record.path.split("/")[1]
+    domain = domain_of(member_id)
+    host = link_host(domain)
+    im_chat_id, user_id = (_number(fields.get(name)) for name in ("im_chat_id", "user_id"))
+    is_by_customer = fields.get("origin") == CUSTOMER
+    files = fields.get("files")
+    return View(
+        id=record.name,
+        member_id=member_id,
+        portal=domain or _text(fields.get("domain")) or member_id,
+        deleted_at=deleted_at(record),
+        is_untimed=not has_own_time(record),
+        recorded_at=_time(fields.get(RECORDED_AT)),
+        deleted_by=CUSTOMER if is_by_customer else STAFF,
+        user_id=user_id,
+        connector=_text(fields.get("connector")),
+        line_id=_number(fields.get("line_id")),
+        chat_id=_text(fields.get("chat_id")),
+        message_id=_text(fields.get("message_id")),
+        im_chat_id=im_chat_id,
+        im_message_id=_number(fields.get("im_message_id")),
+        event=_text(fields.get("event")),
+        via=_text(fields.get("via")),
+        text=_text(fields["text"]) if "text" in fields else None,
+        text_cut=fields.get("text_cut") is True,
+        text_outdated=fields.get("text_outdated") is True,
+        author_id=_number(fields.get("author_id")),
+        sent_at=_time(fields.get("sent_at")),
+        edited_at=_time(fields.get("edited_at")),
+        files=tuple(map(_text, files)) if isinstance(files, list | tuple) else (),
+        chat_link=chat_link(host, im_chat_id),
+        employee_link=None if is_by_customer else employee_link(host, user_id),
+    )
+
+
+def link_host(domain: str | None) -> str | None:
+    """Return a portal's domain if an address can be made of it."""
+    return domain if domain and _HOST.fullmatch(domain) else None
+
+
+def chat_link(host: str | None, im_chat_id: int | None) -> str | None:
+    """Return the address of a chat in Bitrix24; none of a customer's own deletion is known."""
+    return f"https://{host}/online/?IM_DIALOG=chat{im_chat_id}" if host and im_chat_id else None
+
+
+def employee_link(host: str | None, user_id: int | None) -> str | None:
+    """Return the address of an employee's page in Bitrix24."""
+    return f"https://{host}/company/personal/user/{user_id}/" if host and user_id else None
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _time(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None

@@ -1,0 +1,88 @@
+"""Records as a spreadsheet: CSV as in RFC 4180, with the time zone in the header.
+
+It begins with a byte-order mark: without one, Excel reads the file in the machine's old code
+page, and every text that is not English is garbled. LibreOffice and Google Sheets take either.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime, tzinfo
+from typing import Final, cast
+
+from handler.commands.moments import time_text, zone_name
+from handler.commands.record_view import View
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+
+# A spreadsheet takes a cell that begins so for a formula, and runs it: customers choose their ids
+# and texts. https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
+    """Print a spreadsheet; its lines end as RFC 4180 says, wherever this runs."""
+    out = cast("io.TextIOWrapper", sys.stdout)
+    out.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+    for line in spreadsheet(views, zone):
+        out.write(line)
+
+
+def spreadsheet(views: Iterable[View], zone: tzinfo) -> Iterator[str]:
+    """Return the lines of a spreadsheet, the mark and the header first."""
+    name = zone_name(zone)
+    yield BYTE_ORDER_MARK + _line([title.format(zone=name) for title in _COLUMNS])
+    for one in views:
+        yield _line([_cell(value, zone) for value in _values(one)])
+
+
+_COLUMNS = (
+    "deleted_at ({zone})",
+    "deleted_by",
+    "user_id",
+    "employee_link",
+    "portal",
+    "connector",
+    "line_id",
+    "chat_id",
+    "message_id",
+    "chat_link",
+    "text",
+    "text_cut",
+    "text_outdated",
+    "author_id",
+    "sent_at ({zone})",
+    "edited_at ({zone})",
+    "files",
+    "im_chat_id",
+    "im_message_id",
+    "event",
+    "via",
+    "recorded_at ({zone})",
+    "member_id",
+    "id",
+)
+
+
+def _values(one: View) -> Iterator[object]:
+    for column in _COLUMNS:
+        value = getattr(one, column.partition(" ")[0])
+        yield "\n".join(value) if isinstance(value, tuple) else value
+
+
+def _cell(value: object, zone: tzinfo) -> str:
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "yes"
+    if isinstance(value, datetime):
+        return time_text(value, zone)
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

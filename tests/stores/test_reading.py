@@ -1,0 +1,137 @@
+"""Records are read in pages, from every store: as many as there are, in bounded memory."""
+
+import tracemalloc
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.commands.reading import Progress, Reading, Selection
+from handler.commands.record_view import Domains, view
+from handler.commands.spreadsheet import spreadsheet
+from handler.deadline import Deadline
+from handler.stores.interface import Document, Fields, Store
+from handler.stores.sqlite import LocalStore
+
+NOON = datetime(2026, 3, 17, 12, tzinfo=UTC)
+BOTH = Selection(members=("M", "N"))
+
+
+class WatchedStore:
+    """Counts the documents of each page that is read from a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.pages: list[int] = []
+
+    def newest(self, *arguments: Any, **options: Any) -> Sequence[Document]:  # noqa: ANN401
+        found = self._store.newest(*arguments, **options)
+        self.pages.append(len(found))
+        return found
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._store, name)
+
+
+def fill(store: Store, member_id: str, count: int, **fields: Any) -> None:  # noqa: ANN401
+    """Record so many deletions of a portal, some at the same second."""
+    records: list[Document] = []
+    for number in range(count):
+        own: Fields = {"event_at": NOON + timedelta(seconds=number // 3), "message_id": f"{number}"}
+        records.append(Document(f"portals/{member_id}/deletions/{number}", {**own, **fields}))
+    for start in range(0, count, 300):
+        store.create(records[start : start + 300], "recorded_at", Deadline(60))
+
+
+def read(store: Store, selection: Selection, limit: int | None = None) -> list[Document]:
+    """Read all at once, as no command does."""
+    return list(Reading(store, selection, Progress()).records(limit))
+
+
+def test_records_come_once_each_in_order_and_in_pages(store: Store) -> None:
+    """Of several portals together; one page of each is in memory."""
+    fill(store, "M", 650)
+    fill(store, "N", 40)
+    watched = WatchedStore(store)
+
+    found = read(watched, BOTH)
+
+    places = [(record.fields["event_at"], record.path.split("/")[1]) for record in found]
+    assert sorted((time for time, _ in places), reverse=True) == [time for time, _ in places]  # type: ignore[type-var] # all are timestamps
+    assert 690 == len({record.path for record in found}) == len(found)
+    assert [40, 50, 300, 300] == sorted(watched.pages)
+
+
+def test_no_more_is_read_than_is_shown(store: Store) -> None:
+    """Of each portal, as any of them may have all the newest; the rest is only counted."""
+    fill(store, "M", 10)
+    fill(store, "N", 10)
+    watched = WatchedStore(store)
+    reading = Reading(watched, BOTH, Progress())
+
+    assert 4 == len(list(reading.records(4)))
+    assert (16, True) == reading.count_rest()
+    assert [4, 4] == watched.pages
+
+
+def test_what_is_older_than_event_at_is_found_and_ordered(store: Store) -> None:
+    """Between the same bounds, and among the others."""
+    fill(store, "M", 3)
+    store.create(
+        [Document("portals/M/deletions/old", {"message_id": "old"})], "recorded_at", Deadline(9)
+    )
+    recorded = store.get("portals/M/deletions/old", Deadline(9))
+    assert recorded is not None
+    moment = recorded.fields["recorded_at"]
+    assert isinstance(moment, datetime)
+
+    everything = Reading(store, Selection(members=["M"]), Progress())
+    before = Selection(members=["M"], until=moment)
+    since = Selection(members=["M"], since=moment, until=moment + timedelta(days=1))
+
+    assert ["old", "2", "1", "0"] == [one.fields["message_id"] for one in everything.records()]
+    assert 1 == everything.shown_untimed
+    assert ["2", "1", "0"] == [one.fields["message_id"] for one in read(store, before)]
+    assert ["old"] == [one.fields["message_id"] for one in read(store, since)]
+
+
+def test_counting_what_matches_ends_somewhere(local_store: Store) -> None:
+    """It takes reading; beyond 10,000 records it is at least so many."""
+    fill(local_store, "M", 10_010, connector="a")
+    reading = Reading(local_store, Selection(members=["M"], connector="A"), Progress())
+
+    assert 5 == len(list(reading.records(5)))
+    assert (10_000, False) == reading.count_rest()
+
+
+def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -> None:
+    """Held together, these texts would take 40 MB."""
+    store = LocalStore(str(tmp_path / "store.sqlite3"))
+    fill(store, "M", 4_000, text="x" * 10_000)
+    domains = Domains(store)
+    reading = Reading(store, Selection(members=["M"]), Progress())
+
+    tracemalloc.start()
+    try:
+        views = (view(record, domains) for record in reading.records())
+        length = sum(len(line) for line in spreadsheet(views, UTC))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert length > 40_000_000
+    assert most < 16_000_000
+
+
+def test_long_reads_say_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """After some seconds, and then every few; short ones say nothing."""
+    times = iter([0.0, 2.9, 3.0, 7.9, 8.0])
+    progress = Progress(lambda: next(times))
+
+    for count in (300, 1_200, 2_000, 2_400):
+        progress(count)
+
+    told = "1,200 records read so far ...\n2,400 records read so far ...\n"
+    assert told == capsys.readouterr().err
