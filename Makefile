@@ -25,7 +25,7 @@ SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]
 EMPTY :=
 SPACE := $(EMPTY) $(EMPTY)
 
-.PHONY: run test chaos bench fuzz mutants audit lock clean
+.PHONY: help run test chaos bench fuzz mutants audit lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -35,6 +35,9 @@ $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 test: $(INSTALLED)
 	$(BIN)/ruff format --check .
