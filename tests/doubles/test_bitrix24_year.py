@@ -77,7 +77,7 @@ def test_the_three_meanings_of_access_denied(app: Installation) -> None:
     assert rest(app, "event.offline.list", user=27)[1]["error_description"] == "Access denied!"
     app.portal.dismiss(27)
     denied = call(f"{url}profile", {"auth": dismissed})
-    assert denied[1]["error_description"] == "Unable to authorize user"
+    assert denied[1]["error_description"] == "Current user can't be authorized in this context"
     app.portal.commercial = False
     unpaid = rest(app, "profile")
     assert unpaid[1]["error_description"] == "REST is available only on commercial plans."

@@ -38,7 +38,8 @@ def no_commercial_plan() -> RestError:
 
 def user_not_authorised() -> RestError:
     """Return ACCESS_DENIED: the token's user was dismissed."""
-    return RestError(401, "ACCESS_DENIED", "Unable to authorize user")
+    text = "Current user can't be authorized in this context"
+    return RestError(403, "ACCESS_DENIED", text)
 
 
 def refuse_license(feature: str) -> NoReturn:
