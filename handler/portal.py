@@ -106,6 +106,12 @@ class Portal(Model, strict=True):
         }
         return self.model_copy(update=update if active else {**update, **_WITHOUT_PROBLEM})
 
+    def removed(self, now: datetime) -> "Portal":
+        """Accept nothing any more, by an operator's wish; the document stays for its records."""
+        ended = {"token_digests": None, "active": False, "drain": None, "queue_left": None}
+        since = {"removed_at": self.removed_at or now, "updated_at": now}
+        return self.model_copy(update={**ended, **since, **_WITHOUT_PROBLEM})
+
     def with_problem(self, problem: str | None, now: datetime) -> "Portal":
         """Note what keeps the portal from being served in full, or that nothing does."""
         if problem == self.problem:

@@ -63,7 +63,7 @@ class Settings:
             connectors=read("CONNECTORS", _names, cls.connectors),
             retention_days=read("RETENTION_DAYS", _whole(1, 99_999, "days"), None),
             token_cache_seconds=read(
-                "TOKEN_CACHE_SECONDS", _seconds(0, 86_400), cls.token_cache_seconds
+                "TOKEN_CACHE_SECONDS", parse_cache_seconds, cls.token_cache_seconds
             ),
             store_deadline_seconds=read(
                 "STORE_DEADLINE_SECONDS", _seconds(0.1, 60), cls.store_deadline_seconds
@@ -113,6 +113,11 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         return number
 
     return parse
+
+
+def parse_cache_seconds(text: str) -> float:
+    """Read how long an instance may trust a token; raises `ValueError`."""
+    return _seconds(0, 86_400)(text)
 
 
 def _store(environment: Mapping[str, str]) -> Callable[[str], str]:

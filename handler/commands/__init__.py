@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from handler.commands import deletions, portals, quarantine, replay, send, subscription
+from handler.commands import deletions, portals, quarantine, replay, send, status, subscription
 from handler.commands.console import CommandError
 from handler.commands.opening import StoreOpener
 from handler.settings import SettingError, Settings
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog="They use the same settings (environment variables) as the function.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (portals, deletions, quarantine, send, subscription, replay):
+    for command in (status, portals, deletions, quarantine, send, subscription, replay):
         command.register(commands)
     options = parser.parse_args(arguments)
     try:

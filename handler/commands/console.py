@@ -53,9 +53,14 @@ def newest_of_portals(
     return found[:limit]
 
 
+def json_value(value: object) -> str:
+    """Write a timestamp; or, as text, what people wrote by hand and no store can read."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
 def print_json(document: Document) -> None:
     """Print a document as one JSON line, with its name as `id`."""
-    print(json.dumps({"id": document.name, **document.fields}, default=_json_value), flush=True)
+    print(json.dumps({"id": document.name, **document.fields}, default=json_value), flush=True)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -76,8 +81,3 @@ def printable(value: object) -> str:
     return "".join(
         character if character.isprintable() else repr(character)[1:-1] for character in str(value)
     )
-
-
-def _json_value(value: object) -> str:
-    """Write a timestamp; or, as text, what people wrote by hand and no store can read."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -9,7 +9,7 @@ from handler.commands.console import CommandError, store_deadline
 from handler.events.envelope import document_name
 from handler.portal import PORTALS, Portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE
-from handler.stores.interface import Store
+from handler.stores.interface import EXPIRING, Store
 
 NO_PORTAL: Final = (
     "There is no portal in this store: install the application in a portal, or enter one with"
@@ -99,7 +99,7 @@ def _is_known(store: Store, member_id: str) -> bool:
     path = portal_path(member_id)
     return store.get(path, store_deadline()) is not None or any(
         store.names(f"{path}/{collection}", store_deadline(), limit=1)
-        for collection in (DELETIONS, QUARANTINE)
+        for collection in (DELETIONS, QUARANTINE, EXPIRING)
     )
 
 

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from handler.commands import purge
 from handler.commands.console import (
     CommandError,
     member_id,
@@ -13,13 +14,11 @@ from handler.commands.console import (
     store_deadline,
 )
 from handler.commands.portal_option import find_portal, find_portals, portal_name
+from handler.commands.portal_state import last_recorded, state
 from handler.portal import Portal, change_portal, portal_path
-from handler.records.documents import DELETIONS, QUARANTINE
 from handler.stores.interface import Document, Store
 from handler.tokens import token_digest
 from handler.urls import is_secure_url
-
-_PAGE = 300  # documents that are deleted at a time
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -32,7 +31,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     add.add_argument(
         "--token", required=True, help="auth[application_token]; - reads it from standard input"
     )
-    add.add_argument("--domain", help="as in mycompany.bitrix24.com")
+    add.add_argument("--domain", type=portal_name, help="as in mycompany.bitrix24.com")
     add.add_argument("--endpoint", help="the portal's REST address, to drain its offline queue")
     add.add_argument("--json", action="store_true", help="print the portal as JSON")
     add.set_defaults(run=_add)
@@ -45,10 +44,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     remove.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
     remove.set_defaults(run=_remove)
 
-    purge = actions.add_parser("purge", help="delete a portal and all its records")
-    purge.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
-    purge.add_argument("--yes", action="store_true", help="do not ask")
-    purge.set_defaults(run=_purge)
+    purge.register(actions)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -76,49 +72,52 @@ def _add(options: argparse.Namespace) -> int:
     return 0
 
 
+_TITLES = ("MEMBER ID", "DOMAIN", "STATE", "LAST DELETION (UTC)", "QUEUE EMPTY (UTC)", "PROBLEM")
+
+
 def _list(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    found = [store.get(portal_path(name), store_deadline()) for name in find_portals(store, None)]
-    documents = [document for document in found if document]
-    if options.json:
-        for document in documents:
-            print_json(document)
-        return 0
+    paths = [portal_path(name) for name in find_portals(store, None)]
+    found = [store.get(path, store_deadline()) for path in paths]
     rows = []
-    for document in documents:
+    for document in filter(None, found):
         portal = Portal.from_fields(document.name, document.fields)
-        tokens = len(portal.token_digests or ())
-        active = "yes" if portal.active else "no"
-        rows.append((portal.member_id, portal.domain, active, tokens, portal.updated_at))
-    print_table(("MEMBER ID", "DOMAIN", "ACTIVE", "TOKENS", "UPDATED"), rows)
+        latest = last_recorded(store, portal.member_id)
+        if options.json:
+            last = {"last_deletion_at": latest} if latest else {}
+            print_json(Document(document.path, {**document.fields, **last}))
+        else:
+            rows.append(
+                (
+                    portal.member_id,
+                    portal.domain,
+                    state(portal),
+                    latest,
+                    portal.drained_at,
+                    portal.problem,
+                )
+            )
+    if rows:
+        print_table(
+            ("MEMBER ID", "DOMAIN", "STATE", "LAST DELETION (UTC)", "QUEUE EMPTY (UTC)", "PROBLEM"),
+            rows,
+        )
     return 0
 
 
 def _remove(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
     member_id = find_portal(store, options.portal)
-    store.delete([portal_path(member_id)], store_deadline())
+    now = datetime.now(UTC)
+    change_portal(
+        store,
+        member_id,
+        lambda stored: (stored or Portal(member_id=member_id)).removed(now),
+        store_deadline(),
+    )
     print(
         f"Portal {member_id} is removed; functions that run accept it for at most"
-        " TOKEN_CACHE_SECONDS longer. Its records stay until `portals purge`; to read them:"
-        f" deletions --portal {member_id}"
+        " TOKEN_CACHE_SECONDS longer. Its records stay, and it stays listed, until"
+        f" `portals purge`; to read them: deletions --portal {member_id}"
     )
-    return 0
-
-
-def _purge(options: argparse.Namespace) -> int:
-    store: Store = options.open_store()
-    member_id = find_portal(store, options.portal)
-    if not options.yes:
-        print(f"Delete portal {member_id} and all its records? Type yes:", flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise CommandError("Nothing is deleted.")
-    path = portal_path(member_id)
-    store.delete([path], store_deadline())  # first, so that no more comes in
-    deleted = 0
-    for collection in (DELETIONS, QUARANTINE):
-        while names := store.names(f"{path}/{collection}", store_deadline(), limit=_PAGE):
-            store.delete([f"{path}/{collection}/{name}" for name in names], store_deadline())
-            deleted += len(names)
-    print(f"Portal {member_id} is deleted, with {deleted} records.")
     return 0

@@ -74,7 +74,7 @@ def test_an_unknown_portal_is_an_error_that_names_those_that_are_known(
     assert told == str(error.value)
 
 
-@pytest.mark.parametrize("collection", ["deletions", "quarantine"])
+@pytest.mark.parametrize("collection", ["deletions", "quarantine", "openline_messages"])
 def test_a_portal_of_which_only_records_are_left_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], collection: str
 ) -> None:

@@ -1,12 +1,13 @@
 """`python -m handler portals`, on the embedded store."""
 
 import io
-from pathlib import Path
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document
+from handler.stores.interface import Document, Fields
 from handler.tokens import token_digest
 from tests.commands.shell import MOMENT, Shell
 
@@ -88,23 +89,55 @@ class TestPortals:
 
         assert told.endswith(f"error: the following arguments are required: {absent}")
 
+    def test_add_takes_the_domain_of_an_address(self, shell: Shell) -> None:
+        """As people copy it from their browser."""
+        address = ("--domain", "https://x.bitrix24.com/crm/")
+
+        (portal,) = shell.json("portals", "add", "--member-id", "M", "--token", "T", *address)
+
+        assert "x.bitrix24.com" == portal["domain"]
+
     def test_list_is_a_table_for_people(self, shell: Shell) -> None:
-        """Also for documents that people wrote by hand."""
-        shell.write(
-            "portals/M",
-            token_digests=["new", "old"],
-            active=True,
-            domain="x.bitrix24.com",
-            updated_at=MOMENT,
-        )
-        shell.write("portals/by-hand", token_digests=["d"], active=False)
-        table = (
-            "MEMBER ID  DOMAIN          ACTIVE  TOKENS  UPDATED\n"
-            "M          x.bitrix24.com  yes     2       2026-03-17 12:00:00\n"
-            "by-hand    -               no      1       -\n"
-        )
+        """Also for documents that people wrote by hand, and with what has become of each."""
+        problem = "The queue cannot be read: reinstall."
+        now = {"active": True, "token_digests": ["d"], "drained_at": MOMENT}
+        shell.write("portals/a", **now, domain="x.bitrix24.com", problem=problem)
+        shell.write("portals/a/deletions/1", recorded_at=MOMENT - timedelta(days=1))
+        shell.write("portals/a/deletions/2", recorded_at=MOMENT)
+        shell.write("portals/b", active=True, drained_at="soon")
+        shell.write("portals/c", active=False, token_digests=["d"], installed_at=MOMENT)
+        shell.write("portals/d", active=False, removed_at=MOMENT, installed_at=MOMENT)
+        shell.write("portals/e", token_digests=["d"])
+        table = f"""\
+MEMBER ID  DOMAIN          STATE        LAST DELETION (UTC)  QUEUE EMPTY (UTC)    PROBLEM
+a          x.bitrix24.com  active       2026-03-17 12:00:00  2026-03-17 12:00:00  {problem}
+b          -               no token     -                    -                    -
+c          -               uninstalled  -                    -                    -
+d          -               removed      -                    -                    -
+e          -               not active   -                    -                    -
+"""
 
         assert (0, table, "") == shell("portals", "list")
+
+    def test_programs_get_the_last_deletion_too(self, shell: Shell) -> None:
+        """Beside all the fields of the portal's document."""
+        shell.write("portals/a", active=True)
+        shell.write("portals/a/deletions/1", recorded_at=MOMENT)
+        shell.write("portals/b", active=True)
+
+        assert [
+            {"id": "a", "active": True, "last_deletion_at": "2026-03-17T12:00:00+00:00"},
+            {"id": "b", "active": True},
+        ] == shell.json("portals", "list")
+
+    def test_an_empty_list_says_why(self, shell: Shell) -> None:
+        """And what to do."""
+        told = (
+            "There is no portal in this store: install the application in a portal, or enter one"
+            " with `portals add`.\n"
+        )
+
+        assert (0, "", told) == shell("portals", "list")
 
     def test_list_leaves_no_portal_out(self, shell: Shell) -> None:
         """An application in the market has hundreds."""
@@ -114,76 +147,49 @@ class TestPortals:
         assert 301 == len(shell.json("portals", "list"))
 
     def test_remove_leaves_the_records(self, shell: Shell) -> None:
-        """Nothing more is accepted; the records go with purge only."""
-        shell("portals", "add", "--member-id", "M", "--token", "T")
+        """Nothing more is accepted; the records stay, and the portal stays listed for them."""
+        shell("portals", "add", "--member-id", "M", "--token", "T", "--domain", "x.bitrix24.com")
         shell.record("M", "one")
+        portal = shell.store.get("portals/M", Deadline(5))
+        assert portal
+        unfinished: Fields = {"problem": "p", "queue_left": {"rows": 1, "at": MOMENT}}
+        shell.store.put(replace(portal, fields={**portal.fields, **unfinished}), Deadline(5))
 
         removed = (
             "Portal M is removed; functions that run accept it for at most TOKEN_CACHE_SECONDS"
-            " longer. Its records stay until `portals purge`; to read them: deletions --portal M\n"
+            " longer. Its records stay, and it stays listed, until `portals purge`; to read them:"
+            " deletions --portal M\n"
         )
+        assert (0, removed, "") == shell("portals", "remove", "x.bitrix24.com")
+        fields = shell.fields("portals/M")
+        assert fields
+        assert {
+            "member_id": "M",
+            "domain": "x.bitrix24.com",
+            "active": False,
+            "installed_at": portal.fields["installed_at"],
+            "updated_at": fields["removed_at"],
+            "removed_at": fields["removed_at"],
+        } == fields
+        assert 1 == len(shell.records())
+
         assert (0, removed, "") == shell("portals", "remove", "M")
-        assert [] == shell.json("portals", "list")
-        assert 1 == len(shell.records("--portal", "M"))
+        again = shell.fields("portals/M")
+        assert again
+        assert fields["removed_at"] == again["removed_at"]
 
-    @pytest.mark.parametrize("answer", ["y", "Yes"])
-    def test_purge_deletes_all_that_is_kept_of_one_portal(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, answer: str
-    ) -> None:
-        """After asking: whoever answers anything else keeps everything."""
-        for member_id in ("M", "other"):
-            shell("portals", "add", "--member-id", member_id, "--token", "T")
-            shell.record(member_id, "one", "two")
-            shell.write(f"portals/{member_id}/quarantine/q", received_at=MOMENT)
-        question = "Delete portal M and all its records? Type yes:\n"
-
-        monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
-        assert (1, question, "Nothing is deleted.\n") == shell("portals", "purge", "M")
-        assert 2 == len(shell.records("--portal", "M"))
-
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
-        done = f"{question}Portal M is deleted, with 3 records.\n"
-        assert (0, done, "") == shell("portals", "purge", "M")
-        gone = "There is no portal M. There are: other.\n"
-        assert (1, "", gone) == shell("deletions", "--portal", "M")
-        assert None is shell.fields("portals/M/quarantine/q")
-        assert ["other"] == [portal["member_id"] for portal in shell.json("portals", "list")]
-        assert 2 == len(shell.records())
-
-        assert 0 == shell("portals", "purge", "other", "--yes")[0]
-        gone = "There is no portal other, nor any other. Is this the right store?\n"
-        assert (1, "", gone) == shell("deletions", "--portal", "other")
-
-    def test_purge_of_a_portal_that_is_not_there_is_a_failure(self, shell: Shell) -> None:
-        """A mistyped member_id has deleted nothing; what `remove` left is found, though."""
+    def test_remove_lists_a_portal_of_which_only_records_are_left(self, shell: Shell) -> None:
+        """An earlier version deleted its document."""
         shell.record("M", "one")
-        shell.write("portals/empty", active=True)
 
-        for member_id, result in (
-            ("typo", (1, "", "There is no portal typo. There are: empty.\n")),
-            ("M", (0, "Portal M is deleted, with 1 records.\n", "")),
-            ("empty", (0, "Portal empty is deleted, with 0 records.\n", "")),
-        ):
-            assert result == shell("portals", "purge", member_id, "--yes")
+        assert 0 == shell("portals", "remove", "M")[0]
 
-    def test_purge_needs_an_answer(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """Where nobody can answer, nothing is deleted; the question has been seen, though."""
-        shell("portals", "add", "--member-id", "M", "--token", "T")
-        screen = tmp_path / "screen"
-        seen = []
+        assert ["M"] == [portal["id"] for portal in shell.json("portals", "list")]
+        assert 1 == len(shell.records())
 
-        class Nobody:
-            def readline(self) -> str:
-                seen.append(screen.read_text())
-                return ""
+    def test_remove_of_an_unknown_portal_is_a_failure(self, shell: Shell) -> None:
+        """And makes none."""
+        told = "There is no portal M, nor any other. Is this the right store?\n"
 
-        monkeypatch.setattr("sys.stdin", Nobody())
-        with screen.open("w") as out, monkeypatch.context() as redirected:
-            redirected.setattr("sys.stdout", out)
-            code, _, err = shell("portals", "purge", "M")
-
-        assert (1, "Nothing is deleted.\n") == (code, err)
-        assert ["Delete portal M and all its records? Type yes:\n"] == seen
-        assert shell.fields("portals/M")
+        assert (1, "", told) == shell("portals", "remove", "M")
+        assert None is shell.fields("portals/M")

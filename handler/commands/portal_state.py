@@ -1,0 +1,124 @@
+"""What a portal's document and records say of its state, and what of it needs a person."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+from handler.commands.console import printable, store_deadline
+from handler.log import count
+from handler.portal import Portal, portal_path
+from handler.records.documents import DELETIONS, RECORDED_AT
+from handler.stores.interface import Store
+
+# A ping follows each new row within a minute or so; a drain may be postponed, or cut off once.
+_PINGS_STOP_AFTER: Final = timedelta(hours=1)
+
+_LOOKED_THROUGH = 50  # deletions, for one that came online
+
+_NEXT_PING: Final = (
+    "The next ping continues: it comes with the next deletion in an open line, or let an"
+    " administrator choose Reinstall (right click on the application in Bitrix24)."
+)
+
+
+def state(portal: Portal) -> str:
+    """Return a word or two for a table: whether events of the portal are accepted, or why not."""
+    if portal.removed_at and not portal.active:
+        return "removed"
+    if not portal.active:
+        return "uninstalled" if portal.installed_at else "not active"
+    return "active" if portal.token_digests else "no token"
+
+
+def last_recorded(store: Store, member_id: str) -> datetime | None:
+    """Return when the portal's newest record was made."""
+    return _newest(store, member_id, limit=1)
+
+
+def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list[str]:
+    """Return what of a portal needs a person: sentences that say what to do."""
+    name = portal.member_id
+    found = []
+    if portal.active and not portal.token_digests:
+        found.append(
+            "No token of it is accepted. Enter it with `portals add`, or install the application."
+        )
+    if portal.problem:
+        since = f" (Since {_moment(portal.problem_since)}.)" if portal.problem_since else ""
+        found.append(f"{portal.problem}{since}")
+    if portal.queue_left:
+        rows = count_of_rows(portal.queue_left.rows)
+        found.append(
+            f"The last drain, at {_moment(portal.queue_left.at)}, left {rows} in the portal's"
+            f" offline queue. {_NEXT_PING}"
+        )
+    if portal.drain and portal.drain.until < now:
+        found.append(
+            f"A drain of its offline queue was cut off before {_moment(portal.drain.until)}."
+            f" {_NEXT_PING}"
+        )
+    if stopped := _pings_stopped(store, portal, now):
+        found.append(stopped)
+    if quarantined:
+        found.append(
+            f"{count(quarantined, 'event')} in quarantine. `quarantine --portal {name}` says what"
+            f" is wrong with each; after an update of the function try `quarantine retry --portal"
+            f" {name}`, and drop what will never fit with `quarantine drop ID`."
+        )
+    if portal.clean_requested_at and not portal.removed_at:
+        found.append(
+            f"It was uninstalled at {_moment(portal.clean_requested_at)} with the wish to delete"
+            f" its data. Do so with `portals purge {name}`, or keep the records with `portals"
+            f" remove {name}`."
+        )
+    return found
+
+
+def count_of_rows(rows: int | str) -> str:
+    """Write how many rows a drain has left, as in `more than 49 rows`."""
+    return count(rows, "row") if isinstance(rows, int) else f"{rows} rows"
+
+
+def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
+    """Return what to do if a deletion came without the ping that announces its row in the queue.
+
+    Not while something else explains that: a problem, or a drain that goes on.
+    """
+    left_at = portal.queue_left.at if portal.queue_left else None
+    served = [time for time in (portal.drained_at, portal.checked_at, left_at) if time]
+    drains = portal.drain and portal.drain.until >= now
+    if not served or not portal.active or portal.problem or drains:
+        return None
+    since = max(served) + _PINGS_STOP_AFTER
+    came = _newest(store, portal.member_id, since=since, online=True, limit=_LOOKED_THROUGH)
+    if not came:
+        return None
+    queue = (
+        f"its offline queue was last found empty at {_moment(portal.drained_at)}"
+        if portal.drained_at
+        else "its offline queue was never read"
+    )
+    return (
+        f"A deletion came at {_moment(came)}, but {queue}: the portal's pings do not arrive. If the"
+        " deletion is older than two minutes, let an administrator choose Reinstall (right click on"
+        " the application in Bitrix24), which binds the ping again."
+    )
+
+
+def _newest(
+    store: Store,
+    member_id: str,
+    *,
+    limit: int,
+    since: datetime | None = None,
+    online: bool = False,
+) -> datetime | None:
+    path = f"{portal_path(member_id)}/{DELETIONS}"
+    found = store.newest(path, RECORDED_AT, store_deadline(), since=since, limit=limit)
+    for document in found:
+        if not online or document.fields.get("via") == "online":
+            return cast("datetime", document.fields[RECORDED_AT])
+    return None
+
+
+def _moment(time: datetime | None) -> str:
+    return f"{printable(time.astimezone(UTC))} UTC" if time else "an unknown time"

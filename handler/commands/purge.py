@@ -1,0 +1,110 @@
+"""`portals purge`: delete all that is kept of one portal, so that nothing of it comes back."""
+
+import argparse
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from handler.commands.console import CommandError, store_deadline
+from handler.commands.portal_option import find_portal, portal_name
+from handler.log import count
+from handler.portal import change_portal, portal_path, read_portal
+from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORDED_AT
+from handler.settings import Settings, parse_cache_seconds
+from handler.stores.interface import EXPIRING, Store
+
+_PAGE = 300  # documents that are deleted at a time
+
+_COUNTED = 1_000  # messages; what is more is only called more
+
+_OUT_OF_REACH: Final = (
+    "Out of reach, and still there if it was before: lines of the log about deletions that could"
+    " not be stored (Cloud Logging keeps them for 30 days; do not replay them), the database's"
+    " backups and its point-in-time recovery, exports and copies elsewhere, and the portal's own"
+    " offline queue, which ends when the application is deleted in Bitrix24."
+)
+
+
+def register(actions: Any) -> None:  # noqa: ANN401 - argparse does not name the type
+    """Add the action to the parser of `portals`."""
+    purge = actions.add_parser("purge", help="delete a portal and all that is kept of it")
+    purge.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    purge.add_argument(
+        "--cache-seconds",
+        metavar="N",
+        type=_cache_seconds,
+        help="the service's TOKEN_CACHE_SECONDS, if it is not the default",
+    )
+    purge.set_defaults(run=_purge)
+
+
+def _cache_seconds(text: str) -> float:
+    try:
+        return parse_cache_seconds(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem).rstrip(".")) from None
+
+
+def _purge(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    member_id = find_portal(store, options.portal)
+    portal = read_portal(store, member_id, store_deadline())
+    domain = f" ({portal.domain})" if portal and portal.domain else ""
+    print(f"Portal {member_id}{domain} has {_amounts(store, member_id)}.")
+    if not options.yes:
+        print(f"To delete all of it for good, type its member_id, {member_id}:", flush=True)
+        if sys.stdin.readline().strip() != member_id:
+            raise CommandError("Nothing is deleted: that is not the portal's member_id.")
+    now = datetime.now(UTC)
+    change_portal(store, member_id, lambda stored: stored and stored.removed(now), store_deadline())
+    _wait(options.settings, options.cache_seconds)
+    deleted = _delete_collections(store, member_id)
+    portal = read_portal(store, member_id, store_deadline())
+    if portal and portal.active:
+        raise CommandError(
+            f"Portal {member_id} was installed again meanwhile: what it had"
+            f" ({count(deleted, 'document')}) is deleted, but new deletions are recorded. Delete"
+            " the application in Bitrix24, and purge again."
+        )
+    store.delete([portal_path(member_id)], store_deadline())
+    deleted += _delete_collections(store, member_id)  # what an instance was late with
+    print(f"Portal {member_id} is deleted, with {count(deleted, 'document')}: nothing is left.")
+    print(_OUT_OF_REACH)
+    return 0
+
+
+def _amounts(store: Store, member_id: str) -> str:
+    path = portal_path(member_id)
+    deletions = store.count(f"{path}/{DELETIONS}", RECORDED_AT, store_deadline())
+    events = store.count(f"{path}/{QUARANTINE}", RECEIVED_AT, store_deadline())
+    names = store.names(f"{path}/{EXPIRING}", store_deadline(), limit=_COUNTED + 1)
+    more = len(names) > _COUNTED
+    texts = f"more than {_COUNTED} messages" if more else count(len(names), "message")
+    return (
+        f"{count(deletions, 'recorded deletion')}, {count(events, 'event')} in quarantine and"
+        f" {texts} kept"
+    )
+
+
+def _wait(settings: Settings, cache_seconds: float | None) -> None:
+    """Wait until no instance of the function trusts a token of the portal, nor stores anything."""
+    trusted = settings.token_cache_seconds if cache_seconds is None else cache_seconds
+    seconds = trusted + settings.store_deadline_seconds
+    print(
+        f"It accepts no events any more. Waiting {seconds:g} s, until every instance of the"
+        " function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...",
+        flush=True,
+    )
+    time.sleep(seconds)
+
+
+def _delete_collections(store: Store, member_id: str) -> int:
+    deleted = 0
+    for collection in (DELETIONS, QUARANTINE, EXPIRING):
+        path = f"{portal_path(member_id)}/{collection}"
+        while names := store.names(path, store_deadline(), limit=_PAGE):
+            store.delete([f"{path}/{name}" for name in names], store_deadline())
+            deleted += len(names)
+    return deleted

@@ -1,0 +1,243 @@
+"""`python -m handler portals purge`: nothing is left, and nothing comes back."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from handler.deadline import Deadline
+from handler.stores.interface import Document
+from tests import samples
+from tests.commands.shell import MOMENT, Shell
+from tests.doubles.app import App
+
+OUT_OF_REACH = (
+    "Out of reach, and still there if it was before: lines of the log about deletions that could"
+    " not be stored (Cloud Logging keeps them for 30 days; do not replay them), the database's"
+    " backups and its point-in-time recovery, exports and copies elsewhere, and the portal's own"
+    " offline queue, which ends when the application is deleted in Bitrix24.\n"
+)
+QUESTION = "To delete all of it for good, type its member_id, M:\n"
+
+
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def waits(seconds: str = "68") -> str:
+    """Return what is said before the wait."""
+    return (
+        f"It accepts no events any more. Waiting {seconds} s, until every instance of the function"
+        " knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...\n"
+    )
+
+
+@pytest.fixture(autouse=True)
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Do not wait; return how long it would have been."""
+    seconds: list[float] = []
+    monkeypatch.setattr("time.sleep", seconds.append)
+    return seconds
+
+
+def soon() -> Deadline:
+    """Return a deadline that is never met."""
+    return Deadline(5)
+
+
+def keep(shell: Shell, member_id: str) -> None:
+    """Keep something of everything."""
+    shell("portals", "add", "--member-id", member_id, "--token", "T")
+    shell.record(member_id, "one", "two")
+    shell.write(f"portals/{member_id}/quarantine/q", received_at=MOMENT)
+    shell.write(f"portals/{member_id}/openline_messages/m", expires_at=LATER)
+
+
+def test_all_that_is_kept_of_one_portal_is_deleted(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
+) -> None:
+    """After its member_id has been typed, once nothing more can come in."""
+    keep(shell, "M")
+    keep(shell, "other")
+    monkeypatch.setattr("sys.stdin", io.StringIO("M\n"))
+
+    code, out, err = shell("portals", "purge", "M")
+
+    has = "Portal M has 2 recorded deletions, 1 event in quarantine and 1 message kept.\n"
+    done = "Portal M is deleted, with 4 documents: nothing is left.\n"
+    assert (0, has + QUESTION + waits() + done + OUT_OF_REACH, "") == (code, out, err)
+    assert [68] == waited
+    for path in ("", "/quarantine/q", "/openline_messages/m"):
+        assert None is shell.fields(f"portals/M{path}")
+        assert shell.fields(f"portals/other{path}")
+    gone = "There is no portal M. There are: other.\n"
+    assert (1, "", gone) == shell("deletions", "--portal", "M")
+    assert 2 == len(shell.records())
+
+
+@pytest.mark.parametrize("answer", ["yes\n", "\n", "", "m\n"])
+def test_another_answer_keeps_everything(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float], answer: str
+) -> None:
+    """A finger that is used to `yes` deletes nothing; nor does a closed standard input."""
+    keep(shell, "M")
+    before = shell.fields("portals/M")
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+
+    code, out, err = shell("portals", "purge", "M")
+
+    told = "Nothing is deleted: that is not the portal's member_id.\n"
+    assert (1, True, told) == (code, out.endswith(QUESTION), err)
+    assert before == shell.fields("portals/M")
+    assert [] == waited
+
+
+def test_the_question_is_seen_before_the_answer_is_awaited(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where standard output is not a screen."""
+    keep(shell, "M")
+    screen = tmp_path / "screen"
+    seen = []
+
+    class Nobody:
+        def readline(self) -> str:
+            seen.append(screen.read_text())
+            return ""
+
+    monkeypatch.setattr("sys.stdin", Nobody())
+    with screen.open("w") as out, monkeypatch.context() as redirected:
+        redirected.setattr("sys.stdout", out)
+        shell("portals", "purge", "M")
+
+    assert [True] == [text.endswith(QUESTION) for text in seen]
+
+
+@pytest.mark.parametrize(
+    ("portal", "cache", "wait"), [("M", "0", "8"), ("x.bitrix24.com", "300", "308")]
+)
+def test_scripts_are_not_asked(
+    shell: Shell, waited: list[float], portal: str, cache: str, wait: str
+) -> None:
+    """And say how long the service trusts a token, where that is not the default."""
+    shell.write("portals/M", active=True, domain="x.bitrix24.com", token_digests=["d"])
+
+    done = shell("portals", "purge", portal, "--yes", "--cache-seconds", cache)
+
+    has = (
+        "Portal M (x.bitrix24.com) has 0 recorded deletions, 0 events in quarantine and 0 messages"
+        " kept.\n"
+    )
+    told = "Portal M is deleted, with 0 documents: nothing is left.\n"
+    assert (0, has + waits(wait) + told + OUT_OF_REACH, "") == done
+    assert [float(wait)] == waited
+
+
+def test_the_services_settings_say_how_long_to_wait(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
+) -> None:
+    """Where the shell has them."""
+    monkeypatch.setenv("TOKEN_CACHE_SECONDS", "5")
+    monkeypatch.setenv("STORE_DEADLINE_SECONDS", "2.5")
+    shell.write("portals/M", active=True)
+
+    assert 0 == shell("portals", "purge", "M", "--yes")[0]
+    assert [7.5] == waited
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "86401"])
+def test_a_wait_that_is_not_valid_is_refused(shell: Shell, seconds: str) -> None:
+    """In the words of the setting."""
+    told = (
+        "python -m handler portals purge: error: argument --cache-seconds: give a number of seconds"
+        " from 0 to 86400"
+    )
+
+    assert told == shell.usage_error("portals", "purge", "M", "--cache-seconds", seconds)
+
+
+def test_an_unknown_portal_is_a_failure(shell: Shell) -> None:
+    """A mistyped member_id has deleted nothing."""
+    shell.write("portals/M", active=True)
+
+    told = "There is no portal typo. There are: M.\n"
+    assert (1, "", told) == shell("portals", "purge", "typo", "--yes")
+
+
+def test_records_without_a_portal_are_deleted_too(shell: Shell) -> None:
+    """An earlier version's `remove` left them; they make no portal again."""
+    shell.record("M", "one")
+
+    code, out, _ = shell("portals", "purge", "M", "--yes")
+
+    assert 0 == code
+    assert "Portal M is deleted, with 1 document: nothing is left.\n" in out
+    assert None is shell.fields("portals/M")
+
+
+def test_what_an_instance_records_meanwhile_is_deleted_too(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may trust the token for as long as the command waits, and not a moment longer."""
+    body = samples.form("portal-one-message")
+    member_id = samples.typed("portal-one-message")["auth"]["member_id"]
+    token = samples.typed("portal-one-message")["auth"]["application_token"]
+    shell("portals", "add", "--member-id", member_id, "--token", token)
+    app = App(shell.path, TOKEN_CACHE_SECONDS="60")
+    assert 200 == app.post(body).status  # from now on the token is trusted
+    late = samples.form("portal-two-external-ids")
+    assert samples.typed("portal-two-external-ids")["auth"]["member_id"] == member_id
+    meanwhile = []
+
+    def wait(_seconds: float) -> None:
+        fields = shell.fields(f"portals/{member_id}")
+        assert fields
+        assert (False, False) == (fields["active"], "token_digests" in fields)
+        meanwhile.append(app.post(late).status)
+
+    monkeypatch.setattr("time.sleep", wait)
+
+    code, out, _ = shell("portals", "purge", member_id, "--yes")
+
+    assert ([200], 0) == (meanwhile, code)
+    assert f"Portal {member_id} is deleted, with 3 documents: nothing is left.\n" in out
+    assert [] == shell.store.names(f"portals/{member_id}/deletions", soon(), limit=9)
+    assert 403 == App(shell.path).post(late).status
+
+
+def test_an_install_meanwhile_is_told(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes the portal accept events again, so the purge has not succeeded."""
+    shell("portals", "add", "--member-id", "M", "--token", "T")
+    shell.record("M", "one")
+
+    def install(_seconds: float) -> None:
+        shell("portals", "add", "--member-id", "M", "--token", "T")
+
+    monkeypatch.setattr("time.sleep", install)
+
+    code, _, err = shell("portals", "purge", "M", "--yes")
+
+    told = (
+        "Portal M was installed again meanwhile: what it had (1 document) is deleted, but new"
+        " deletions are recorded. Delete the application in Bitrix24, and purge again.\n"
+    )
+    assert (1, told) == (code, err)
+    assert shell.fields("portals/M")
+
+
+def test_many_messages_are_not_counted_to_the_last(shell: Shell) -> None:
+    """Each would have to be read."""
+    messages = [
+        Document(
+            f"portals/M/openline_messages/{number}",
+            {"expires_at": LATER},
+        )
+        for number in range(1_001)
+    ]
+    shell.store.create(messages, "sent_at", soon())
+
+    code, out, _ = shell("portals", "purge", "M", "--yes")
+
+    assert 0 == code
+    assert "0 events in quarantine and more than 1000 messages kept.\n" in out
+    assert "Portal M is deleted, with 1001 documents: nothing is left.\n" in out

@@ -1,0 +1,277 @@
+"""`python -m handler status`: what is well, and what needs a person."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.commands.shell import MOMENT, Shell
+
+NOT_SEEN_HERE = (
+    "Not visible from here: events that were refused or could not be stored. They are in the log,"
+    " as forbidden, install_refused and not_recorded (docs/reference.md, Outcomes).\n"
+)
+REINSTALL = (
+    "The next ping continues: it comes with the next deletion in an open line, or let an"
+    " administrator choose Reinstall (right click on the application in Bitrix24)."
+)
+NO_PORTAL = (
+    "There is no portal in this store: install the application in a portal, or enter one with"
+    " `portals add`."
+)
+FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def status(shell: Shell) -> tuple[int, str]:
+    """Return the exit code, and what is printed but for how fast the store answers."""
+    code, out, err = shell("status")
+    first, _, rest = out.partition("\n")
+    assert re.fullmatch(r"The store answers in \d+\.\d ms\.", first)
+    assert "" == err
+    return code, rest
+
+
+def needs(shell: Shell, **fields: Any) -> list[str]:  # noqa: ANN401
+    """Return what a portal with these fields needs; as a program reads it, and as people do."""
+    shell.write("portals/M", **{"active": True, "token_digests": ["d"], **fields})
+    code, out, _ = shell("status", "--json")
+    (portal,) = _json(out)["portals"]
+    found: list[str] = portal["needs"]
+    assert (1 if found or not fields.get("active", True) else 0) == code
+    assert (code == 0) is _json(out)["well"]
+    code, text = status(shell)
+    assert found == [line.removeprefix("  - ") for line in text.splitlines() if "  - " in line[:4]]
+    return found
+
+
+def _json(text: str) -> dict[str, Any]:
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def deletion(shell: Shell, name: str, recorded_at: datetime, via: str = "online") -> None:
+    """Keep a deletion of the portal."""
+    shell.write(f"portals/M/deletions/{name}", recorded_at=recorded_at, via=via)
+
+
+def test_all_is_well(shell: Shell) -> None:
+    """One line a portal, and the exit code is 0."""
+    active = {"active": True, "token_digests": ["d"], "drained_at": MOMENT}
+    shell.write("portals/M", **active, domain="x.bitrix24.com")
+    shell.write("portals/N", active=False, removed_at=MOMENT)
+    deletion(shell, "1", MOMENT - timedelta(minutes=1))
+    deletion(shell, "2", MOMENT)
+
+    table = (
+        "\n"
+        "PORTAL  DOMAIN          STATE    LAST DELETION (UTC)  QUEUE EMPTY (UTC)    QUARANTINED"
+        "  NEEDS\n"
+        "M       x.bitrix24.com  active   2026-03-17 12:00:00  2026-03-17 12:00:00  0"
+        "            -\n"
+        "N       -               removed  -                    -                    0"
+        "            -\n"
+        "\n"
+        f"Nothing needs a person.\n{NOT_SEEN_HERE}"
+    )
+    assert (0, table) == status(shell)
+
+
+def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
+    """By portal; the exit code is 1."""
+    for name in ("a", "b", "c"):
+        shell.write(f"portals/{name}", active=True, token_digests=["d"])
+    shell.write("portals/d", active=True, domain="\x1b.bitrix24.com")
+    shell.write("portals/a/quarantine/1", received_at=MOMENT)
+
+    code, text = status(shell)
+
+    quarantined = (
+        "1 event in quarantine. `quarantine --portal a` says what is wrong with each; after an"
+        " update of the function try `quarantine retry --portal a`, and drop what will never fit"
+        " with `quarantine drop ID`."
+    )
+    token = "No token of it is accepted. Enter it with `portals add`, or install the application."
+    below = (
+        f"\na:\n  - {quarantined}\n\nd (\\x1b.bitrix24.com):\n  - {token}\n\n"
+        f"2 of 4 portals need a person.\n{NOT_SEEN_HERE}"
+    )
+    assert 1 == code
+    assert text.endswith(below)
+    assert ["1            see below", "0            see below"] == re.findall(
+        r"\d +see below$", text, re.MULTILINE
+    )
+
+
+def test_programs_read_one_object(shell: Shell) -> None:
+    """With what is known of each portal."""
+    shell.write(
+        "portals/M",
+        active=True,
+        token_digests=["d"],
+        domain="x.bitrix24.com",
+        problem="P.",
+        problem_since=MOMENT,
+        drained_at=MOMENT,
+        queue_left={"rows": "more than 49", "at": MOMENT},
+        drain={"until": FUTURE, "nonce": "n", "user": 1},
+    )
+    deletion(shell, "1", MOMENT)
+    shell.write("portals/N", active=True, token_digests=["d"])
+
+    code, out, _ = shell("status", "--json")
+
+    found = _json(out)
+    moment = "2026-03-17T12:00:00+00:00"
+    assert found.pop("answer_ms") >= 0
+    left = (
+        "The last drain, at 2026-03-17 12:00:00 UTC, left more than 49 rows in the portal's offline"
+        f" queue. {REINSTALL}"
+    )
+    assert found == {
+        "store": str(shell.path),
+        "well": False,
+        "portals": [
+            {
+                "member_id": "M",
+                "domain": "x.bitrix24.com",
+                "state": "active",
+                "last_deletion_at": moment,
+                "drained_at": moment,
+                "problem": "P.",
+                "problem_since": moment,
+                "quarantined": 0,
+                "queue_left": {"rows": "more than 49", "at": moment},
+                "drain_until": FUTURE.isoformat(),
+                "needs": ["P. (Since 2026-03-17 12:00:00 UTC.)", left],
+            },
+            {"member_id": "N", "state": "active", "quarantined": 0, "needs": []},
+        ],
+    }
+    assert 1 == code
+
+
+@pytest.mark.parametrize(
+    ("portals", "missing"),
+    [
+        ([], NO_PORTAL),
+        (
+            [{"active": False, "installed_at": MOMENT}, {"removed_at": MOMENT}],
+            "No portal is active: no event is accepted. Install the application in a portal.",
+        ),
+    ],
+)
+def test_no_portal_is_not_well(shell: Shell, portals: list[Any], missing: str) -> None:
+    """Nothing is recorded then, however quiet it looks."""
+    for number, fields in enumerate(portals):
+        shell.write(f"portals/{number}", **fields)
+
+    code, text = status(shell)
+    assert (1, True) == (code, text.endswith(f"\n{missing}\n{NOT_SEEN_HERE}"))
+    code, out, _ = shell("status", "--json")
+    assert (1, missing, False) == (code, _json(out)["missing"], _json(out)["well"])
+
+
+def test_a_problem_is_told_as_it_stands(shell: Shell) -> None:
+    """It says what to do by itself."""
+    assert ["Do this."] == needs(shell, problem="Do this.")
+
+
+@pytest.mark.parametrize(("rows", "left"), [(1, "1 row"), (7, "7 rows"), ("more than 49", None)])
+def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | None) -> None:
+    """With what continues it."""
+    told = (
+        f"The last drain, at 2026-03-17 12:00:00 UTC, left {left or f'{rows} rows'} in the portal's"
+        f" offline queue. {REINSTALL}"
+    )
+
+    assert [told] == needs(shell, queue_left={"rows": rows, "at": MOMENT})
+
+
+@pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])
+def test_a_lease_that_was_not_released_is_told(shell: Shell, until: datetime, ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """While it holds, a drain is under way."""
+    told = f"A drain of its offline queue was cut off before 2026-03-17 12:00:00 UTC. {REINSTALL}"
+
+    found = needs(shell, drain={"until": until, "nonce": "n", "user": 1})
+
+    assert ([told] if ended else []) == found
+
+
+def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
+    """By `purge`, which deletes the document too, or by `remove`."""
+    asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
+    told = (
+        "It was uninstalled at 2026-03-17 12:00:00 UTC with the wish to delete its data. Do so with"
+        " `portals purge M`, or keep the records with `portals remove M`."
+    )
+    assert [told] == needs(shell, **asked)
+
+    assert 0 == shell("portals", "remove", "M")[0]
+
+    code, text = status(shell)
+    assert (1, False) == (code, told in text)
+
+
+class TestPings:
+    """A deletion that came online more than an hour after the queue was last found empty."""
+
+    AFTER = timedelta(hours=1)
+
+    def told(self, came: datetime, queue: str) -> list[str]:
+        """Return the sentence."""
+        told = (
+            f"A deletion came at {came:%Y-%m-%d %H:%M:%S} UTC, but its offline queue was {queue}:"
+            " the portal's pings do not arrive. If the deletion is older than two minutes, let an"
+            " administrator choose Reinstall (right click on the application in Bitrix24), which"
+            " binds the ping again."
+        )
+        return [told]
+
+    def test_pings_that_stop_are_told(self, shell: Shell) -> None:
+        """With the newest such deletion."""
+        deletion(shell, "1", MOMENT + self.AFTER)
+        deletion(shell, "2", MOMENT + 2 * self.AFTER)
+        deletion(shell, "3", MOMENT + 3 * self.AFTER, via="replay")
+
+        told = self.told(MOMENT + 2 * self.AFTER, "last found empty at 2026-03-17 12:00:00 UTC")
+        assert told == needs(shell, drained_at=MOMENT)
+
+    def test_a_queue_that_was_never_read_is_told(self, shell: Shell) -> None:
+        """Counted from when the bindings were checked."""
+        deletion(shell, "1", MOMENT + self.AFTER)
+
+        assert self.told(MOMENT + self.AFTER, "never read") == needs(shell, checked_at=MOMENT)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},  # entered by hand: nothing pings
+            {"drained_at": MOMENT + timedelta(seconds=1)},
+            {"drained_at": MOMENT, "checked_at": MOMENT + timedelta(seconds=1)},
+            {"drained_at": MOMENT, "drain": {"until": FUTURE, "nonce": "n", "user": 1}},
+            {"drained_at": MOMENT, "active": False},
+        ],
+    )
+    def test_what_explains_it_is_no_alarm(self, shell: Shell, fields: dict[str, Any]) -> None:
+        """Nor is a ping that came within the hour."""
+        deletion(shell, "1", MOMENT + self.AFTER)
+
+        assert [] == needs(shell, **fields)
+
+    @pytest.mark.parametrize(
+        ("fields", "beginning"),
+        [
+            ({"problem": "P."}, "P."),
+            ({"queue_left": {"rows": 1, "at": MOMENT + timedelta(hours=1)}}, "The last drain"),
+        ],
+    )
+    def test_a_cause_that_is_known_is_told_alone(
+        self, shell: Shell, fields: dict[str, Any], beginning: str
+    ) -> None:
+        """Two remedies for one fault would be one too many."""
+        deletion(shell, "1", MOMENT + self.AFTER)
+
+        (told,) = needs(shell, drained_at=MOMENT, **fields)
+
+        assert told.startswith(beginning)
