@@ -1,1 +1,3 @@
 """Receives Bitrix24's open-line deletions and records them in Firestore."""
+
+VERSION = "0.1.0"

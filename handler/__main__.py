@@ -4,10 +4,10 @@ import sys
 
 try:
     from handler.commands import main
-except ModuleNotFoundError as missing:
+
+    sys.exit(main(sys.argv[1:]))
+except ImportError as missing:  # at once, or when a command opens the store
     sys.exit(
         f"{missing}: the commands run in the environment that `make run` makes;"
         " enter it with `. .venv/bin/activate`."
     )
-
-sys.exit(main(sys.argv[1:]))

@@ -35,16 +35,27 @@ def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer
 
 
 def _verify(instance: Instance, event: Event, digest: str, deadline: Deadline) -> Portal | None:
-    """Return the event's portal if it accepts the token with this digest."""
+    """Return the event's portal, or `None` if an install brings a token that is not accepted yet.
+
+    Raises `Refused` for any other event without an accepted token. Only the log says whether the
+    portal is known: its token may have changed, or somebody tries to forge its events.
+    """
     member_id = event.auth.member_id
     portal = instance.trusted.get(member_id, digest)
     if portal and event.name not in _CHANGE_TOKENS:
         return portal
     portal = read_portal(instance.open_store(), member_id, deadline)
-    if portal is None or not accepts(portal, digest):
+    if portal and accepts(portal, digest):
+        instance.trusted.trust(portal, digest)
+        return portal
+    if event.name == names.INSTALL:
         return None
-    instance.trusted.trust(portal, digest)
-    return portal
+    raise Refused(
+        403,
+        "forbidden",
+        "No active portal has this application token.",
+        log={"known": True} if portal else {},
+    )
 
 
 def _other_event(
@@ -57,9 +68,7 @@ def _other_event(
     url: str,
 ) -> Answer:
     if portal is None:
-        if event.name == names.INSTALL:
-            return instance.application.install(event, digest, url, deadline)
-        raise Refused(403, "forbidden", "No active portal has this application token.")
+        return instance.application.install(event, digest, url, deadline)
     match event.name:
         case names.TEST:
             return Answer(200, {"status": "ok", "event": event.name})
@@ -104,6 +113,8 @@ def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log
     """
     try:
         yield
+    except Refused:
+        raise
     except Exception:
         if event.name in names.DELETIONS:
             with suppress(Exception):  # invalid data, or the same bug again

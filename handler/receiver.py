@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from handler import VERSION
 from handler.answers import Answer, Refused
 from handler.dispatch import answer_event
 from handler.events.body import decode_body
@@ -16,6 +17,9 @@ from handler.settings import Settings
 from handler.stores.interface import Store, StoreUnavailable
 
 _SERVER_ERROR = 500
+
+# What Error Reporting takes for an error, and groups by its place.
+_ERROR_EVENT = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
 
 # Bitrix24 does not send again, whatever it is told; people and their tools may.
 _RETRY_AFTER_SECONDS = "10"
@@ -55,8 +59,8 @@ class Receiver:
 
     def receive(self, request: Request) -> Answer:
         """Answer a request; every fault, ours included, becomes an answer."""
-        if request.method == "GET" and request.path in ("/", "/health"):
-            return Answer(200, {"status": "up"})
+        if request.method in ("GET", "HEAD") and request.path in ("/", "/health"):
+            return Answer(200, {"status": "up", "version": VERSION})
         started = time.perf_counter()
         log = self._log.for_request(request.trace)
         event: Event | None = None
@@ -68,14 +72,14 @@ class Receiver:
         except StoreUnavailable as problem:
             answer = _unavailable(problem)
         except Exception as bug:  # noqa: BLE001 - the last resort: every request gets an answer
-            answer = _internal_error(bug)
+            answer = _internal_error(bug, self._instance.settings)
         _log_answer(log, answer, event, time.perf_counter() - started)
         return answer
 
 
 def _body(request: Request) -> bytes:
     if request.method != "POST":
-        allowed = "GET, POST" if request.path in ("/", "/health") else "POST"
+        allowed = "GET, HEAD, POST" if request.path in ("/", "/health") else "POST"
         raise Refused(
             405,
             "method_not_allowed",
@@ -98,17 +102,25 @@ def _unavailable(problem: StoreUnavailable) -> Answer:
     )
 
 
-def _internal_error(bug: Exception) -> Answer:
+def _internal_error(bug: Exception, settings: Settings) -> Answer:
     # Neither the error's text nor its variables: they may hold what nobody may log.
     frames = traceback.extract_tb(bug.__traceback__)
     where = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    last = frames[-1]
+    place = {"filePath": last.filename, "lineNumber": last.lineno, "functionName": last.name}
     return Answer(
         _SERVER_ERROR,
         {
             "error": "internal_error",
             "detail": "This is a fault of the function; its log tells more.",
         },
-        log={"bug": type(bug).__name__, "where": where},
+        log={
+            "bug": type(bug).__name__,
+            "where": where,
+            "@type": _ERROR_EVENT,
+            "serviceContext": {"service": settings.service, "version": settings.revision},
+            "context": {"reportLocation": place},
+        },
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from handler import VERSION
 from handler.events.body import MAX_REQUEST_BYTES
 from handler.log import SEVERITIES
 from handler.urls import MAX_HANDLER_URL, is_secure_url
@@ -28,6 +29,9 @@ class Settings:
     database: str = "(default)"
     emulator_host: str | None = None
     on_google_cloud: bool = False
+    # As Error Reporting shows them; on Cloud Run, its own names.
+    service: str = "bitrix24-deletions"
+    revision: str = VERSION
     store: str = "firestore"
     local_store_path: str = ".data/deletions.sqlite3"
     allowed_portals: frozenset[str] = frozenset()
@@ -56,6 +60,8 @@ class Settings:
             database=read("FIRESTORE_DATABASE", str, cls.database),
             emulator_host=read("FIRESTORE_EMULATOR_HOST", str, None),
             on_google_cloud=read("K_SERVICE", bool, default=False),
+            service=read("K_SERVICE", str, cls.service),
+            revision=read("K_REVISION", str, cls.revision),
             store=read("STORE", _store(environment), cls.store),
             local_store_path=read("LOCAL_STORE_PATH", str, cls.local_store_path),
             allowed_portals=read("ALLOWED_PORTALS", _domains, cls.allowed_portals),

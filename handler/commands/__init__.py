@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from handler import VERSION
 from handler.commands import deletions, portals, quarantine, replay, send, status, subscription
 from handler.commands.console import CommandError
 from handler.commands.opening import StoreOpener
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Commands around the receiver of Bitrix24 open-line deletions.",
         epilog="They use the same settings (environment variables) as the function.",
     )
+    parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (status, portals, deletions, quarantine, send, subscription, replay):
         command.register(commands)

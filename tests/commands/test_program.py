@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -93,14 +94,33 @@ def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyP
     assert 1 == exit_.value.code
 
 
-def test_a_python_without_the_dependencies_says_where_they_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The first thing that a newcomer forgets is to enter the environment."""
-    monkeypatch.setitem(sys.modules, "handler.commands", None)  # as if it could not be imported
+def test_the_version_is_that_of_the_project(shell: Shell) -> None:
+    """It is written twice, since the function is deployed without pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    with pytest.raises(SystemExit, match=r"handler\.commands.*`\. \.venv/bin/activate`"):
+    assert (0, f"{project['version']}\n", "") == shell("--version")
+
+
+@pytest.mark.parametrize("absent", ["pydantic", "handler.commands", "handler.stores.firestore"])
+def test_a_python_without_the_dependencies_says_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    """Wherever the import fails: a system's Python may have one package, but not the other."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "handler":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, absent, None)  # as if it could not be imported
+    monkeypatch.setattr("sys.argv", ["handler", "portals", "list"])
+    monkeypatch.setattr("os.environ", environment())
+
+    with pytest.raises(SystemExit) as exit_:
         runpy.run_module("handler", run_name="__main__")
+
+    told = (
+        f"import of {absent} halted; None in sys.modules: the commands run in the environment that"
+        " `make run` makes; enter it with `. .venv/bin/activate`."
+    )
+    assert told == exit_.value.code
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from handler import VERSION
 from handler.commands.send import form_body
 from handler.deadline import Deadline
 from handler.stores.firestore import Firestore
@@ -425,9 +426,9 @@ def test_the_type_may_have_a_charset(site: Site, content_type: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/", "GET, POST"),
-        ("DELETE", "/health", "GET, POST"),
-        ("OPTIONS", "/", "GET, POST"),
+        ("PUT", "/", "GET, HEAD, POST"),
+        ("DELETE", "/health", "GET, HEAD, POST"),
+        ("OPTIONS", "/", "GET, HEAD, POST"),
         ("GET", "/anything", "POST"),
         ("PATCH", "/anything", "POST"),
     ],
@@ -442,8 +443,10 @@ def test_other_methods_are_not_allowed(site: Site, method: str, path: str, allow
 
 @pytest.mark.parametrize("path", ["/", "/health"])
 def test_health_says_that_the_function_is_up(site: Site, path: str) -> None:
-    """Without a word about portals, settings or Firestore."""
-    assert _said(site.function.request("GET", path)) == (200, {"status": "up"})
+    """And its version, without a word about portals, settings or Firestore."""
+    assert _said(site.function.request("GET", path)) == (200, {"status": "up", "version": VERSION})
+    head = site.function.request("HEAD", path)
+    assert (200, b"") == (head.status, head.body)
 
 
 def test_events_are_taken_on_any_path(site: Site) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from handler import VERSION
 from handler.answers import Answer
 from handler.events.body import JSON
 from handler.log import Log
@@ -89,18 +90,19 @@ def line(severity: str, message: str, outcome: str, **more: object) -> dict[str,
     return {"severity": severity, "message": message, "outcome": outcome, **more}
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/", "/health"])
-def test_health_is_answered_without_a_line_in_the_log(path: str) -> None:
+def test_health_is_answered_without_a_line_in_the_log(method: str, path: str) -> None:
     """Uptime checks come every few minutes, from several places."""
     instance = Instance()
 
-    assert Answer(200, {"status": "up"}) == instance.ask("GET", path)
+    assert Answer(200, {"status": "up", "version": VERSION}) == instance.ask(method, path)
     assert [] == instance.lines
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/any", "POST"), ("HEAD", "/", "GET, POST"), ("PUT", "/health", "GET, POST")],
+    [("GET", "/any", "POST"), ("HEAD", "/any", "POST"), ("PUT", "/health", "GET, HEAD, POST")],
 )
 def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
     """Whatever else is wrong with the request."""
@@ -219,17 +221,35 @@ def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine()
 
 
 @pytest.mark.parametrize("event", [DELETION, "ONAPPTEST", "ONAPPUNINSTALL", "ONOFFLINEEVENT"])
-def test_a_token_of_no_portal_is_told_that_and_no_more(event: str) -> None:
-    """Nothing is stored, whatever the event."""
+@pytest.mark.parametrize("known", [True, False])
+def test_a_token_of_no_portal_is_told_that_and_no_more(event: str, known: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Nothing is stored, whatever the event; only the log says whether the portal is known."""
     instance = Instance()
+    if not known:
+        del instance.store.documents["portals/M"]
     detail = "No active portal has this application token."
 
     answer = instance.send(event, DATA, "of nobody")
 
-    assert Answer(403, {"error": "forbidden", "detail": detail}) == answer
-    about = {"event": event, "member_id": "M"}
+    body = {"error": "forbidden", "detail": detail}
+    assert (403, body, {}) == (answer.status, answer.body, answer.headers)
+    about: dict[str, object] = {"event": event, "member_id": "M"}
+    if known:
+        about["known"] = True
     assert [line("WARNING", detail, "forbidden", **about)] == instance.lines
     assert [] == instance.added
+
+
+@pytest.mark.parametrize(
+    "fields", [{"active": False}, {"active": False, "removed_at": NOW}, {"token_digests": "none"}]
+)
+def test_a_portal_that_accepts_nothing_is_known_all_the_same(fields: dict[str, Any]) -> None:
+    """Uninstalled, removed, or damaged by hand: its events show that somebody still sends them."""
+    instance = Instance()
+    instance.store.write("portals/M", fields)
+
+    assert 403 == instance.send(DELETION, DATA).status
+    assert [True] == [written["known"] for written in instance.lines]
 
 
 def test_the_store_is_not_asked_again_about_a_token_that_it_has_just_accepted() -> None:
@@ -325,7 +345,7 @@ def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
     def fail() -> None:
         raise RuntimeError("nobody may see T")
 
-    instance = Instance()
+    instance = Instance(service="s", revision="s-00001")
     instance.store.before_put = fail
     detail = "This is a fault of the function; its log tells more."
 
@@ -335,7 +355,15 @@ def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
     (written,) = instance.lines
     assert written.pop("where")[-1].endswith(" in fail")
     about = {"event": "ONAPPUNINSTALL", "member_id": "M", "bug": "RuntimeError"}
-    assert line("ERROR", detail, "internal_error", **about) == written
+    number = fail.__code__.co_firstlineno + 1
+    place = {"filePath": __file__, "lineNumber": number, "functionName": "fail"}
+    reporting: dict[str, object] = {
+        "@type": "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1"
+        ".ReportedErrorEvent",
+        "serviceContext": {"service": "s", "version": "s-00001"},
+        "context": {"reportLocation": place},
+    }
+    assert line("ERROR", detail, "internal_error", **about, **reporting) == written
 
 
 def test_a_bug_before_there_is_an_event_is_answered_too() -> None:

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler import VERSION
 from handler.settings import SettingError, Settings
 from handler.urls import is_secure_url
 
 read = Settings.from_environment
 NAMES = [
     *("GOOGLE_CLOUD_PROJECT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "K_SERVICE"),
-    *("STORE", "LOCAL_STORE_PATH", "ALLOWED_PORTALS", "CLIENT_ID", "CONNECTORS"),
+    *("K_REVISION", "STORE", "LOCAL_STORE_PATH", "ALLOWED_PORTALS", "CLIENT_ID", "CONNECTORS"),
     *("RETENTION_DAYS", "TOKEN_CACHE_SECONDS", "STORE_DEADLINE_SECONDS", "MAX_BODY_BYTES"),
     *("FUNCTION_URL", "BITRIX24_OAUTH_SERVERS", "LOG_LEVEL"),
 ]
@@ -23,6 +24,8 @@ def test_nothing_needs_to_be_set() -> None:
         database="(default)",
         emulator_host=None,
         on_google_cloud=False,
+        service="bitrix24-deletions",
+        revision=VERSION,
         store="firestore",
         local_store_path=".data/deletions.sqlite3",
         allowed_portals=frozenset(),
@@ -82,7 +85,12 @@ def test_everything_can_be_set() -> None:
 
 def test_cloud_run_is_recognised() -> None:
     """It sets K_SERVICE, whatever the service is called."""
-    assert read({"K_SERVICE": "handle"}).on_google_cloud is True
+    settings = read({"K_SERVICE": "handle", "K_REVISION": "handle-00007"})
+    assert (True, "handle", "handle-00007") == (
+        settings.on_google_cloud,
+        settings.service,
+        settings.revision,
+    )
 
 
 @pytest.mark.parametrize(
