@@ -6,14 +6,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-import google.auth
-from google.auth import compute_engine
-from google.auth.credentials import Credentials
-from google.auth.exceptions import GoogleAuthError
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
-
 from handler.deadline import Deadline
 from handler.stores import firestore_messages as messages
+from handler.stores.access_token import AccessToken, ask_metadata_server, find_credentials
 from handler.stores.firestore_channel import (
     CHANGED,
     EXISTS,
@@ -38,20 +33,19 @@ class Firestore:
 
     def __init__(
         self,
-        open_channel: Callable[[], Any],
         project: str,
         database: str,
-        *,
-        emulator: bool = False,
+        open_channel: Callable[[], Any],
+        token: AccessToken | None,
     ) -> None:
         self._database = f"projects/{project}/databases/{database}"
         self._root = f"{self._database}/documents"
-        metadata = [
+        headers = (
             ("google-cloud-resource-prefix", self._database),
             ("x-goog-request-params", f"database={quote(self._database, safe='')}"),
-            *([("authorization", "Bearer owner")] if emulator else []),
-        ]
-        self._channel = FirestoreChannel(open_channel, metadata)
+            *(() if token else (("authorization", "Bearer owner"),)),  # as the emulator wants it
+        )
+        self._channel = FirestoreChannel(open_channel, headers, token)
 
     @property
     def name(self) -> str:
@@ -73,21 +67,14 @@ class Firestore:
         """
         if emulator_host:
             project = project or _EMULATOR_PROJECT
-            return cls(lambda: open_to_emulator(emulator_host), project, database, emulator=True)
-        try:
-            if on_google_cloud and project:
-                credentials = _google_cloud_credentials()
-            else:
-                credentials, found = google.auth.default(scopes=FirestoreGrpcTransport.AUTH_SCOPES)
-                project = project or found
-        except (GoogleAuthError, OSError) as error:
-            raise StoreUnavailable(
-                f"No Google credentials ({type(error).__name__}): run `gcloud auth"
-                " application-default login`, or set STORE=local to try without Google Cloud."
-            ) from None
+            return cls(project, database, lambda: open_to_emulator(emulator_host), None)
+        fetch = ask_metadata_server
+        if not (on_google_cloud and project):
+            fetch, found = find_credentials()
+            project = project or found
         if not project:
             raise StoreUnavailable("No project: set GOOGLE_CLOUD_PROJECT.")
-        return cls(lambda: open_to_google(credentials), project, database)
+        return cls(project, database, open_to_google, AccessToken(fetch))
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
         """See `Store.get`."""
@@ -243,14 +230,6 @@ class Firestore:
     def _document(self, found: Message) -> Document:
         fields = {name: decode(value) for name, value in found.fields.items()}
         return Document(found.name.removeprefix(f"{self._root}/"), fields, found.update_time)
-
-
-def _google_cloud_credentials() -> Credentials:
-    """Make what `google.auth.default()` finds there too, but after five questions more.
-
-    To name the universe saves another question to the metadata server.
-    """
-    return compute_engine.Credentials(universe_domain="googleapis.com")  # type: ignore[no-untyped-call]
 
 
 def _between(query: Message, stamp: str, since: datetime | None, until: datetime | None) -> None:

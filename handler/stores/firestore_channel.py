@@ -8,15 +8,14 @@ proxy; gRPC would go on using it until a keepalive ping fails. So the retry gets
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import grpc
-from google.auth.credentials import Credentials
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 
 from handler.deadline import Deadline
 from handler.stores import firestore_messages as messages
+from handler.stores.access_token import AccessToken, Headers, TokenError
 from handler.stores.firestore_messages import Message
 from handler.stores.interface import StoreError, StoreUnavailable
 
@@ -32,6 +31,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     # A new channel gets a connection of its own, not the one that the other has.
     ("grpc.use_local_subchannel_pool", 1),
+    # Answers are read by the thread that waits for them: grpc.experimental.ChannelOptions.
+    ("SingleThreadedUnaryStream", 1),
 )
 
 # The statuses of a precondition that does not hold: of absence, of a version, of existence.
@@ -94,22 +95,27 @@ def open_to_emulator(host: str) -> grpc.Channel:
     return grpc.insecure_channel(host, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
 
 
-def open_to_google(credentials: Credentials) -> grpc.Channel:
-    """Open a channel to Google's servers."""
-    return FirestoreGrpcTransport.create_channel(credentials=credentials, options=_OPTIONS)
+def open_to_google() -> grpc.Channel:
+    """Open a channel to Google's servers; the access token comes with each call."""
+    return grpc.secure_channel("firestore.googleapis.com", grpc.ssl_channel_credentials(), _OPTIONS)
 
 
 class FirestoreChannel:
     """Makes calls to Firestore, from any number of threads.
 
-    `open_channel` is called at once, and whenever a channel has to be replaced.
+    `open_channel` is called at once, and whenever a channel has to be replaced. `headers` go with
+    every call, and those of the token besides.
     """
 
     def __init__(
-        self, open_channel: Callable[[], grpc.Channel], metadata: Sequence[tuple[str, str]]
+        self,
+        open_channel: Callable[[], grpc.Channel],
+        headers: Headers,
+        token: AccessToken | None = None,
     ) -> None:
         self._open_channel = open_channel
-        self._metadata = metadata
+        self._headers = headers
+        self._token = token
         self._lock = threading.Lock()
         self._current = _Channel(open_channel())
         self._replaced = 0
@@ -128,11 +134,11 @@ class FirestoreChannel:
         """
         pause = _FIRST_PAUSE_SECONDS
         problem = "no time was left"
-        while remaining := deadline.remaining:
-            # Half of what is left, so that an attempt that hangs can be repeated.
-            timeout = max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
+        while deadline.remaining:
             try:
-                return self._attempt(method, request, timeout)
+                return self._attempt(method, request, deadline)
+            except TokenError as error:
+                problem = str(error)
             except grpc.RpcError as error:
                 code = error.code()
                 if code in conflicts:
@@ -146,14 +152,30 @@ class FirestoreChannel:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         raise StoreUnavailable(f"Firestore: {problem}")
 
-    def _attempt(self, method: str, request: Message, timeout: float) -> list[Message]:
+    def _attempt(self, method: str, request: Message, deadline: Deadline) -> list[Message]:
+        """Send a request with the token, and once more with another if that one is rejected."""
+        if self._token is None:
+            return self._send(method, request, self._headers, deadline)
+        token = self._token.headers(_share(deadline))
+        try:
+            return self._send(method, request, self._headers + token, deadline)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                raise
+        self._token.drop(token)
+        token = self._token.headers(_share(deadline))
+        return self._send(method, request, self._headers + token, deadline)
+
+    def _send(
+        self, method: str, request: Message, headers: Headers, deadline: Deadline
+    ) -> list[Message]:
         with self._lock:
             channel = self._current
             channel.calls += 1
             answers = channel.answers
         silent = False
         try:
-            return channel.call(method, request, timeout=timeout, metadata=self._metadata)
+            return channel.call(method, request, timeout=_share(deadline), metadata=headers)
         except grpc.RpcError as error:
             silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             raise
@@ -173,6 +195,12 @@ class FirestoreChannel:
         if channel is self._current and self._replaced < _MAX_REPLACED:
             self._current = _Channel(self._open_channel())
             self._replaced += 1
+
+
+def _share(deadline: Deadline) -> float:
+    """Return half of the seconds left, so that an attempt that hangs can be repeated."""
+    remaining = deadline.remaining
+    return max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
 
 
 class _Channel:

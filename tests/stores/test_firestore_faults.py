@@ -13,11 +13,10 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 import pytest
-from google.auth import compute_engine
-from google.auth.credentials import Credentials
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
-from google.oauth2 import credentials as oauth2
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from grpc import StatusCode
+from grpc.experimental import ChannelOptions
 
 from handler.deadline import Deadline
 from handler.settings import Settings
@@ -29,6 +28,7 @@ from tests.conftest import firestore_at
 from tests.doubles.emulator import Emulator
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import free_port
+from tests.doubles.google_cloud import MetadataServer
 from tests.doubles.tcp_proxy import TcpProxy
 
 T = TypeVar("T")
@@ -597,7 +597,7 @@ class TestSilence:
             opened.append(SlowChannel())
             return opened[-1]
 
-        channel = FirestoreChannel(open_channel, [])
+        channel = FirestoreChannel(open_channel, ())
 
         def attempt() -> None:
             times = iter([0.0, 0.0])
@@ -677,16 +677,46 @@ class TestConnecting:
     @pytest.fixture
     def google(
         self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
-    ) -> list[tuple[Credentials, Options]]:
+    ) -> list[tuple[str, Options]]:
         """Let the double stand where Google's own Firestore is; return how that is reached."""
         reached = []
 
-        def create_channel(*, credentials: Credentials, options: Options) -> grpc.Channel:
-            reached.append((credentials, options))
+        def secure_channel(target: str, _tls: object, options: Options) -> grpc.Channel:
+            reached.append((target, options))
             return grpc.insecure_channel(double.host, (*options, ("grpc.enable_http_proxy", 0)))
 
-        monkeypatch.setattr(FirestoreGrpcTransport, "create_channel", create_channel)
+        monkeypatch.setattr(grpc, "secure_channel", secure_channel)
         return reached
+
+    @pytest.fixture
+    def metadata(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:
+        """Run a metadata server."""
+        with MetadataServer() as metadata:
+            monkeypatch.setenv("GCE_METADATA_HOST", metadata.host)
+            yield metadata
+
+    @pytest.fixture
+    def service_account(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metadata: MetadataServer
+    ) -> MetadataServer:
+        """Have the key of a service account, of a project; return who gives its tokens."""
+        key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        account = {
+            "client_email": "a@localhost",
+            "project_id": "found",
+            "private_key": pem.decode(),
+        }
+        path = tmp_path / "key.json"
+        token_uri = f"http://{metadata.host}/token"
+        path.write_text(json.dumps({"type": "service_account", **account, "token_uri": token_uri}))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "payer")
+        return metadata
 
     @pytest.mark.parametrize("project", [None, "p"])
     def test_without_credentials_a_sentence_tells_what_to_do(self, project: str | None) -> None:
@@ -727,23 +757,30 @@ class TestConnecting:
         with pytest.raises(StoreUnavailable, match=r"^No project: set GOOGLE_CLOUD_PROJECT\.$"):
             Firestore.connect(None, "(default)", None, on_google_cloud=False)
 
-    @pytest.mark.usefixtures("user_credentials")
+    @pytest.mark.usefixtures("google")
     def test_the_credentials_project_is_used_where_none_is_set(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        double: FirestoreDouble,
-        google: list[tuple[Credentials, Options]],
+        self, double: FirestoreDouble, service_account: MetadataServer
     ) -> None:
-        """A project that Google's client finds by itself is enough."""
-        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "found")
-
+        """A project that Google's client finds by itself is enough; who pays is said, too."""
         store = Firestore.connect(None, "named", None, on_google_cloud=False)
 
-        assert store.create([RECORD], STAMP, soon()) == 1
-        assert routing("found") == double.headers
-        ((credentials, _),) = google
-        assert isinstance(credentials, oauth2.Credentials)
-        assert "t" == credentials.refresh_token
+        assert [1, 0] == [store.create([RECORD], STAMP, soon()) for _ in range(2)]
+        headers = {"authorization": "Bearer owner", "x-goog-user-project": "payer"}
+        assert {**routing("found"), **headers} == double.headers
+        assert ["/token"] == service_account.questions
+
+    @pytest.mark.usefixtures("google")
+    def test_credentials_that_are_revoked_are_reported_at_once(
+        self, double: FirestoreDouble, service_account: MetadataServer
+    ) -> None:
+        """Only a new login helps, so the sentence is the same as without credentials."""
+        service_account.faults.append((400, '{"error": "invalid_grant"}'))
+        store = Firestore.connect(None, "named", None, on_google_cloud=False)
+
+        with pytest.raises(StoreUnavailable, match=r"^No Google credentials \(RefreshError\): run"):
+            store.get("a/1", soon())
+
+        assert not double.calls
 
     @pytest.mark.usefixtures("user_credentials")
     def test_when_google_cannot_be_reached_the_deadline_holds(self) -> None:
@@ -753,26 +790,105 @@ class TestConnecting:
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)
 
-    def test_on_google_cloud_nothing_is_asked_before_the_first_call(self) -> None:
+    def test_on_google_cloud_nothing_is_asked_before_the_first_call(
+        self, metadata: MetadataServer
+    ) -> None:
         """The metadata server is not needed to open the store, only to use it."""
         store = open_store(Settings(project="p", on_google_cloud=True))
+        assert [] == metadata.questions
 
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)
 
     def test_on_google_cloud_the_functions_own_account_is_used(
-        self, double: FirestoreDouble, google: list[tuple[Credentials, Options]]
+        self, double: FirestoreDouble, google: list[tuple[str, Options]], metadata: MetadataServer
     ) -> None:
-        """No question is asked of whose cloud it is; nothing is said that is for the emulator."""
+        """The token comes with every call; nothing is said that is for the emulator."""
         store = Firestore.connect("p", "named", None, on_google_cloud=True)
+        metadata.token = "a"
 
-        assert store.create([RECORD], STAMP, soon()) == 1
-        assert routing("p") == double.headers
-        ((credentials, options),) = google
-        assert isinstance(credentials, compute_engine.Credentials)
-        assert "googleapis.com" == credentials.universe_domain
+        for count in (1, 0):
+            assert store.create([RECORD], STAMP, soon()) == count
+            assert {**routing("p"), "authorization": "Bearer a"} == double.headers
+        assert 1 == len(metadata.questions)
+        ((target, options),) = google
+        assert "firestore.googleapis.com" == target
         assert dict(options)["grpc.max_reconnect_backoff_ms"] <= 1_000
         assert dict(options)["grpc.keepalive_time_ms"] == 30_000
+        assert dict(options)[ChannelOptions.SingleThreadedUnaryStream] == 1
+
+    @pytest.mark.usefixtures("google")
+    @each_call
+    def test_a_token_that_firestore_rejects_is_replaced(
+        self,
+        double: FirestoreDouble,
+        metadata: MetadataServer,
+        method: str,
+        call: Callable[[Store, Deadline], object],
+    ) -> None:
+        """Once, by another one from the metadata server."""
+        store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
+        store.get("a/1", soon())
+        double.calls.clear()
+        double.refuse(method, StatusCode.UNAUTHENTICATED)
+        metadata.token = "b"
+
+        call(store, soon())
+
+        assert {method: 2} == double.calls
+        assert "Bearer b" == double.headers["authorization"]
+        assert 2 == len(metadata.questions)
+
+    @pytest.mark.usefixtures("google")
+    @pytest.mark.parametrize("code", [StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED])
+    def test_an_account_that_firestore_rejects_is_reported_at_once(
+        self, double: FirestoreDouble, metadata: MetadataServer, code: StatusCode
+    ) -> None:
+        """Another token is asked for where that may help, and no third one."""
+        store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
+        double.refuse("Commit", code, times=1_000)
+
+        with pytest.raises(StoreUnavailable, match=code.name):
+            store.create([RECORD], STAMP, soon())
+
+        tries = 2 if code is StatusCode.UNAUTHENTICATED else 1
+        assert {"Commit": tries} == double.calls
+        assert tries == len(metadata.questions)
+
+    @pytest.mark.usefixtures("google")
+    def test_a_metadata_server_that_fails_for_a_while_is_a_delay(
+        self, metadata: MetadataServer
+    ) -> None:
+        """Absence and nonsense are transient."""
+        metadata.faults.extend([(503, ""), (200, "{}"), (404, "")])
+        store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
+
+        assert store.create([RECORD], STAMP, soon()) == 1
+
+    @pytest.mark.usefixtures("google")
+    @pytest.mark.parametrize("fault", ["hangs", "is absent", "is wrong"])
+    def test_without_a_token_calls_end_in_time(
+        self, double: FirestoreDouble, metadata: MetadataServer, fault: str
+    ) -> None:
+        """Whatever the metadata server does, and for each of many threads."""
+        store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
+        hanging = Event()
+        if fault == "hangs":
+            metadata.faults.extend([hanging] * 1_000)
+        elif fault == "is absent":
+            metadata.__exit__()
+        else:
+            metadata.faults.extend([(404, "")] * 1_000)
+
+        def get(_: int) -> None:
+            with unavailable_after(0.5, "no access token|metadata server") as deadline:
+                store.get("a/1", deadline)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(get, range(8)))
+        hanging.set()
+
+        assert not double.calls
 
     def test_on_google_cloud_without_a_project_credentials_are_looked_for(self) -> None:
         """Only Google's own search can find the project then."""

@@ -1,0 +1,46 @@
+"""The function as a process on a stand-in for Google Cloud: TLS, and tokens."""
+
+from pathlib import Path
+
+from grpc import StatusCode
+
+from handler.deadline import Deadline
+from handler.stores.interface import Document
+from handler.tokens import token_digest
+from tests.conftest import firestore_at
+from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.function import Function
+from tests.doubles.google_cloud import google_cloud
+from tests.samples import form, typed
+
+AUTH = typed("portal-one-message")["auth"]
+
+
+def test_deletions_are_recorded_with_the_token_of_the_functions_account(
+    double: FirestoreDouble, project: str, tmp_path: Path
+) -> None:
+    """One question to the metadata server, and one more when Firestore rejects the token."""
+    digests = [token_digest(AUTH["application_token"])]
+    portal = Document(f"portals/{AUTH['member_id']}", {"token_digests": digests, "active": True})
+    firestore_at(double.host, project).put(portal, Deadline(20))
+    with google_cloud(double.host, project) as (cloud, metadata):
+        settings = {**cloud, "GOOGLE_CLOUD_PROJECT": project}
+        with Function(tmp_path / "log", **settings) as function:
+            assert [] == metadata.questions
+            metadata.token = "a"
+
+            for recorded in (1, 0):
+                answer = function.post(form("portal-one-message")).json
+                assert {"recorded": recorded, "duplicates": 1 - recorded} == {
+                    name: answer[name] for name in ("recorded", "duplicates")
+                }
+                assert "Bearer a" == double.headers["authorization"]
+            assert 1 == len(metadata.questions)
+
+            metadata.token = "b"
+            double.refuse("Commit", StatusCode.UNAUTHENTICATED)
+            assert 200 == function.post(form("portal-one-message")).status
+            assert "Bearer b" == double.headers["authorization"]
+            assert 2 == len(metadata.questions)
+        for token in ("Bearer", AUTH["application_token"]):
+            assert token not in function.log
