@@ -1,14 +1,37 @@
-"""Firestore's messages, as protobuf generated them, and the values in them."""
+"""Firestore's messages, as protobuf generated them, and the values in them.
 
+Their package imports every client that Google has for Firestore, which took most of a cold start.
+So an empty module stands in for the package while its messages are imported.
+"""
+
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
-
-from google.cloud.firestore_v1 import types
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any, TypeAlias, cast
 
 from handler.stores.interface import Value
 
 Message: TypeAlias = Any  # protobuf's generated messages have no types
+
+
+def import_messages() -> ModuleType:
+    """Return the package's module of messages, without importing the package."""
+    name = "google.cloud.firestore_v1"
+    if name in sys.modules:
+        from google.cloud.firestore_v1 import types  # noqa: PLC0415
+    else:
+        sys.modules[name] = module_from_spec(cast("ModuleSpec", find_spec(name)))
+        try:
+            from google.cloud.firestore_v1 import types  # noqa: PLC0415
+        finally:
+            del sys.modules[name]
+    return types
+
+
+types = import_messages()
 
 BatchGetDocumentsRequest = types.BatchGetDocumentsRequest.pb()
 BatchGetDocumentsResponse = types.BatchGetDocumentsResponse.pb()
