@@ -1,13 +1,12 @@
 """From an event to its answer: verifies the token, then routes the event by its name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from handler.answers import Answer, Refused
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.deletion import InvalidData
-from handler.events.envelope import Event
+from handler.events.envelope import SENSIBLE_LENGTH, Event
 from handler.instance import Instance
 from handler.log import Log
 from handler.portal import Portal, read_portal
@@ -86,23 +85,36 @@ def _take_deletions(
     instance: Instance, event: Event, portal: Portal, log: Log, deadline: Deadline
 ) -> Answer:
     delivery = _delivery(instance, event, portal.domain)
-    documents: list[Document] = []
-    with _kept_until_stored(delivery, event.data, documents, log):
-        try:
-            documents += instance.recorder.documents(delivery, event.data)
-        except InvalidData as invalid:
-            name = instance.recorder.quarantine(delivery, event.data, invalid, deadline)
+    complete: list[Document] = []
+    with _kept_until_stored(delivery, event.data, complete, log):
+        reading = instance.recorder.read(delivery, event.data)
+        if not reading.invalid:
+            complete += reading.documents
+        counts = instance.recorder.record(reading.documents, deadline)
+        left_out = _left_out(reading.left_out)
+        if reading.invalid:
+            name = instance.recorder.quarantine(delivery, event.data, reading.invalid, deadline)
             raise Refused(
                 422,
                 "unprocessable_event",
-                "The data is not valid for the event; it is kept in quarantine.",
+                "Some of the data is not valid: the event is kept in quarantine, for a retry."
+                " What is valid is recorded.",
+                log=left_out,
+                **vars(counts),
                 quarantine_id=name,
-                fields=invalid.fields,
-            ) from None
-        if not documents:
-            return Answer(200, {"status": "ignored", "event": event.name})
-        counts = instance.recorder.record(documents, deadline)
-    return Answer(200, {"status": "recorded", **vars(counts)})
+                fields=reading.invalid.fields,
+            )
+    if not reading.documents:
+        return Answer(200, {"status": "ignored", "event": event.name}, log=left_out)
+    return Answer(200, {"status": "recorded", **vars(counts)}, log=left_out)
+
+
+def _left_out(connectors: Sequence[str]) -> Mapping[str, object]:
+    """Say in the log what CONNECTORS left out: the connectors, and of how many deletions."""
+    if not connectors:
+        return {}
+    named = ", ".join(dict.fromkeys(connectors))
+    return {"connector": named[:SENSIBLE_LENGTH], "ignored": len(connectors)}
 
 
 @contextmanager
@@ -117,11 +129,9 @@ def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log
         raise
     except Exception:
         if event.name in names.DELETIONS:
-            with suppress(Exception):  # invalid data, or the same bug again
-                documents = instance.recorder.documents(
-                    _delivery(instance, event, None), event.data
-                )
-                dead_letter.keep_records(log, documents, unverified_digest=digest)
+            with suppress(Exception):  # the same bug again
+                reading = instance.recorder.read(_delivery(instance, event, None), event.data)
+                dead_letter.keep_records(log, reading.documents, unverified_digest=digest)
         raise
 
 

@@ -66,7 +66,7 @@ class Settings:
             local_store_path=read("LOCAL_STORE_PATH", str, cls.local_store_path),
             allowed_portals=read("ALLOWED_PORTALS", _domains, cls.allowed_portals),
             client_id=read("CLIENT_ID", str, None),
-            connectors=read("CONNECTORS", _names, cls.connectors),
+            connectors=read("CONNECTORS", _lower_names, cls.connectors),
             retention_days=read("RETENTION_DAYS", _whole(1, 99_999, "days"), None),
             token_cache_seconds=read(
                 "TOKEN_CACHE_SECONDS", parse_cache_seconds, cls.token_cache_seconds
@@ -141,6 +141,10 @@ def _store(environment: Mapping[str, str]) -> Callable[[str], str]:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(filter(None, map(str.strip, text.split(","))))
+
+
+def _lower_names(text: str) -> frozenset[str]:
+    return _names(text.lower())
 
 
 def _domains(text: str) -> frozenset[str]:

@@ -15,7 +15,6 @@ from pydantic import AwareDatetime, Field, ValidationError
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.deletion import InvalidData
 from handler.events.fields import Model, Number, OrNone, Text, UserId
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
@@ -134,13 +133,12 @@ class _Drain:
         documents: list[Document] = []
         for row in rows:
             delivery = self._delivery(row)
-            try:
-                documents += self._recorder.documents(delivery, row.data)
-            except InvalidData as invalid:
-                self._recorder.quarantine(delivery, row.data, invalid, self._deadline)
+            reading = self._recorder.read(delivery, row.data)
+            documents += reading.documents
+            if reading.invalid:
+                self._recorder.quarantine(delivery, row.data, reading.invalid, self._deadline)
                 self.done.quarantined += 1
-        if documents:
-            self.done.counts += self._recorder.record(documents, self._deadline)
+        self.done.counts += self._recorder.record(documents, self._deadline)
 
     def _delivery(self, row: _Row) -> Delivery:
         user_id = row.additional.user_id if row.additional else None

@@ -13,7 +13,6 @@ from handler.commands.console import (
     store_deadline,
 )
 from handler.commands.portal_option import add_portal_option, find_portals
-from handler.events.deletion import InvalidData
 from handler.records.documents import QUARANTINE, RECEIVED_AT, Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document
@@ -54,13 +53,15 @@ def _retry(options: argparse.Namespace, documents: list[Document]) -> int:
     problems = []
     for document in documents:
         try:
-            records = recorder.documents(_delivery(document), _payload(document.fields))
-        except (InvalidData, ValueError) as fault:
+            reading = recorder.read(_delivery(document), _payload(document.fields))
+        except ValueError as fault:
             problems.append(f"{document.name} still does not fit: {fault}")
             continue
-        if records:
-            counts += recorder.record(records, store_deadline())
-        options.open_store().delete([document.path], store_deadline())
+        counts += recorder.record(reading.documents, store_deadline())
+        if reading.invalid:
+            problems.append(f"{document.name} still does not fit: {reading.invalid}")
+        else:
+            options.open_store().delete([document.path], store_deadline())
     left = len(problems)
     if options.json:
         print(json.dumps({**vars(counts), "left": left, "problems": problems}))

@@ -1,22 +1,25 @@
-"""What a deletion event says: one `Deletion` for each message that was deleted.
-
-ONOPENLINEMESSAGEDELETE has two shapes. Inside Bitrix24 (by an operator, an administrator or a
-bot), `DATA` is a list with one element per external message id; the documentation's page shows
-one element and types external ids as integers, but they are any text. By the customer, `DATA`
-is one object, without CONNECTOR, LINE and Bitrix24's own numbers. ONIMCONNECTORMESSAGEDELETE,
-for the connector's own application, is the first shape with `MESSAGES` for `DATA`.
-"""
+"""What a deletion event says: one `Deletion` for each message that was deleted."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import ValidationError
 
 from handler.events import names
-from handler.events.fields import Model, Number, Text, UserId
+from handler.events.faults import Fault, InvalidData, faults_of
+from handler.events.fields import Model, Number, Text, as_text, php_list
+from handler.events.shapes import (
+    CustomerMessage,
+    Line,
+    PortalMessage,
+    for_each_id,
+    is_by_customer,
+)
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,122 +49,124 @@ class Deletion:
         return hashlib.sha256(json.dumps([self.origin, *identity]).encode()).hexdigest()
 
 
-class InvalidData(Exception):  # noqa: N818 - the data is at fault, nothing went wrong here
-    """The data does not fit its event; `fields` names those at fault, `reasons` says why."""
+@dataclass(frozen=True)
+class Contents:
+    """What a deletion event says.
 
-    def __init__(self, faults: ValidationError) -> None:
-        self.fields: list[str] = []
-        self.reasons: list[str] = []
-        for fault in faults.errors():
-            field = ".".join(map(str, ("data", *fault["loc"])))
-            self.fields.append(field)
-            self.reasons.append(f"{field}: {_reason(fault['type'], fault['msg'])}")
-        super().__init__("; ".join(self.reasons))
+    `left_out` has the connector of each deletion that is not wanted; `invalid` says what is wrong
+    with the elements that are not among the `deletions`.
+    """
 
-
-def _reason(kind: str, message: str) -> str:
-    """Say in a person's words what pydantic says in Python's."""
-    return "should be an object" if kind == "model_type" else message.removeprefix("Value error, ")
+    deletions: tuple[Deletion, ...] = ()
+    left_out: tuple[str, ...] = ()
+    invalid: InvalidData | None = None
 
 
-def parse_deletions(name: str, data: object, user_id: int | None) -> tuple[Deletion, ...]:
+def parse_deletions(
+    name: str, data: object, user_id: int | None, connectors: Collection[str] = ()
+) -> Contents:
     """Read the deletions out of the `data` of a deletion event, in its order.
 
-    `user_id` is `auth[user_id]`: who deleted, where that was inside Bitrix24.
-
-    Raises `InvalidData` with every fault at once.
+    Each is read on its own: a fault in one keeps no other from being recorded. `user_id` is
+    `auth[user_id]`: who deleted, where that was inside Bitrix24. `connectors`, in lower case, are
+    those that are wanted; all, if there are none.
     """
     data = data if isinstance(data, Mapping) else {}
-    try:
-        if name == names.DELETION_TWIN:
-            return _Twin.model_validate(data).deletions(user_id)
-        if _is_by_customer(data.get("DATA")):
-            return (_ByCustomer.model_validate(data).deletion(),)
-        return _InPortal.model_validate(data).deletions(user_id)
-    except ValidationError as faults:
-        raise InvalidData(faults) from None
+    reader = _Reader(data, user_id, connectors)
+    if name == names.DELETION_TWIN:
+        key = "DATA" if "DATA" in data and "MESSAGES" not in data else "MESSAGES"
+        reader.in_portal(key, php_list(data.get(key)) or {})
+        return reader.contents()
+    messages = data.get("DATA")
+    if is_by_customer(messages):
+        reader.by_customer(messages, "DATA")
+        return reader.contents()
+    elements = php_list(messages) or {}
+    in_portal = {}
+    for index, element in elements.items():
+        if is_by_customer(element):
+            reader.by_customer(element, "DATA", index)
+        else:
+            in_portal[index] = element
+    if in_portal or not elements:
+        reader.in_portal("DATA", in_portal)
+    return reader.contents()
 
 
-def _is_by_customer(messages: object) -> bool:
-    return isinstance(messages, Mapping) and "connector" in messages
+class _Reader:
+    def __init__(
+        self, data: Mapping[str, object], user_id: int | None, connectors: Collection[str]
+    ) -> None:
+        self._data = data
+        self._user_id = user_id
+        self._connectors = connectors
+        self._deletions: list[Deletion] = []
+        self._left_out: list[str] = []
+        self._faults: list[Fault] = []
 
+    def contents(self) -> Contents:
+        invalid = InvalidData(self._faults) if self._faults else None
+        return Contents(tuple(self._deletions), tuple(self._left_out), invalid)
 
-def _php_list(value: object) -> object:
-    """Make a list of what is one in PHP: forms know no lists, only the keys 0 to n-1."""
-    if isinstance(value, Mapping):
-        indexes = [str(index) for index in range(len(value))]
-        if value.keys() == set(indexes):
-            return [value[index] for index in indexes]
-    if isinstance(value, list):
-        return value
-    raise ValueError("should be a list")
+    def in_portal(self, key: str, elements: Mapping[str, object]) -> None:
+        messages = [
+            (index, one) for index, element in elements.items() for one in for_each_id(element)
+        ]
+        if self._leaves_out(self._data.get("CONNECTOR"), max(1, len(messages))):
+            return
+        line = self._valid(Line, self._data)
+        if not messages:
+            self._faults.append(Fault(f"data.{key}", "should be a list of one element or more"))
+        for index, one in messages:
+            message = self._valid(PortalMessage, one, key, index)
+            if message and line:
+                self._deletions.append(
+                    Deletion(
+                        origin="portal",
+                        connector=line.connector,
+                        line_id=line.line,
+                        message_id=message.message.id,
+                        chat_id=message.chat.id,
+                        im_message_id=message.im.message_id,
+                        im_chat_id=message.im.chat_id,
+                        user_id=self._user_id,
+                    )
+                )
 
+    def by_customer(self, element: Mapping[str, object], *place: str) -> None:
+        messages = for_each_id(element)
+        connector = element["connector"]
+        name = connector.get("connector_id") if isinstance(connector, Mapping) else None
+        if self._leaves_out(name, len(messages)):
+            return
+        for one in messages:
+            message = self._valid(CustomerMessage, one, *place)
+            if message:
+                self._deletions.append(
+                    Deletion(
+                        origin="customer",
+                        connector=message.connector.connector_id,
+                        line_id=message.connector.line_id,
+                        message_id=message.message.id,
+                        chat_id=message.chat.id,
+                        user_id=message.connector.user_id,
+                    )
+                )
 
-class _External(Model):
-    id: Text
+    def _leaves_out(self, connector: object, messages: int) -> bool:
+        """Tell whether a connector, if it can be read, is not wanted; note it for each message."""
+        name = as_text(connector)
+        if not self._connectors or not isinstance(name, str) or not name:
+            return False
+        if name.lower() in self._connectors:
+            return False
+        self._left_out += [name] * messages
+        return True
 
-
-class _Im(Model):
-    chat_id: Number
-    message_id: Number
-
-
-class _Message(Model):
-    im: _Im
-    message: _External
-    chat: _External
-
-
-_Messages = Annotated[tuple[_Message, ...], BeforeValidator(_php_list), Field(min_length=1)]
-
-
-class _InPortal(Model):
-    connector: Text = Field(alias="CONNECTOR")
-    line: Number = Field(alias="LINE")
-    messages: _Messages = Field(alias="DATA")
-
-    def deletions(self, user_id: int | None) -> tuple[Deletion, ...]:
-        return tuple(
-            Deletion(
-                origin="portal",
-                connector=self.connector,
-                line_id=self.line,
-                message_id=message.message.id,
-                chat_id=message.chat.id,
-                im_message_id=message.im.message_id,
-                im_chat_id=message.im.chat_id,
-                user_id=user_id,
-            )
-            for message in self.messages
-        )
-
-
-class _Twin(_InPortal):
-    messages: _Messages = Field(alias="MESSAGES")
-
-
-class _Connector(Model):
-    connector_id: Text
-    line_id: Number
-    user_id: UserId = None
-
-
-class _CustomerMessage(Model):
-    connector: _Connector
-    message: _External
-    chat: _External
-
-
-class _ByCustomer(Model):
-    message: _CustomerMessage = Field(alias="DATA")
-
-    def deletion(self) -> Deletion:
-        connector = self.message.connector
-        return Deletion(
-            origin="customer",
-            connector=connector.connector_id,
-            line_id=connector.line_id,
-            message_id=self.message.message.id,
-            chat_id=self.message.chat.id,
-            user_id=connector.user_id,
-        )
+    def _valid(self, model: type[ModelT], value: object, *place: str) -> ModelT | None:
+        """Validate a part of the data; note what is wrong with it, and where."""
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self._faults += faults_of(error, *place)
+            return None

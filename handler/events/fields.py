@@ -1,5 +1,7 @@
 """The types of single fields, as Bitrix24 sends them: text in forms, typed in JSON."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -13,6 +15,8 @@ from pydantic import (
 
 _MAX_INTEGER = 2**63 - 1  # Firestore's
 _MAX_DIGITS = len(str(_MAX_INTEGER))
+
+_PHP_INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 # The documentation gives external ids up to 100 characters. What is longer than this is not
 # one, and would not fit a line of the log when Firestore is away.
@@ -34,9 +38,21 @@ def whole_number(value: object) -> int:
     raise ValueError("should be a whole number")
 
 
-def _text(value: object) -> object:
+def as_text(value: object) -> object:
     """Take a whole number for the text that it is in a form."""
     return str(value) if type(value) is int else value
+
+
+def php_list(value: object) -> Mapping[str, object] | None:
+    """Return the elements of a list by their indexes, in order; `None` for anything else.
+
+    A form has no lists, only indexes; in PHP they may begin anywhere and have gaps (`unset`).
+    """
+    if isinstance(value, list):
+        return {str(index): element for index, element in enumerate(value)}
+    if isinstance(value, Mapping) and all(map(_PHP_INDEX.fullmatch, value)):
+        return {index: value[index] for index in sorted(value, key=int)}
+    return None
 
 
 def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
@@ -50,7 +66,7 @@ Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
 
 # The length limits also make pydantic refuse text that is not Unicode (lone surrogates), but
 # only while they stand next to `str`: past a validator it would measure the length and no more.
-Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(_text)]
+Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(as_text)]
 
 # For what is good to have: `None` instead of an error.
 OrNone = WrapValidator(_none_if_invalid)

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import AwareDatetime
 
-from handler.events.deletion import Deletion, InvalidData
+from handler.events.deletion import Deletion
 from handler.events.envelope import MemberId
+from handler.events.faults import InvalidData
 from handler.events.fields import Number, Text
 from handler.portal import portal_path
 from handler.stores.interface import Document, Value

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from handler.deadline import Deadline
-from handler.events.deletion import Deletion, InvalidData, parse_deletions
+from handler.events.deletion import Deletion, parse_deletions
+from handler.events.faults import InvalidData
 from handler.records.documents import (
     RECEIVED_AT,
     RECORDED_AT,
@@ -28,6 +29,19 @@ class Counts:
         return Counts(self.recorded + other.recorded, self.duplicates + other.duplicates)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What an event holds: the documents to record, and what is not recorded.
+
+    `left_out` has the connector of each deletion that CONNECTORS leaves out; `invalid`, what is
+    wrong with the rest, for which the event belongs in quarantine.
+    """
+
+    documents: Sequence[Document] = ()
+    left_out: Sequence[str] = ()
+    invalid: InvalidData | None = None
+
+
 class Recorder:
     """Records deletions as the settings want it. Each method may raise `StoreUnavailable`."""
 
@@ -42,16 +56,11 @@ class Recorder:
         self._retention_days = settings.retention_days
         self._now = now
 
-    def documents(self, delivery: Delivery, data: object) -> list[Document]:
-        """Make the records of an event; none when nobody wants its connector's.
-
-        Raises `InvalidData`, and does not touch the store.
-        """
-        return [
-            self.document(delivery, deletion)
-            for deletion in parse_deletions(delivery.event, data, delivery.user_id)
-            if not self._connectors or deletion.connector in self._connectors
-        ]
+    def read(self, delivery: Delivery, data: object) -> Reading:
+        """Make the records of an event; does not touch the store."""
+        contents = parse_deletions(delivery.event, data, delivery.user_id, self._connectors)
+        documents = [self.document(delivery, deletion) for deletion in contents.deletions]
+        return Reading(documents, contents.left_out, contents.invalid)
 
     def document(self, delivery: Delivery, deletion: Deletion) -> Document:
         """Make the record of one deletion; does not touch the store.
@@ -62,7 +71,9 @@ class Recorder:
         return deletion_document(deletion, delivery, self._expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
-        """Store the records that are not there yet."""
+        """Store the records that are not there yet; without any, the store is not asked."""
+        if not documents:
+            return Counts()
         different = list({document.path: document for document in documents}.values())
         recorded = self._open_store().create(different, RECORDED_AT, deadline)
         return Counts(recorded, len(documents) - recorded)
@@ -70,7 +81,10 @@ class Recorder:
     def quarantine(
         self, delivery: Delivery, data: object, invalid: InvalidData, deadline: Deadline
     ) -> str:
-        """Keep an event whose data is invalid; return the name of its document."""
+        """Keep an event whose data is not all valid; return the name of its document.
+
+        All of the data is kept: in a retry, what is recorded already counts as a duplicate.
+        """
         document = quarantine_document(delivery, data, invalid, self._expires_at())
         self._open_store().create([document], RECEIVED_AT, deadline)
         return document.name

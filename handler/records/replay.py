@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.deletion import Deletion, InvalidData
+from handler.events.deletion import Deletion
 from handler.events.fields import Model, Number
 from handler.portal import read_portal
 from handler.records.dead_letter import NOT_RECORDED
@@ -103,8 +103,7 @@ class Replay:
                     self.done.forged += 1
             except ValueError:  # of the models, or of a payload that is not JSON
                 self.done.problems.append(f"line {letter.line}: a record is damaged")
-        if documents:
-            self.done.counts += self._recorder.record(documents, self._deadline())
+        self.done.counts += self._recorder.record(documents, self._deadline())
 
     def finish(self) -> Replayed:
         """Tell what has been done, and which events are not whole."""
@@ -128,14 +127,11 @@ class Replay:
             return
         del self._parts[delivery.member_id, part.id]
         data = json.loads("".join(parts[number].payload for number in sorted(parts)))
-        try:
-            documents = self._recorder.documents(delivery, data)
-        except InvalidData as invalid:
-            self._recorder.quarantine(delivery, data, invalid, self._deadline())
+        reading = self._recorder.read(delivery, data)
+        self.done.counts += self._recorder.record(reading.documents, self._deadline())
+        if reading.invalid:
+            self._recorder.quarantine(delivery, data, reading.invalid, self._deadline())
             self.done.quarantined += 1
-            return
-        if documents:
-            self.done.counts += self._recorder.record(documents, self._deadline())
 
 
 def _objects(text: str) -> Iterator[tuple[int, int, object]]:

@@ -80,7 +80,7 @@ class Shell:
         }
         delivery = Delivery(member_id=member_id, event="ONOPENLINEMESSAGEDELETE", via="online")
         recorder = Recorder(lambda: self.store, Settings(), lambda: datetime.now(UTC))
-        recorder.record(recorder.documents(delivery, data), Deadline(5))
+        recorder.record(recorder.read(delivery, data).documents, Deadline(5))
 
     def write(self, path: str, **fields: Any) -> None:  # noqa: ANN401
         """Write a document."""

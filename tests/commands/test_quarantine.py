@@ -51,7 +51,7 @@ class TestQuarantine:
         cut, bad, result = out.splitlines()
         assert (1, "") == (code, err)
         assert cut.startswith("cut still does not fit: ")
-        assert bad.startswith("bad still does not fit: data.CONNECTOR: Field required")
+        assert bad.startswith("bad still does not fit: data.CONNECTOR: is missing")
         assert "2 recorded, 0 known already, 2 left." == result
         assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
         records = {record["message_id"]: record for record in shell.records()}

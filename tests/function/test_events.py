@@ -18,7 +18,7 @@ from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.emulator import Emulator
 from tests.doubles.function import FORM, Function, Response
-from tests.samples import form
+from tests.samples import form, typed
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
 TOKEN = "831c76b092f9f135d9b6b36c3a720757"
@@ -76,7 +76,7 @@ def site(
         project = f"http-{uuid4().hex[:20]}"
         store = Firestore.connect(project, "(default)", emulator.host, on_google_cloud=False)
         settings = {"GOOGLE_CLOUD_PROJECT": project, "FIRESTORE_EMULATOR_HOST": emulator.host}
-    with Function(folder / "log", **settings, CONNECTORS="myconnector,livechat") as function:
+    with Function(folder / "log", **settings, CONNECTORS="myConnector,livechat") as function:
         site = Site(function, store)
         site.enter(MEMBER_ID, TOKEN)
         site.enter(DOCUMENTATION_MEMBER_ID, DOCUMENTATION_TOKEN)
@@ -250,15 +250,86 @@ def test_a_bulk_of_elements_is_recorded_whole(site: Site) -> None:
     assert 200 == len(site.deletions(member_id))
 
 
-def test_a_connector_that_nobody_wants_is_ignored(site: Site) -> None:
-    """Every application receives the events of all connectors."""
+@pytest.mark.parametrize(
+    ("name", "message_ids"),
+    [
+        ("variant-ids-in-array", {"ext-msg-005", "ext-msg-007"}),
+        ("variant-twin-with-data", {"ext-msg-005"}),
+        ("variant-customer-in-list", {"ext-msg-006"}),
+        ("variant-list-with-gaps", {"ext-msg-005", "ext-msg-008"}),
+    ],
+)
+def test_a_variant_is_recorded_alike_as_a_form_and_in_json(
+    site: Site, name: str, message_ids: set[str]
+) -> None:
+    """Shapes that other people's handlers and older pages know."""
     member_id, token = site.new_portal()
-    data = {**in_portal("x"), "CONNECTOR": "somebody-elses"}
+    event = typed(name)
+    event["auth"].update(member_id=member_id, application_token=token)
+
+    first = site.send(event)
+    body = form(name).replace(MEMBER_ID.encode(), member_id.encode())
+    again = site.function.post(body.replace(TOKEN.encode(), token.encode()))
+
+    counts = {"recorded": len(message_ids), "duplicates": 0}
+    assert _said(first) == (200, {"status": "recorded", **counts})
+    counts = {"recorded": 0, "duplicates": len(message_ids)}
+    assert _said(again) == (200, {"status": "recorded", **counts})
+    stored = {document.fields["message_id"] for document in site.deletions(member_id)}
+    assert message_ids == stored
+
+
+def test_one_invalid_element_keeps_no_other_from_being_recorded(site: Site) -> None:
+    """The event is quarantined for the rest; the answer counts what is recorded."""
+    member_id, token = site.new_portal()
+    event = typed("variant-one-element-unfit")
+    event["auth"].update(member_id=member_id, application_token=token)
+
+    first = site.send(event)
+    again = site.send(event)
+
+    assert (422, 422) == (first.status, again.status)
+    refused = {"error": "unprocessable_event", "fields": ["data.DATA.1.message.id"]}
+    assert {**refused, "recorded": 1, "duplicates": 0} == _without(first, "quarantine_id", "detail")
+    assert {**refused, "recorded": 0, "duplicates": 1} == _without(again, "quarantine_id", "detail")
+    (record,) = site.deletions(member_id)
+    assert "ext-msg-005" == record.fields["message_id"]
+    (kept,) = site.quarantine(member_id)
+    assert kept.name == first.json["quarantine_id"] == again.json["quarantine_id"]
+    assert event["data"] == json.loads(str(kept.fields["payload"]))
+    line = next(one for one in site.function.log_lines if one.get("member_id") == member_id)
+    assert ("unprocessable_event", 1, 0) == (line["outcome"], line["recorded"], line["duplicates"])
+
+
+def _without(response: Response, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in response.json.items() if name not in names}
+
+
+def test_a_connector_that_nobody_wants_is_ignored_and_named_in_the_log(site: Site) -> None:
+    """Every application receives the events of all connectors. What is not ours may be invalid."""
+    member_id, token = site.new_portal()
+    data = {**in_portal("x", ""), "CONNECTOR": "somebody-elses"}
 
     answer = site.send(deletion_event(member_id, token, **data))
 
     assert _said(answer) == (200, {"status": "ignored", "event": "ONOPENLINEMESSAGEDELETE"})
     assert site.deletions(member_id) == []
+    assert site.quarantine(member_id) == []
+    (line,) = [line for line in site.function.log_lines if line.get("member_id") == member_id]
+    assert ("ignored", "somebody-elses", 2) == (line["outcome"], line["connector"], line["ignored"])
+
+
+def test_a_connector_is_wanted_whatever_its_case(site: Site) -> None:
+    """Bitrix24 lower-cases an id when it is registered. The record has it as it was sent."""
+    member_id, token = site.new_portal()
+
+    answer = site.send(
+        deletion_event(member_id, token, **{**in_portal("x"), "CONNECTOR": "MyConnector"})
+    )
+
+    assert _said(answer) == (200, {"status": "recorded", "recorded": 1, "duplicates": 0})
+    (record,) = site.deletions(member_id)
+    assert "MyConnector" == record.fields["connector"]
 
 
 def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:

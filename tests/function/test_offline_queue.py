@@ -1,6 +1,7 @@
 """The offline queue: whatever ends a drain, no deletion is lost and none is recorded twice."""
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from tests.doubles.bitrix24 import (
     TruncatedBody,
     Value,
 )
+from tests.samples import typed
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 MEMBER_ID = "f" * 32
@@ -300,6 +302,17 @@ def test_a_row_that_fits_no_model_is_quarantined_and_removed(scene: Scene, data:
     document, _ = scene.quarantine
     assert document["event"] == DELETE
     assert document["reasons"]
+    assert scene.rows == []
+
+
+def test_what_is_valid_in_a_row_is_recorded_beside_what_is_not(scene: Scene) -> None:
+    """The row is quarantined for the rest, and removed."""
+    data = typed("variant-one-element-unfit")["data"]
+    scene.portal.enqueue(scene.installation, DELETE, data)
+    assert scene.drain() == Drained(Counts(recorded=1), quarantined=1)
+    assert scene.recorded == {86501}
+    (document,) = scene.quarantine
+    assert data == json.loads(str(document["payload"]))
     assert scene.rows == []
 
 

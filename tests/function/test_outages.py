@@ -318,6 +318,44 @@ class TestAway:
         assert misfit()["data"] == json.loads(str(quarantined["payload"]))
         assert "access-secret" not in site.stream.getvalue()
 
+    def test_an_event_with_an_invalid_element_is_kept_whole_until_a_replay(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The replay records what is valid and quarantines the rest; a retry knows it already."""
+        make_trusted(site)
+        event = deletion()
+        event["data"]["DATA"].append({"im": "?"})
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.send(event))
+
+        (letter,) = site.letters
+        (record,) = letter["records"]
+        assert event["data"] == json.loads(record["payload"])
+        double.start()
+        assert told(recorded=1, quarantined=1) == site.replay(capsys)
+        assert "ext-1" in {stored["message_id"] for stored in site.stored()}
+        assert main(["quarantine", "retry"]) == 1
+        assert "0 recorded, 1 known already, 1 left." in capsys.readouterr().out
+        assert 1 == len(site.stored("quarantine", "received_at"))
+
+    def test_of_an_unverified_event_what_is_valid_is_kept(
+        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Only what parses as a deletion: a stranger may have sent the rest."""
+        event = deletion()
+        event["data"]["DATA"].append({"im": "a stranger's"})
+        double.stop()
+
+        assert UNAVAILABLE == outcome(site.send(event))
+
+        (letter,) = site.letters
+        assert (False, [KEPT]) == (letter["verified"], letter["records"])
+        assert "a stranger's" not in site.stream.getvalue()
+        double.start()
+        enter(site.store)
+        assert told(recorded=1) == site.replay(capsys)
+
     def test_what_fits_after_a_fix_is_recorded_by_quarantine_retry(
         self, site: Site, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -8,6 +8,8 @@ from handler.events.deletion import Deletion
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.form"))
+EVENTS = [name for name in NAMES if name != "page-open"]
+"""All but what a Bitrix24 page posts, which is not an event."""
 
 PORTAL = Deletion(
     origin="portal",

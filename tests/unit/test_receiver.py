@@ -187,8 +187,11 @@ def test_a_connector_that_nobody_wants_leaves_nothing() -> None:
 
     answer = instance.send(DELETION, DATA)
 
-    assert Answer(200, {"status": "ignored", "event": DELETION}) == answer
+    left_out = {"connector": "c", "ignored": 1}
+    assert Answer(200, {"status": "ignored", "event": DELETION}, log=left_out) == answer
     assert [] == instance.added
+    about = {"event": DELETION, "member_id": "M", **left_out}
+    assert [line("INFO", "ignored", "ignored", **about)] == instance.lines
 
 
 def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
@@ -208,15 +211,25 @@ def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
 def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine() -> None:
     """The sender learns which fields it is about, and an administrator where to look."""
     instance = Instance()
-    detail = "The data is not valid for the event; it is kept in quarantine."
+    detail = (
+        "Some of the data is not valid: the event is kept in quarantine, for a retry."
+        " What is valid is recorded."
+    )
 
     answer = instance.send(DELETION, MISFIT)
 
     (path,) = instance.added
     assert path.startswith("portals/M/quarantine/")
-    where = {"quarantine_id": path.rpartition("/")[2], "fields": ["data.LINE"]}
-    assert Answer(422, {"error": "unprocessable_event", "detail": detail, **where}) == answer
-    about = {"event": DELETION, "member_id": "M"}
+    body = {
+        "error": "unprocessable_event",
+        "detail": detail,
+        "recorded": 0,
+        "duplicates": 0,
+        "quarantine_id": path.rpartition("/")[2],
+        "fields": ["data.LINE"],
+    }
+    assert Answer(422, body) == answer
+    about = {"event": DELETION, "member_id": "M", "recorded": 0, "duplicates": 0}
     assert [line("WARNING", detail, "unprocessable_event", **about)] == instance.lines
 
 

@@ -72,7 +72,7 @@ def test_everything_can_be_set() -> None:
         local_store_path="/data/x.sqlite3",
         allowed_portals=frozenset({"a.bitrix24.com", "b.bitrix24.de"}),
         client_id="local.1",
-        connectors=frozenset({"livechat", "MyConnector"}),
+        connectors=frozenset({"livechat", "myconnector"}),
         retention_days=365,
         token_cache_seconds=0,
         store_deadline_seconds=2.5,

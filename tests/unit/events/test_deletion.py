@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from handler.events import names
 from handler.events.body import FORM, decode_body
-from handler.events.deletion import Deletion, InvalidData, parse_deletions
+from handler.events.deletion import Contents, Deletion, parse_deletions
+from handler.events.faults import InvalidData
 from tests import samples
 from tests.samples import CUSTOMER, PORTAL
 
@@ -45,6 +46,13 @@ SAMPLES: dict[str, tuple[Deletion, ...]] = {
         ),
     ),
     "customer": (CUSTOMER,),
+    "variant-ids-in-array": (PORTAL, replace(PORTAL, message_id="ext-msg-007")),
+    "variant-twin-with-data": (PORTAL,),
+    "variant-customer-in-list": (replace(CUSTOMER, message_id="ext-msg-006"),),
+    "variant-list-with-gaps": (
+        PORTAL,
+        replace(PORTAL, message_id="ext-msg-008", im_message_id=86502),
+    ),
 }
 
 
@@ -76,11 +84,19 @@ def by_customer(**instead: object) -> dict[str, object]:
     }
 
 
-def unfit(data: object, name: str = names.DELETION) -> InvalidData:
-    """Return what is wrong with data that does not fit."""
-    with pytest.raises(InvalidData) as raised:
-        parse_deletions(name, data, None)
-    return raised.value
+def valid(name: str, data: object, user_id: int | None) -> tuple[Deletion, ...]:
+    """Return the deletions of data in which everything is valid."""
+    contents = parse_deletions(name, data, user_id)
+    assert contents == Contents(contents.deletions)
+    return contents.deletions
+
+
+def faults(data: object, name: str = names.DELETION) -> InvalidData:
+    """Return what is wrong with data that has no valid deletion."""
+    contents = parse_deletions(name, data, None)
+    assert ((), ()) == (contents.deletions, contents.left_out)
+    assert contents.invalid
+    return contents.invalid
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -88,9 +104,9 @@ def test_a_sample_holds_its_deletions(name: str) -> None:
     """As a form and in JSON alike."""
     body: Any = samples.typed(name)
     user_id = int(body["auth"]["user_id"]) if "user_id" in body["auth"] else None
-    assert SAMPLES[name] == parse_deletions(body["event"], body["data"], user_id)
+    assert SAMPLES[name] == valid(body["event"], body["data"], user_id)
     form = decode_body(FORM, samples.form(name))
-    assert SAMPLES[name] == parse_deletions(body["event"], form["data"], user_id)
+    assert SAMPLES[name] == valid(body["event"], form["data"], user_id)
 
 
 def test_every_element_of_data_is_taken_in_its_order() -> None:
@@ -104,16 +120,123 @@ def test_every_element_of_data_is_taken_in_its_order() -> None:
     )
     decoded = decode_body(FORM, f"data[CONNECTOR]=myconnector&data[LINE]=107&{form}".encode())
     expected = tuple(replace(PORTAL, message_id=name) for name in ids)
-    assert expected == parse_deletions(names.DELETION, typed, 27)
-    assert expected == parse_deletions(names.DELETION, decoded["data"], 27)
+    assert expected == valid(names.DELETION, typed, 27)
+    assert expected == valid(names.DELETION, decoded["data"], 27)
 
 
-@pytest.mark.parametrize("key", ["1", "00", "x", "-1", "²"])
-def test_an_array_that_is_no_list_does_not_fit(key: str) -> None:
-    """PHP's lists have the keys 0, 1, ...; with an element missing, something is wrong."""
-    fault = unfit(in_portal(DATA={key: element()}))
+@pytest.mark.parametrize("key", ["00", "x", "-1", "²", "9" * 5_000])
+def test_an_array_that_is_not_a_list_is_invalid(key: str) -> None:
+    """PHP's lists have numbers as keys."""
+    fault = faults(in_portal(DATA={"0": element(), key: element()}))
     assert ["data.DATA"] == fault.fields
-    assert ["data.DATA: should be a list"] == fault.reasons
+    assert ["data.DATA: should be a list of one element or more"] == fault.reasons
+
+
+def test_the_keys_of_a_list_may_have_gaps_and_name_what_is_at_fault() -> None:
+    """PHP's `unset` leaves them so; they are in the order of their numbers."""
+    elements = {
+        "10": element(message={"id": "b"}),
+        "3": element(message={"id": "a"}),
+        "7": element(message={"id": ""}),
+    }
+    contents = parse_deletions(names.DELETION, in_portal(DATA=elements), 27)
+    assert ["a", "b"] == [deletion.message_id for deletion in contents.deletions]
+    assert contents.invalid
+    assert ["data.DATA.7.message.id"] == contents.invalid.fields
+
+
+def test_each_external_id_of_an_array_is_a_deletion() -> None:
+    """In both shapes; one that is not valid keeps no other from being recorded."""
+    ids = {"id": ["ext-msg-005", "", {"0": "x"}, 7]}
+    expected = ["data.DATA.0.message.id"]
+    contents = parse_deletions(names.DELETION, in_portal(element(message=ids)), 27)
+    assert (PORTAL, replace(PORTAL, message_id="7")) == contents.deletions
+    assert contents.invalid
+    assert expected == contents.invalid.fields
+    assert 1 == len(contents.invalid.reasons)
+
+    contents = parse_deletions(names.DELETION, by_customer(message=ids), None)
+    assert ["ext-msg-005", "7"] == [deletion.message_id for deletion in contents.deletions]
+    assert contents.invalid
+    assert ["data.DATA.message.id"] == contents.invalid.fields
+
+
+def test_an_array_without_an_external_id_is_invalid() -> None:
+    """A deletion must not vanish because its list of ids is empty."""
+    empty: list[dict[str, object]] = [{"id": []}, {"id": {}}]
+    for message in empty:
+        fault = faults(in_portal(element(message=message)))
+        assert ["data.DATA.0.message.id"] == fault.fields
+        assert ["data.DATA.0.message.id: should be text"] == fault.reasons
+
+
+def test_customers_deletions_may_be_in_a_list() -> None:
+    """Of one or more; a fault in one keeps no other from being recorded."""
+    one = by_customer()["DATA"]
+    several = {"DATA": [one, by_customer(message={"id": "b"})["DATA"]]}
+    assert (CUSTOMER, replace(CUSTOMER, message_id="b")) == valid(names.DELETION, several, 27)
+    with_fault = {"DATA": [by_customer(chat={})["DATA"], one]}
+    contents = parse_deletions(names.DELETION, with_fault, 27)
+    assert (CUSTOMER,) == contents.deletions
+    assert contents.invalid
+    assert ["data.DATA.0.chat.id"] == contents.invalid.fields
+
+
+def test_a_fault_in_one_element_keeps_no_other_from_being_recorded() -> None:
+    """The sample's second element has an empty id."""
+    for data in (
+        samples.typed("variant-one-element-unfit")["data"],
+        decode_body(FORM, samples.form("variant-one-element-unfit"))["data"],
+    ):
+        contents = parse_deletions(names.DELETION, data, 27)
+        assert (PORTAL,) == contents.deletions
+        assert contents.invalid
+        assert ["data.DATA.1.message.id"] == contents.invalid.fields
+
+
+@pytest.mark.parametrize("connector", ["MyConnector", "myconnector", "MYCONNECTOR"])
+def test_connectors_are_compared_without_case(connector: str) -> None:
+    """Bitrix24 lower-cases an id when it is registered; the customer's shape may keep its case."""
+    wanted = {"myconnector"}
+    data = in_portal(element(), CONNECTOR=connector)
+    contents = parse_deletions(names.DELETION, data, 27, wanted)
+    assert Contents((replace(PORTAL, connector=connector),)) == contents
+    named = {"connector_id": connector, "line_id": 107, "user_id": 1985}
+    contents = parse_deletions(names.DELETION, by_customer(connector=named), 27, wanted)
+    assert Contents((replace(CUSTOMER, connector=connector),)) == contents
+
+
+def test_what_connectors_leave_out_is_named_for_each_deletion() -> None:
+    """Also where it is not valid: it is not ours."""
+    wanted = {"other"}
+
+    def left_out(data: object, name: str = names.DELETION) -> tuple[str, ...]:
+        contents = parse_deletions(name, data, None, wanted)
+        assert Contents(left_out=contents.left_out) == contents
+        return contents.left_out
+
+    assert ("myconnector", "myconnector") == left_out(in_portal("x", element(im=1)))
+    assert ("myconnector", "myconnector") == left_out(in_portal(element(message={"id": [1, 2]})))
+    assert ("myconnector",) == left_out(in_portal())
+    assert ("7",) == left_out({"CONNECTOR": 7, "MESSAGES": "x"}, names.DELETION_TWIN)
+    assert ("myconnector",) == left_out(by_customer(message="x", chat=None))
+    assert ("myconnector",) == left_out({"DATA": [by_customer(chat={})["DATA"]]})
+
+
+def test_a_connector_that_cannot_be_read_is_not_left_out() -> None:
+    """Nothing is known of it, so the event is kept."""
+    for connector in ("", None, ["myconnector"], True):
+        contents = parse_deletions(
+            names.DELETION, in_portal(element(), CONNECTOR=connector), None, {"c"}
+        )
+        assert contents.left_out == ()
+        assert contents.invalid
+        assert ["data.CONNECTOR"] == contents.invalid.fields
+    unreadable: list[object] = [[], "c", {"connector_id": ""}]
+    for name in unreadable:
+        contents = parse_deletions(names.DELETION, by_customer(connector=name), None, {"c"})
+        assert contents.left_out == ()
+        assert contents.invalid
 
 
 def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
@@ -121,7 +244,7 @@ def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
     data = in_portal(
         element(message={"id": 5}, chat={"id": "05"}, im={"chat_id": "7", "message_id": 8})
     )
-    (deletion,) = parse_deletions(names.DELETION, data, None)
+    (deletion,) = valid(names.DELETION, data, None)
     assert ("5", "05", 7, 8) == (
         deletion.message_id,
         deletion.chat_id,
@@ -133,48 +256,52 @@ def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
 def test_more_than_we_know_is_fine() -> None:
     """Connectors add to `chat` and `message` what they like."""
     data = by_customer(message={"id": "ext-msg-007", "files": [{}]}, extra=[], ref={"source": "x"})
-    assert (CUSTOMER,) == parse_deletions(names.DELETION, data, None)
+    assert (CUSTOMER,) == valid(names.DELETION, data, None)
     more = in_portal(element(message={"id": "ext-msg-005", "text": ["x"]}), NEW="x")
-    assert (PORTAL,) == parse_deletions(names.DELETION, more, 27)
+    assert (PORTAL,) == valid(names.DELETION, more, 27)
 
 
 def test_the_customer_deleted_whoever_the_event_names() -> None:
     """`auth[user_id]` is no customer; `connector.user_id` is, if it is there."""
-    assert (CUSTOMER,) == parse_deletions(names.DELETION, by_customer(), 27)
+    assert (CUSTOMER,) == valid(names.DELETION, by_customer(), 27)
     unnamed = by_customer(connector={"connector_id": "myconnector", "line_id": "107"})
-    assert (replace(CUSTOMER, user_id=None),) == parse_deletions(names.DELETION, unnamed, 27)
+    assert (replace(CUSTOMER, user_id=None),) == valid(names.DELETION, unnamed, 27)
 
 
 def test_the_twin_has_messages_for_data() -> None:
-    """And never the customer's shape."""
+    """Or `DATA` after all, and never the customer's shape."""
     data = in_portal(MESSAGES=[element()], DATA="ignored")
-    assert (PORTAL,) == parse_deletions(names.DELETION_TWIN, data, 27)
-    assert ["data.MESSAGES"] == unfit(in_portal(element()), names.DELETION_TWIN).fields
-    assert "data.MESSAGES" in unfit({"MESSAGES": by_customer()["DATA"]}, names.DELETION_TWIN).fields
+    assert (PORTAL,) == valid(names.DELETION_TWIN, data, 27)
+    assert (PORTAL,) == valid(names.DELETION_TWIN, in_portal(element()), 27)
+    fault = faults({"CONNECTOR": "c", "LINE": 1}, names.DELETION_TWIN)
+    assert ["data.MESSAGES"] == fault.fields
+    assert (
+        "data.MESSAGES" in faults({"MESSAGES": by_customer()["DATA"]}, names.DELETION_TWIN).fields
+    )
 
 
 @pytest.mark.parametrize("data", [None, "", "x", 1, True, [], [element()], {}, {"DATA": None}])
 def test_data_that_is_none_names_all_that_is_missing(data: object) -> None:
     """All faults at once."""
-    assert ["data.CONNECTOR", "data.LINE", "data.DATA"] == unfit(data).fields
+    assert ["data.CONNECTOR", "data.LINE", "data.DATA"] == faults(data).fields
 
 
 def test_an_event_without_any_deletion_does_not_fit() -> None:
     """An event must not vanish because its list is empty."""
-    assert ["data.DATA"] == unfit(in_portal()).fields
-    assert ["data.DATA"] == unfit(in_portal(DATA={})).fields
-    assert ["data.DATA"] == unfit(in_portal(DATA="x")).fields
+    assert ["data.DATA"] == faults(in_portal()).fields
+    assert ["data.DATA"] == faults(in_portal(DATA={})).fields
+    assert ["data.DATA"] == faults(in_portal(DATA="x")).fields
 
 
 def test_all_faults_are_named_by_their_place() -> None:
     """As far down as they are."""
     elements = [
         element(),
-        element(message={"id": ["x"]}, chat={}),
+        element(message={"id": {"x": "y"}}, chat={}),
         "x",
         element(im={"chat_id": -1}),
     ]
-    fault = unfit(in_portal(*elements, CONNECTOR="", LINE="one"))
+    fault = faults(in_portal(*elements, CONNECTOR="", LINE="one"))
     expected = [
         "data.CONNECTOR",
         "data.LINE",
@@ -188,7 +315,7 @@ def test_all_faults_are_named_by_their_place() -> None:
     assert expected == [reason.partition(": ")[0] for reason in fault.reasons]
     assert "; ".join(fault.reasons) == str(fault)
     assert "data.LINE: should be a whole number" == fault.reasons[1]
-    customer = unfit(by_customer(connector=[], message={"id": {"0": "x"}}, chat={"id": ""}))
+    customer = faults(by_customer(connector=[], message={"id": {"x": "y"}}, chat={"id": ""}))
     assert ["data.DATA.connector", "data.DATA.message.id", "data.DATA.chat.id"] == customer.fields
 
 
@@ -208,9 +335,9 @@ def test_all_faults_are_named_by_their_place() -> None:
 )
 def test_what_is_at_fault_is_never_quoted(data: object, name: str) -> None:
     """Neither a value nor a name of the sender's: both may hold what nobody may log."""
-    fault = unfit(data, name)
+    fault = parse_deletions(name, data, None).invalid
+    assert fault
     assert "5b00844001b0007c" not in f"{fault!r} {fault} {fault.fields} {fault.reasons}"
-    assert fault.__suppress_context__
 
 
 # How a record is called must not change from release to release: the same deletion would be
@@ -322,14 +449,14 @@ def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
     """Time, event and types differ; the deletion is the same."""
     data = in_portal(element())
     twin: Any = samples.typed("connector-twin")
-    typed = parse_deletions(names.DELETION, data, None)
-    from_twin = parse_deletions(names.DELETION_TWIN, twin["data"], 27)
+    typed = valid(names.DELETION, data, None)
+    from_twin = valid(names.DELETION_TWIN, twin["data"], 27)
     assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
 
 
 def test_what_should_be_an_object_is_said_so() -> None:
     """In words for whoever reads the quarantine, not in Python's."""
-    fault = unfit(in_portal(DATA=[{**element(), "im": "text"}]))
+    fault = faults(in_portal(DATA=[{**element(), "im": "text"}]))
     assert ["data.DATA.0.im: should be an object"] == fault.reasons
 
 
@@ -338,5 +465,5 @@ def test_a_customer_who_cannot_be_told_is_left_out(user_id: object) -> None:
     """Who it was does not identify the deletion, so it is recorded all the same."""
     connector = {"connector_id": "c", "line_id": 1, "user_id": user_id}
     message = {"connector": connector, "message": {"id": "m"}, "chat": {"id": "x"}}
-    (deletion,) = parse_deletions("ONOPENLINEMESSAGEDELETE", {"DATA": message}, 27)
+    (deletion,) = valid("ONOPENLINEMESSAGEDELETE", {"DATA": message}, 27)
     assert None is deletion.user_id

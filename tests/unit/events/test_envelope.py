@@ -20,7 +20,7 @@ def event(auth: dict[str, Any] | None = None, **fields: object) -> Event:
     return parse_event({"event": "ONAPPTEST", "auth": known, **fields})
 
 
-@pytest.mark.parametrize("name", samples.NAMES)
+@pytest.mark.parametrize("name", samples.EVENTS)
 def test_a_sample_is_the_same_event_as_a_form_and_in_json(name: str) -> None:
     """Also those without a handler's id, and those that no user caused."""
     body = samples.typed(name)

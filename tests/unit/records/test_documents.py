@@ -4,11 +4,11 @@ import hashlib
 import json
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handler.events.deletion import Deletion, InvalidData, parse_deletions
+from handler.events.deletion import Deletion
+from handler.events.faults import Fault, InvalidData
 from handler.events.php_form import parse_php_form
 from handler.records.documents import Delivery, deletion_document, quarantine_document
 from handler.stores.interface import Document
@@ -32,16 +32,12 @@ CUSTOMER = Deletion(
 )
 
 
-def unfit() -> InvalidData:
-    """Return faults of some data."""
-    with pytest.raises(InvalidData) as raised:
-        parse_deletions("ONOPENLINEMESSAGEDELETE", {"CONNECTOR": "c", "LINE": 1}, None)
-    return raised.value
+INVALID = InvalidData([Fault("data.DATA", "should be a list")])
 
 
 def quarantined(data: object, delivery: Delivery = DELIVERY) -> Document:
     """Return the document that keeps data that does not fit."""
-    return quarantine_document(delivery, data, unfit(), None)
+    return quarantine_document(delivery, data, INVALID, None)
 
 
 def test_a_deletion_in_bitrix24_has_all_its_fields() -> None:
@@ -93,13 +89,13 @@ def test_how_a_deletion_came_does_not_change_its_path() -> None:
 def test_a_quarantined_event_keeps_its_data_and_the_reasons() -> None:
     """The data is JSON text, since Firestore takes no lists in lists."""
     data = {"CONNECTOR": "c", "LINE": 1, "DATA": [["é", "\udcff"], None, 1.5]}
-    document = quarantine_document(DELIVERY, data, unfit(), EXPIRES_AT)
+    document = quarantine_document(DELIVERY, data, INVALID, EXPIRES_AT)
     collection, _, name = document.path.rpartition("/")
     assert ("portals/m/quarantine", document.name) == (collection, name)
     assert data == json.loads(str(document.fields["payload"]))
     assert {
         "event": "ONOPENLINEMESSAGEDELETE",
-        "reasons": ["data.DATA: Field required"],
+        "reasons": ["data.DATA: should be a list"],
         "payload": document.fields["payload"],
         "domain": "some-domain.bitrix24.com",
         "event_at": EVENT_AT,
@@ -112,12 +108,12 @@ def test_a_quarantined_event_keeps_its_data_and_the_reasons() -> None:
 def test_a_payload_that_no_document_can_hold_is_cut_and_says_so() -> None:
     """Firestore takes a mebibyte."""
     whole, cut = quarantined("x" * 899_998).fields, quarantined("x" * 899_999).fields
-    assert ("x" * 899_998, ["data.DATA: Field required"]) == (
+    assert ("x" * 899_998, ["data.DATA: should be a list"]) == (
         json.loads(str(whole["payload"])),
         whole["reasons"],
     )
     assert '"' + "x" * 899_999 == cut["payload"]
-    assert ["data.DATA: Field required", "payload: cut at 900000 characters"] == cut["reasons"]
+    assert ["data.DATA: should be a list", "payload: cut at 900000 characters"] == cut["reasons"]
 
 
 @given(TYPED)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from handler.events.deletion import InvalidData
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.settings import Settings
@@ -33,7 +32,7 @@ def test_every_deletion_of_an_event_is_recorded() -> None:
     """With the store's own time."""
     store = MemoryStore()
     recording = recorder(store)
-    documents = recording.documents(ONLINE, data("portal-two-external-ids"))
+    documents = recording.read(ONLINE, data("portal-two-external-ids")).documents
     assert Counts(recorded=2, duplicates=0) == recording.record(documents, DEADLINE)
     assert [document.path for document in documents] == list(store.documents)
     assert {"ext/msg 006&b=[1]", data("portal-two-external-ids")["DATA"][0]["message"]["id"]} == {
@@ -48,8 +47,8 @@ def test_a_record_always_says_when_the_message_was_deleted() -> None:
     timed = replace(ONLINE, event_at=datetime(2026, 3, 3, tzinfo=UTC))
     sample = data("portal-one-message")
 
-    (own,) = recording.documents(timed, sample)
-    (received,) = recording.documents(ONLINE, sample)
+    (own,) = recording.read(timed, sample).documents
+    (received,) = recording.read(ONLINE, sample).documents
 
     assert timed.event_at == own.fields["event_at"]
     assert NOW == received.fields["event_at"]
@@ -60,10 +59,10 @@ def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
     store = MemoryStore()
     recording = recorder(store)
     sample = data("portal-one-message")
-    recording.record(recording.documents(ONLINE, sample), DEADLINE)
+    recording.record(recording.read(ONLINE, sample).documents, DEADLINE)
     before = dict(store.documents)
-    again = recording.record(recording.documents(OFFLINE, sample), DEADLINE)
-    twin = recording.record(recording.documents(TWIN, data("connector-twin")), DEADLINE)
+    again = recording.record(recording.read(OFFLINE, sample).documents, DEADLINE)
+    twin = recording.record(recording.read(TWIN, data("connector-twin")).documents, DEADLINE)
     assert Counts(recorded=0, duplicates=1) == again == twin
     assert before == store.documents
 
@@ -73,7 +72,7 @@ def test_one_deletion_twice_in_an_event_is_recorded_once() -> None:
     store = MemoryStore()
     recording = recorder(store)
     sample = data("portal-one-message")
-    documents = recording.documents(ONLINE, {**sample, "DATA": sample["DATA"] * 3})
+    documents = recording.read(ONLINE, {**sample, "DATA": sample["DATA"] * 3}).documents
     assert Counts(recorded=1, duplicates=2) == recording.record(documents, DEADLINE)
     assert 1 == len(store.documents)
 
@@ -88,15 +87,17 @@ def test_only_the_connectors_that_are_set_are_recorded(
 ) -> None:
     """Each application gets the events of all connectors; none set means all."""
     recording = recorder(MemoryStore(), connectors=frozenset(connectors))
-    assert count == len(recording.documents(ONLINE, data(name)))
+    reading = recording.read(ONLINE, data(name))
+    assert ["myconnector"] * (1 - count) == list(reading.left_out)
+    assert count == len(reading.documents)
 
 
 def test_records_expire_when_the_settings_say_so() -> None:
     """`RETENTION_DAYS` from now on, for Firestore's TTL policy."""
     recording = recorder(MemoryStore(), retention_days=30)
-    (document,) = recording.documents(ONLINE, data("customer"))
+    (document,) = recording.read(ONLINE, data("customer")).documents
     assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == document.fields["expires_at"]
-    (kept,) = recorder(MemoryStore()).documents(ONLINE, data("customer"))
+    (kept,) = recorder(MemoryStore()).read(ONLINE, data("customer")).documents
     assert "expires_at" not in kept.fields
 
 
@@ -104,15 +105,23 @@ def test_data_that_does_not_fit_goes_to_quarantine_once() -> None:
     """The answer tells its name."""
     store = MemoryStore()
     recording = recorder(store, retention_days=30)
-    with pytest.raises(InvalidData) as unfit:
-        recording.documents(ONLINE, {"DATA": []})
-    name = recording.quarantine(ONLINE, {"DATA": []}, unfit.value, DEADLINE)
-    assert name == recording.quarantine(OFFLINE, {"DATA": []}, unfit.value, DEADLINE)
+    invalid = recording.read(ONLINE, {"DATA": []}).invalid
+    assert invalid
+    name = recording.quarantine(ONLINE, {"DATA": []}, invalid, DEADLINE)
+    assert name == recording.quarantine(OFFLINE, {"DATA": []}, invalid, DEADLINE)
     assert [f"portals/m/quarantine/{name}"] == list(store.documents)
     fields = store.documents[f"portals/m/quarantine/{name}"].fields
     assert NOW == fields["received_at"]
     assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == fields["expires_at"]
-    assert unfit.value.reasons == fields["reasons"]
+    assert invalid.reasons == fields["reasons"]
+
+
+def test_what_is_valid_is_read_beside_what_is_not() -> None:
+    """The quarantine keeps the event for the rest."""
+    reading = recorder(MemoryStore()).read(ONLINE, data("variant-one-element-unfit"))
+    assert ["ext-msg-005"] == [document.fields["message_id"] for document in reading.documents]
+    assert reading.invalid
+    assert ["data.DATA.1.message.id"] == reading.invalid.fields
 
 
 def test_counts_of_several_events_add_up() -> None:
@@ -130,7 +139,8 @@ def test_the_store_is_opened_only_when_it_is_needed() -> None:
         return opened[-1]
 
     recording = Recorder(open_store, Settings(), lambda: NOW)
-    documents = recording.documents(ONLINE, data("customer"))
+    documents = recording.read(ONLINE, data("customer")).documents
+    assert Counts() == recording.record([], DEADLINE)
     assert [] == opened
     recording.record(documents, DEADLINE)
     assert 1 == len(opened)

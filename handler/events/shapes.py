@@ -1,0 +1,71 @@
+"""The shapes in which deletions come.
+
+ONOPENLINEMESSAGEDELETE has two shapes. Inside Bitrix24 (by an operator, an administrator or a
+bot), `DATA` is a list with one element per external message id; the documentation's page shows
+one element and types external ids as integers, but they are any text. By the customer, `DATA`
+is one object, without CONNECTOR, LINE and Bitrix24's own numbers. ONIMCONNECTORMESSAGEDELETE,
+for the connector's own application, is the first shape with `MESSAGES` for `DATA`.
+
+Other people's handlers and older pages know variants, which are read, too: several external ids
+in one `message.id`, a list of customers' deletions, the twin with the key `DATA`, and lists that
+do not begin at 0 or have gaps.
+"""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from pydantic import Field
+
+from handler.events.fields import Model, Number, Text, UserId, php_list
+
+
+def is_by_customer(element: object) -> TypeGuard[Mapping[str, object]]:
+    """Tell whether an element is a customer's deletion, which names its connector itself."""
+    return isinstance(element, Mapping) and "connector" in element
+
+
+def for_each_id(element: object) -> list[object]:
+    """Split an element whose `message.id` is an array: into one for each external id."""
+    if isinstance(element, Mapping):
+        message = element.get("message")
+        if isinstance(message, Mapping) and (ids := php_list(message.get("id"))):
+            return [{**element, "message": {**message, "id": one}} for one in ids.values()]
+    return [element]
+
+
+class _External(Model):
+    id: Text
+
+
+class _Im(Model):
+    chat_id: Number
+    message_id: Number
+
+
+class Line(Model):
+    """What stands beside the elements of a deletion in Bitrix24: connector and line."""
+
+    connector: Text = Field(alias="CONNECTOR")
+    line: Number = Field(alias="LINE")
+
+
+class PortalMessage(Model):
+    """An element of a deletion in Bitrix24; `im` has Bitrix24's own numbers."""
+
+    im: _Im
+    message: _External
+    chat: _External
+
+
+class _Connector(Model):
+    connector_id: Text
+    line_id: Number
+    user_id: UserId = None
+
+
+class CustomerMessage(Model):
+    """A customer's deletion."""
+
+    connector: _Connector
+    message: _External
+    chat: _External
