@@ -183,7 +183,8 @@ def replay(log: Path, host: str, project: str) -> dict[str, Any]:
         text=True,
         timeout=LIMIT_SECONDS,
     )
-    assert (0, "") == (done.returncode, done.stderr)
+    store = f"Store: projects/{project}/databases/(default)\n"
+    assert (0, store) == (done.returncode, done.stderr)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
