@@ -29,7 +29,7 @@ Where it keeps it
   --backups             daily backups, each kept for 7 days
 
 How much
-  --concurrency N       requests at once in one instance, and its threads (default 16)
+  --concurrency N       requests at once in one instance, and its threads (default 32)
   --max-instances N     instances at most: the limit of what an attack can cost (default 3)
 
 Watching it
@@ -246,7 +246,7 @@ check_options() {
 	require client-id "${DEPLOY_CLIENT_ID-}" '[A-Za-z0-9._-]*' "an application's client_id, such as local.0123abc"
 	require connectors "${DEPLOY_CONNECTORS-}" '[A-Za-z0-9._,-]*' "connector ids, separated by commas"
 	require retention-days "${DEPLOY_RETENTION_DAYS-}" '([1-9][0-9]{0,4})?' "a number of days, 1 to 99999"
-	require concurrency "${DEPLOY_CONCURRENCY-16}" '[1-9][0-9]{0,2}|1000' "a number from 1 to 1000"
+	require concurrency "${DEPLOY_CONCURRENCY-32}" '[1-9][0-9]{0,2}|1000' "a number from 1 to 1000"
 	require max-instances "${DEPLOY_MAX_INSTANCES-3}" '[1-9][0-9]{0,2}' "a number from 1 to 999"
 	require alert-email "$DEPLOY_ALERT_EMAIL" '([A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+)?' "an e-mail address"
 	require rollback "$DEPLOY_ROLLBACK" "[01]?|$DEPLOY_SERVICE-[a-z0-9-]+" "the name of a revision of $DEPLOY_SERVICE"
@@ -467,7 +467,7 @@ service_settings() {
 			wrong_usage "A first deployment needs --portal mycompany.bitrix24.com (or --client-id ID):" \
 				"without either, the function refuses every install, because it could not tell yours from a stranger's."
 		fi
-		: "${DEPLOY_CONCURRENCY=16}" "${DEPLOY_MAX_INSTANCES=3}"
+		: "${DEPLOY_CONCURRENCY=32}" "${DEPLOY_MAX_INSTANCES=3}"
 		# Bitrix24 is to call this address, whichever one (a canary's, say) an install came to.
 		settings="$settings@FUNCTION_URL=https://$HOST"
 	fi

@@ -22,7 +22,7 @@ _START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.002
 
 # As deploy.sh sets it: as many threads as Cloud Run sends requests at once.
-THREADS: Final = 16
+THREADS: Final = 32
 
 # Only Linux has it: a process's peak of memory, forgotten when this file is written.
 _PEAK: Final = Path("/proc/self/clear_refs")

@@ -163,7 +163,7 @@ def test_the_first_deployment_ends_with_the_address_and_the_next_step(cloud: Clo
         "GOOGLE_CLOUD_PROJECT": "my-project",
         "FUNCTION_URL": f"https://{HOST}",
         "ALLOWED_PORTALS": "mycompany.bitrix24.com",
-        "THREADS": "16",
+        "THREADS": "32",
     }
 
 
