@@ -28,6 +28,7 @@ from tests.doubles.emulator import Emulator
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import FORM, Function, Response
 from tests.doubles.tcp_proxy import TcpProxy
+from tests.stopwatch import Stopwatch
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
 TOKEN = "831c76b092f9f135d9b6b36c3a720757"
@@ -512,10 +513,10 @@ class TestHang:
         double.hang(method, times=ALWAYS)
 
         def timed(number: int) -> tuple[Answer, float]:
-            started = time.monotonic()
-            return site.send(deletion(number)), time.monotonic() - started
+            started = watch.seconds
+            return site.send(deletion(number)), watch.seconds - started
 
-        with ThreadPoolExecutor(24) as senders:
+        with Stopwatch() as watch, ThreadPoolExecutor(24) as senders:
             done = list(senders.map(timed, range(72)))
 
         double.heal()
@@ -530,11 +531,10 @@ class TestHang:
         """A slow read and a hanging write together end with the one deadline."""
         double.delay("BatchGetDocuments", DEADLINE_SECONDS * 0.6)
         double.hang("Commit", times=ALWAYS)
-        started = time.monotonic()
+        with Stopwatch() as watch:
+            assert UNAVAILABLE == outcome(site.send(deletion()))
 
-        assert UNAVAILABLE == outcome(site.send(deletion()))
-
-        assert time.monotonic() - started < DEADLINE_SECONDS + 0.5
+        assert watch.seconds < DEADLINE_SECONDS + 0.5
         (letter,) = site.letters
         assert "verified" not in letter
 
@@ -658,7 +658,7 @@ def settings_of(host: str, project: str) -> dict[str, str]:
 
 def warm_up(function: Function) -> None:
     """Wait until it answers in time: just started, it may miss a deadline this short."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while post(function, {**deletion(), "event": "ONAPPTEST"}).status != 200:
         assert time.monotonic() < give_up
 
@@ -691,11 +691,11 @@ class TestProcess:
         double.hang("Commit", times=ALWAYS)
 
         def seconds(number: int) -> float:
-            started = time.monotonic()
+            started = watch.seconds
             assert post(served, deletion(number)).status == 503
-            return time.monotonic() - started
+            return watch.seconds - started
 
-        with ThreadPoolExecutor(16) as senders:
+        with Stopwatch() as watch, ThreadPoolExecutor(16) as senders:
             longest = max(senders.map(seconds, range(16)))
 
         assert longest < DEADLINE_OF_PROCESS + 1
@@ -709,7 +709,7 @@ class TestProcess:
         double.delay("Commit", 0.7, times=8)
         with ThreadPoolExecutor(8) as senders:
             answers = [senders.submit(post, served, deletion(number)) for number in range(1, 9)]
-            give_up = time.monotonic() + 20
+            give_up = time.monotonic() + 60
             while double.calls["Commit"] < 8:
                 assert time.monotonic() < give_up
                 time.sleep(0.01)

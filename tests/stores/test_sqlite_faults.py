@@ -17,6 +17,7 @@ from handler.stores.interface import Document, Put, Store, StoreUnavailable
 from handler.stores.opening import LazyStore, open_store
 from handler.stores.sqlite import LocalStore
 from tests.doubles.firestore import FirestoreDouble
+from tests.stopwatch import Stopwatch
 
 STAMP = "recorded_at"
 RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
@@ -133,13 +134,12 @@ class TestLock:
         self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
     ) -> None:
         """The wait is not cut short, and ends in time."""
-        with locked(path):
-            started = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="locked"):
-                call(store, Deadline(0.3))
-            waited = time.monotonic() - started
+        deadline = Deadline(0.3)
+        with locked(path), Stopwatch() as watch, pytest.raises(StoreUnavailable, match="locked"):
+            call(store, deadline)
 
-        assert 0.25 < waited < 1.3
+        assert deadline.remaining < 0.05
+        assert watch.seconds < 1.3
 
     @each_call
     def test_a_file_that_is_free_in_time_is_used(

@@ -35,6 +35,7 @@ from tests.doubles.bitrix24 import (
     TruncatedBody,
     WrongContentType,
 )
+from tests.stopwatch import Stopwatch
 
 URL = "https://function.example.com/"
 
@@ -76,7 +77,7 @@ def wait_for_the_end_of_all_calls() -> None:
     """Wait until no call is under way; those that were left end soon."""
     started = monotonic()
     while calls_under_way():
-        assert monotonic() - started < 5
+        assert monotonic() - started < 60
         sleep(0.01)
 
 
@@ -291,9 +292,11 @@ class TestTime:
     ) -> None:
         """Each drop would renew a socket's time limit; the deadline is for the whole."""
         bitrix.fault("profile", fault)
-        started = monotonic()
-        assert str(failure(rest(installation, seconds=0.4))) == "127.0.0.1 did not answer in time"
-        assert 0.35 < monotonic() - started < 1.5
+        caller = rest(installation, seconds=0.4)
+        with Stopwatch() as watch:
+            assert str(failure(caller)) == "127.0.0.1 did not answer in time"
+        assert caller.remaining < 0.05
+        assert watch.seconds < 1.5
         wait_for_the_end_of_all_calls()
 
     def test_a_call_that_hangs_keeps_no_process_from_ending(
@@ -326,24 +329,24 @@ class TestTime:
             for one in waiting:
                 one.setblocking(False)  # noqa: FBT003 - that is its parameter
                 one.connect_ex(("127.0.0.1", port))
-            started = monotonic()
-            error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(0.3)))
+            with Stopwatch() as watch:
+                error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(0.3)))
             wait_for_the_end_of_all_calls()
             for one in waiting:
                 one.close()
         assert "127.0.0.1 " in str(error)
-        assert monotonic() - started < 1.5
+        assert watch.seconds < 1.5
 
     def test_calls_share_one_deadline(self, bitrix: Bitrix24, installation: Installation) -> None:
         """The second call has what the first one has left."""
-        caller = rest(installation, seconds=0.6)
+        caller = rest(installation, seconds=2)
         bitrix.fault("profile", Silence(0.4))
         failure(caller)
-        assert caller.remaining < 0.25
+        assert caller.remaining < 1.65
         bitrix.fault("profile", Silence())
-        started = monotonic()
-        assert "in time" in str(failure(caller))
-        assert monotonic() - started < 0.5
+        with Stopwatch() as watch:
+            assert "in time" in str(failure(caller))
+        assert watch.seconds < 1.9
 
 
 class TestEndpoints:
