@@ -32,7 +32,7 @@ def respond(
     # functions-framework reads what is left of a body into memory before it answers.
     request.stream = io.BytesIO()
     return flask.Response(
-        json.dumps(answer.body),
+        json.dumps(answer.body) + "\n",
         answer.status,
         headers=dict(answer.headers),
         content_type="application/json",

@@ -126,14 +126,17 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
 
 def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
     detail = answer.body.get("detail")  # in a success: something that somebody must mend
+    fields = {
+        "outcome": answer.outcome,
+        "event": event and event.name,
+        "member_id": event and event.auth.member_id[:SENSIBLE_LENGTH],
+        "recorded": answer.body.get("recorded"),
+        "duplicates": answer.body.get("duplicates"),
+        "duration_ms": round(seconds * 1000, 1),
+        **answer.log,
+    }
     log(
         "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
         str(detail or answer.outcome),
-        outcome=answer.outcome,
-        event=event and event.name,
-        member_id=event and event.auth.member_id[:SENSIBLE_LENGTH],
-        recorded=answer.body.get("recorded"),
-        duplicates=answer.body.get("duplicates"),
-        duration_ms=round(seconds * 1000, 1),
-        **answer.log,
+        **fields,
     )

@@ -1,5 +1,6 @@
 """Settings, read once from the environment; every default and its reason stands here."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -8,9 +9,12 @@ from urllib.parse import urlsplit
 from handler import VERSION
 from handler.events.body import MAX_REQUEST_BYTES
 from handler.log import SEVERITIES
-from handler.urls import MAX_HANDLER_URL, is_secure_url
+from handler.urls import MAX_HANDLER_URL, domain_in, is_secure_url
 
 T = TypeVar("T")
+
+# Google's clients would take anything, and then wait in vain for an answer.
+_HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
 # The two hosts that vouch for installs; bitrix24.tech serves portals in the ru, by, kz, uz, am,
 # az, ge and kg zones.
@@ -18,7 +22,7 @@ OFFICIAL_OAUTH_SERVERS: Final = ("https://oauth.bitrix.info", "https://oauth.bit
 
 
 class SettingError(Exception):
-    """A setting makes no sense; the message names it and says what would."""
+    """A setting is not valid; the message names it and says what would be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +56,13 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the settings; an empty variable counts as not set.
 
-        Raises `SettingError` for the first that makes no sense.
+        Raises `SettingError` for the first that is not valid.
         """
         read = _Reader(environment)
         return cls(
             project=read("GOOGLE_CLOUD_PROJECT", str, None),
             database=read("FIRESTORE_DATABASE", str, cls.database),
-            emulator_host=read("FIRESTORE_EMULATOR_HOST", str, None),
+            emulator_host=read("FIRESTORE_EMULATOR_HOST", _host_and_port, None),
             on_google_cloud=read("K_SERVICE", bool, default=False),
             service=read("K_SERVICE", str, cls.service),
             revision=read("K_REVISION", str, cls.revision),
@@ -94,7 +98,7 @@ class _Reader:
         try:
             return parse(text)
         except ValueError as problem:
-            raise SettingError(f"{name}={text!r} makes no sense: {problem}") from None
+            raise SettingError(f"{name}={text!r} is not valid: {problem}") from None
 
 
 def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
@@ -103,7 +107,7 @@ def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
             number = int(text)
             if low <= number <= high:
                 return number
-        raise ValueError(f"give a whole number of {unit} from {low} to {high}.")
+        raise ValueError(f"use a whole number of {unit} from {low} to {high}.")
 
     return parse
 
@@ -115,7 +119,7 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             number = -1
         if not low <= number <= high:
-            raise ValueError(f"give a number of seconds from {low:g} to {high:g}.")
+            raise ValueError(f"use a number of seconds from {low:g} to {high:g}.")
         return number
 
     return parse
@@ -129,7 +133,7 @@ def parse_cache_seconds(text: str) -> float:
 def _store(environment: Mapping[str, str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in ("firestore", "local"):
-            raise ValueError("give firestore or local.")
+            raise ValueError("use firestore or local.")
         if text == "local" and environment.get("K_SERVICE"):
             raise ValueError(
                 "on Cloud Run the disk does not last; leave STORE unset to use Firestore."
@@ -148,10 +152,18 @@ def _lower_names(text: str) -> frozenset[str]:
 
 
 def _domains(text: str) -> frozenset[str]:
-    domains = frozenset(name.lower() for name in _names(text))
-    if any("/" in name or " " in name for name in domains):
-        raise ValueError("give domains only, as in mycompany.bitrix24.com, separated by commas.")
-    return domains
+    try:
+        return frozenset(map(domain_in, _names(text)))
+    except ValueError:
+        raise ValueError(
+            "use domains, as in mycompany.bitrix24.com, separated by commas."
+        ) from None
+
+
+def _host_and_port(text: str) -> str:
+    if not _HOST_AND_PORT.fullmatch(text):
+        raise ValueError("use host:port, as in localhost:8085, without http://.")
+    return text
 
 
 def _function_url(text: str) -> str:
@@ -163,7 +175,7 @@ def _function_url(text: str) -> str:
         or len(text) > MAX_HANDLER_URL
     ):
         raise ValueError(
-            f"give the function's http(s) address, at most {MAX_HANDLER_URL} characters."
+            f"use the function's http(s) address, at most {MAX_HANDLER_URL} characters."
         )
     return text
 
@@ -171,11 +183,13 @@ def _function_url(text: str) -> str:
 def _oauth_servers(text: str) -> tuple[str, ...]:
     servers = tuple(server.strip().rstrip("/") for server in text.split(",") if server.strip())
     if not servers or not all(map(is_secure_url, servers)):
-        raise ValueError("give https bases, separated by commas (plain http to this machine only).")
+        raise ValueError(
+            "use https addresses, separated by commas (plain http to this machine only)."
+        )
     return servers
 
 
 def _log_level(text: str) -> str:
     if text.upper() not in SEVERITIES:
-        raise ValueError(f"give one of {', '.join(SEVERITIES)}.")
+        raise ValueError(f"use one of {', '.join(SEVERITIES)}.")
     return text.upper()

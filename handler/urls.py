@@ -1,5 +1,6 @@
-"""Addresses: which may be called, and how long a handler's may be."""
+"""Addresses: which may be called, how long a handler's may be, and the domain in one."""
 
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -7,6 +8,19 @@ from urllib.parse import urlsplit
 MAX_HANDLER_URL: Final = 180
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+_DOMAIN = re.compile(r"(?:https?://)?([\w-]+(?:\.[\w-]+)*(?::\d{1,5})?)\.?(?:[/?#].*)?")
+
+
+def domain_in(text: str) -> str:
+    """Return the domain in what people paste: a domain or an address, in lower case.
+
+    Raises `ValueError` where there is none.
+    """
+    found = _DOMAIN.fullmatch(text.strip().lower())
+    if not found:
+        raise ValueError(f"{text!r} is not a domain: use one as in mycompany.bitrix24.com")
+    return found[1]
 
 
 def is_secure_url(url: str) -> bool:

@@ -10,6 +10,7 @@ from handler.events.envelope import document_name
 from handler.portal import PORTALS, Portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE
 from handler.stores.interface import EXPIRING, Store
+from handler.urls import domain_in
 
 NO_PORTAL: Final = (
     "There is no portal in this store: install the application in a portal, or enter one with"
@@ -33,15 +34,21 @@ def add_portal_option(parser: argparse.ArgumentParser) -> None:
 
 
 def portal_name(text: str) -> str:
-    """Read a portal's member_id or domain from the command line; of an address, its host."""
-    host = text.removeprefix("https://").partition("/")[0]
-    name = host if "." in host else text
+    """Read a portal's member_id or domain from the command line; of an address, its domain."""
     try:
-        return document_name(name)
+        return document_name(domain_in(text) if "." in text else text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a portal's member_id nor its domain"
         ) from None
+
+
+def portal_domain(text: str) -> str:
+    """Read a portal's domain from the command line; of an address, the domain in it."""
+    try:
+        return domain_in(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def portal_ids(store: Store) -> Sequence[str]:

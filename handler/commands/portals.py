@@ -13,7 +13,7 @@ from handler.commands.console import (
     print_table,
     store_deadline,
 )
-from handler.commands.portal_option import find_portal, find_portals, portal_name
+from handler.commands.portal_option import find_portal, find_portals, portal_domain, portal_name
 from handler.commands.portal_state import last_recorded, state
 from handler.portal import Portal, change_portal, portal_path
 from handler.stores.interface import Document, Store
@@ -31,7 +31,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     add.add_argument(
         "--token", required=True, help="auth[application_token]; - reads it from standard input"
     )
-    add.add_argument("--domain", type=portal_name, help="as in mycompany.bitrix24.com")
+    add.add_argument("--domain", type=portal_domain, help="as in mycompany.bitrix24.com")
     add.add_argument("--endpoint", help="the portal's REST address, to drain its offline queue")
     add.add_argument("--json", action="store_true", help="print the portal as JSON")
     add.set_defaults(run=_add)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,13 @@ SENSIBLE_LENGTH = 100
 # Firestore's constraints on a document's name; a member_id has 32 characters.
 _MAX_DOCUMENT_NAME_BYTES = 1_500
 _NO_DOCUMENT_NAME = re.compile(r"\.\.?|__.*__|.*/.*")
+
+# Bitrix24 opens the path of an application that has a page in the user's browser. Saving the form
+# of an application that exists sends nothing; Reinstall does.
+_PAGE: Final = (
+    'Bitrix24 opened this address as a page, but it has none. Tick "Script only" in the form of'
+    " the application, save it, and choose Reinstall in the application's menu."
+)
 
 _MAX_DOMAIN = 253  # characters, as DNS has it
 
@@ -97,11 +104,14 @@ def parse_event(body: Mapping[str, object]) -> Event:
 
     Raises `Refused` (400) that names everything that is missing, and quotes nothing.
     """
+    if "AUTH_ID" in body and not body.get("event"):
+        raise Refused(400, "malformed_event", _PAGE, log={"event": "page"})
     try:
         return Event.model_validate(body)
     except ValidationError as faults:
         names = [_form_name(fault["loc"]) for fault in faults.errors()]
-        detail = f"No event of Bitrix24: missing or unusable: {', '.join(names)}."
+        verb = "is" if len(names) == 1 else "are"
+        detail = f"Not a Bitrix24 event: {', '.join(names)} {verb} missing or invalid."
         raise Refused(400, "malformed_event", detail) from None
 
 

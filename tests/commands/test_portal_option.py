@@ -39,6 +39,7 @@ def store(tmp_path: Path) -> LocalStore:
         ("https://x.bitrix24.com/", "x.bitrix24.com"),
         ("https://x.bitrix24.com/crm/?a=b//c", "x.bitrix24.com"),
         ("x.bitrix24.com/rest/", "x.bitrix24.com"),
+        ("http://X.bitrix24.com", "x.bitrix24.com"),
     ],
 )
 def test_what_people_paste_is_read(text: str, name: str) -> None:

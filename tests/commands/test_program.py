@@ -163,7 +163,7 @@ def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]
     assert {"id": "M", "active": True, "note": "null_value: NULL_VALUE\n"} == shown
 
 
-def test_a_setting_that_makes_no_sense_is_named(
+def test_a_setting_that_is_not_valid_is_named(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands read the same settings as the function."""
@@ -172,4 +172,4 @@ def test_a_setting_that_makes_no_sense_is_named(
     code, _, err = shell("portals", "list")
 
     assert 1 == code
-    assert "RETENTION_DAYS='soon' makes no sense" in err
+    assert "RETENTION_DAYS='soon' is not valid" in err

@@ -24,7 +24,7 @@ from tests.doubles.bitrix24 import (
 from tests.doubles.function import Function
 from tests.stopwatch import Stopwatch
 
-INSTALLED = b'{"status": "installed", "subscribed": true}'
+INSTALLED = b'{"status": "installed", "subscribed": true}\n'
 
 
 class Life:
@@ -133,7 +133,7 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
 
     event_test_reaches_the_function(life, first)
     assert life.send(first.user_ready_event()).answer == (
-        b'{"status": "ignored", "event": "ONAPPUSERREADY"}'
+        b'{"status": "ignored", "event": "ONAPPUSERREADY"}\n'
     )
 
     function.kill()
@@ -158,14 +158,14 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
     life.install(second)
     life.delete()
     late = life.send(first.uninstall_event(clean=True))
-    assert late.answer == b'{"status": "uninstalled"}'
+    assert late.answer == b'{"status": "uninstalled"}\n'
     assert life.document["active"] is True
     life.delete()
     assert life.send(first.test_event({})).status == 403
 
     captured = second.install_event(second.token(7))
     (gone,) = second.uninstall(clean=True)
-    assert gone.answer == b'{"status": "uninstalled"}'
+    assert gone.answer == b'{"status": "uninstalled"}\n'
     assert life.document["active"] is False
     assert life.document["token_digests"] == []
     assert isinstance(life.document["clean_requested_at"], datetime)
@@ -190,7 +190,7 @@ def event_test_reaches_the_function(life: Life, installation: Installation) -> N
     rest.call("event.bind", event="ONAPPTEST", handler=bound.handler)
     rest.call("event.test", any="data")
     answer = life.portal.wait_for_deliveries(before + 1)[-1]
-    assert answer.answer == b'{"status": "ok", "event": "ONAPPTEST"}'
+    assert answer.answer == b'{"status": "ok", "event": "ONAPPTEST"}\n'
     rest.call("event.unbind", event="ONAPPTEST", handler=bound.handler)
 
 

@@ -452,6 +452,19 @@ def test_an_event_without_usable_proof_is_malformed(site: Site, auth: object) ->
     assert (400, "malformed_event") == (answer.status, answer.json["error"])
 
 
+def test_a_page_of_bitrix24_is_told_what_to_tick(site: Site) -> None:
+    """Its POST has no event; the log finds it."""
+    answer = site.function.post(form("page-open"), path="/page?DOMAIN=x.bitrix24.com")
+
+    assert (400, "malformed_event") == (answer.status, answer.json["error"])
+    assert '"Script only"' in answer.json["detail"]
+    line = next(line for line in site.function.log_lines if line.get("event") == "page")
+    assert ("WARNING", "malformed_event") == (line["severity"], line["outcome"])
+    assert answer.json["detail"] == line["message"]
+    secrets = ("6a2b844001b0007cd181977d", "5ac1ab4001b0007cd181977d")
+    assert not any(secret in site.function.log for secret in secrets)
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -582,5 +595,6 @@ def test_the_log_tells_each_event_in_a_line(site: Site) -> None:
 
 
 def _said(response: Response) -> tuple[int, Any]:
+    assert response.body.endswith(b"}\n")
     assert response.headers["Content-Type"] == "application/json"
     return response.status, response.json

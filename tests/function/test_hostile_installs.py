@@ -438,7 +438,7 @@ class TestMemberIds:
         documents = scene.stage.documents
         answer = scene.app.post(scene.forge(member_id=member_id))
         assert (answer.status, answer.json["error"]) == (400, "malformed_event")
-        assert answer.json["detail"].endswith("missing or unusable: auth[member_id].")
+        assert answer.json["detail"].endswith("auth[member_id] is missing or invalid.")
         assert scene.stage.documents == documents
         assert scene.stage.bitrix.calls == []
 

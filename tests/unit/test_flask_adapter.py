@@ -175,7 +175,7 @@ def test_the_trace_is_googles_or_the_standards(headers: dict[str, str], trace: s
     assert trace == request.trace
 
 
-def test_a_setting_that_makes_no_sense_stops_the_function_at_start(
+def test_a_setting_that_is_not_valid_stops_the_function_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a message that names it, and no traceback."""
@@ -185,5 +185,5 @@ def test_a_setting_that_makes_no_sense_stops_the_function_at_start(
         functions_framework.create_app("handle", str(ROOT / "main.py"))  # type: ignore[no-untyped-call] # no types
 
     assert str(stopped.value.code).startswith(
-        "The function does not start: TOKEN_CACHE_SECONDS='a while' makes no sense"
+        "The function does not start: TOKEN_CACHE_SECONDS='a while' is not valid"
     )

@@ -1,4 +1,4 @@
-"""Settings come from the environment; one that makes no sense is named."""
+"""Settings come from the environment; one that is not valid is named."""
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def test_everything_can_be_set() -> None:
             "FIRESTORE_EMULATOR_HOST": "localhost:8085",
             "STORE": "local",
             "LOCAL_STORE_PATH": "/data/x.sqlite3",
-            "ALLOWED_PORTALS": "a.bitrix24.com, B.Bitrix24.de,,",
+            "ALLOWED_PORTALS": "a.bitrix24.com, https://B.Bitrix24.de/,,",
             "CLIENT_ID": "local.1",
             "CONNECTORS": "livechat, MyConnector ,",
             "RETENTION_DAYS": "365",
@@ -103,10 +103,11 @@ def test_cloud_run_is_recognised() -> None:
         ("FUNCTION_URL", ["http://localhost:8080", "https://a.run.app/" + "x" * 162]),
         ("BITRIX24_OAUTH_SERVERS", ["http://localhost", "http://[::1]:1", "https://a"]),
         ("STORE", ["firestore", "local"]),
-        ("ALLOWED_PORTALS", ["a.bitrix24.com"]),
+        ("ALLOWED_PORTALS", ["a.bitrix24.com", "https://a.bitrix24.com/", "intranet:8443"]),
+        ("FIRESTORE_EMULATOR_HOST", ["127.0.0.1:8085", "[::1]:8085", "my-host.x:1"]),
     ],
 )
-def test_the_last_values_that_make_sense_are_taken(name: str, values: list[str]) -> None:
+def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
     """The limits themselves included."""
     for value in values:
         read({name: value})
@@ -115,36 +116,41 @@ def test_the_last_values_that_make_sense_are_taken(name: str, values: list[str])
 @pytest.mark.parametrize(
     ("name", "values", "hint"),
     [
-        ("STORE", ["redis", "Local"], "give firestore or local."),
+        ("STORE", ["redis", "Local"], "use firestore or local."),
         (
             "ALLOWED_PORTALS",
-            ["https://a.bitrix24.com", "a.com b.com", "a.com/"],
-            "give domains only, as in mycompany.bitrix24.com, separated by commas.",
+            ["ftp://a.bitrix24.com", "a.com b.com", "https://", "a@b.com", "a..b", "/"],
+            "use domains, as in mycompany.bitrix24.com, separated by commas.",
+        ),
+        (
+            "FIRESTORE_EMULATOR_HOST",
+            ["http://localhost:8085", "localhost", "localhost:", ":8085", "a:b", "localhost:8085/"],
+            "use host:port, as in localhost:8085, without http://.",
         ),
         (
             "RETENTION_DAYS",
             ["0", "-1", "100000", "1.5", "1e2", "x", "1_0", "٣", "9" * 5_000],
-            "give a whole number of days from 1 to 99999.",
+            "use a whole number of days from 1 to 99999.",
         ),
         (
             "TOKEN_CACHE_SECONDS",
             ["-0.1", "86400.1", "nan", "inf", "x", "9" * 5_000],
-            "give a number of seconds from 0 to 86400.",
+            "use a number of seconds from 0 to 86400.",
         ),
         (
             "STORE_DEADLINE_SECONDS",
             ["0", "0.09", "60.1", "nan"],
-            "give a number of seconds from 0.1 to 60.",
+            "use a number of seconds from 0.1 to 60.",
         ),
         (
             "MAX_BODY_BYTES",
             ["0", "33554433", "1 MB"],
-            "give a whole number of bytes from 1 to 33554432.",
+            "use a whole number of bytes from 1 to 33554432.",
         ),
         (
             "FUNCTION_URL",
             ["x", "ftp://a", "https://", "http://:80", "https://a:0", "https://a/" + "x" * 171],
-            "give the function's http(s) address, at most 180 characters.",
+            "use the function's http(s) address, at most 180 characters.",
         ),
         ("FUNCTION_URL", ["https://[a", "https://a:b", "https://a:65536"], ""),
         (
@@ -156,17 +162,17 @@ def test_the_last_values_that_make_sense_are_taken(name: str, values: list[str])
                 "https://a, http://b",
                 "https://[",
             ],
-            "give https bases, separated by commas (plain http to this machine only).",
+            "use https addresses, separated by commas (plain http to this machine only).",
         ),
-        ("LOG_LEVEL", ["LOUD", "20"], "give one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
+        ("LOG_LEVEL", ["LOUD", "20"], "use one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_named(name: str, values: list[str], hint: str) -> None:
-    """With what was set, and with what would make sense."""
+def test_a_setting_that_is_not_valid_is_named(name: str, values: list[str], hint: str) -> None:
+    """With what was set, and with what would be valid."""
     for value in values:
         with pytest.raises(SettingError) as raised:
             read({name: value})
-        start = f"{name}={value!r} makes no sense: "
+        start = f"{name}={value!r} is not valid: "
         assert start == str(raised.value)[: len(start)]
         assert hint in ("", str(raised.value)[len(start) :])
 
@@ -177,7 +183,7 @@ def test_the_embedded_store_is_refused_on_cloud_run() -> None:
     with pytest.raises(SettingError) as raised:
         read({"STORE": "local", "K_SERVICE": "handle"})
     assert (
-        "STORE='local' makes no sense: on Cloud Run the disk does not last;"
+        "STORE='local' is not valid: on Cloud Run the disk does not last;"
         " leave STORE unset to use Firestore." == str(raised.value)
     )
 

@@ -1,8 +1,8 @@
-"""Tokens go nowhere but over https, or to this machine."""
+"""Tokens go nowhere but over https, or to this machine; a domain is found in what is pasted."""
 
 import pytest
 
-from handler.urls import is_secure_url
+from handler.urls import domain_in, is_secure_url
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,37 @@ def test_https_is_secure_and_http_to_this_machine_is(url: str) -> None:
 def test_nothing_else_is_secure(url: str) -> None:
     """Neither another host in plain text, nor a URL that says two things."""
     assert is_secure_url(url) is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "a.bitrix24.com",
+            "https://a.bitrix24.com/",
+            "http://A.Bitrix24.com",
+            " a.bitrix24.com. ",
+        ),
+        *(
+            "https://a.bitrix24.com/crm/?x=https://b",
+            "a.bitrix24.com?x",
+            "HTTPS://a.bitrix24.com#x",
+        ),
+    ],
+)
+def test_the_domain_is_found_in_what_people_paste(text: str) -> None:
+    """Most copy it from the browser's address bar."""
+    assert domain_in(text) == "a.bitrix24.com"
+
+
+@pytest.mark.parametrize("text", ["intranet", "portal.example.com:8443", "портал.рф"])
+def test_a_box_may_be_anywhere(text: str) -> None:
+    """In a network of its own, on another port, under any name."""
+    assert text == domain_in(f"https://{text}/")
+
+
+@pytest.mark.parametrize("text", ["", "https://", "ftp://a.b", "a b", "a@b.c", "a..b", "a:b", "/a"])
+def test_what_has_no_domain_is_refused(text: str) -> None:
+    """With an example of one."""
+    with pytest.raises(ValueError, match=r"is not a domain: use one as in mycompany"):
+        domain_in(text)

@@ -91,6 +91,8 @@ def test_what_is_good_to_have_is_absent_when_it_does_not_fit(field: str, value: 
     ("body", "missing"),
     [
         ({}, "event, auth"),
+        ({"event": "X"}, "auth"),
+        ({"event": "X", "AUTH_ID": "1"}, "auth"),
         ({"event": "", "auth": ""}, "event, auth"),
         ({"event": ["X"], "auth": []}, "event, auth"),
         ({"event": "X" * 101, "auth": {}}, "event, auth[member_id], auth[application_token]"),
@@ -116,7 +118,20 @@ def test_all_that_is_missing_is_named_at_once(body: dict[str, object], missing: 
         parse_event(body)
     answer = refused.value.answer
     assert (400, "malformed_event") == (answer.status, answer.outcome)
-    assert f"No event of Bitrix24: missing or unusable: {missing}." == answer.body["detail"]
+    verb = "are" if ", " in missing else "is"
+    assert f"Not a Bitrix24 event: {missing} {verb} missing or invalid." == answer.body["detail"]
+    assert {} == answer.log
+
+
+@pytest.mark.parametrize("event", [{}, {"event": ""}])
+def test_what_a_page_posts_is_told_to_be_script_only(event: dict[str, str]) -> None:
+    """Where the box is not ticked, Bitrix24 opens the address in the user's browser."""
+    with pytest.raises(Refused) as refused:
+        parse_event({**samples.typed("page-open"), **event})
+    answer = refused.value.answer
+    assert (400, "malformed_event") == (answer.status, answer.outcome)
+    assert 'Tick "Script only"' in str(answer.body["detail"])
+    assert {"event": "page"} == answer.log
 
 
 @pytest.mark.parametrize(
