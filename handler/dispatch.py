@@ -86,7 +86,7 @@ def _take_deletions(
 ) -> Answer:
     delivery = _delivery(instance, event, portal.domain)
     complete: list[Document] = []
-    with _kept_until_stored(delivery, event.data, complete, log):
+    with _kept_until_stored(instance, delivery, event.data, complete, log):
         reading = instance.recorder.read(delivery, event.data)
         if not reading.invalid:
             complete += reading.documents
@@ -137,7 +137,7 @@ def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log
 
 @contextmanager
 def _kept_until_stored(
-    delivery: Delivery, data: object, documents: list[Document], log: Log
+    instance: Instance, delivery: Delivery, data: object, documents: list[Document], log: Log
 ) -> Iterator[None]:
     """Whatever keeps a verified event from the store, log its `documents`, or all of its data."""
     try:
@@ -149,7 +149,7 @@ def _kept_until_stored(
             if documents and isinstance(fault, StoreUnavailable):
                 dead_letter.keep_records(log, documents)
             else:
-                dead_letter.keep_event(log, delivery, data)
+                dead_letter.keep_event(log, delivery, data, instance.settings.connectors)
         raise
 
 
@@ -161,4 +161,5 @@ def _delivery(instance: Instance, event: Event, known_domain: str | None) -> Del
         domain=event.auth.domain or known_domain,
         event_at=event.sent_at or instance.now(),
         user_id=event.auth.user_id,
+        expires_at=instance.recorder.expires_at(),
     )

@@ -41,18 +41,22 @@ class StoreOpener:
         Raises `StoreUnavailable`, or `CommandError` when the store does not answer.
         """
         if self._store is None:
-            deadline = Deadline(self._answer_seconds)
-            with _word_after(self._word_seconds, "Waiting for the store to answer ..."):
-                store = open_store(self._settings, create=create)
-                print(f"Store: {store.name}", file=sys.stderr, flush=True)
-                if self._settings.store == "firestore":
-                    self._ask(store, deadline)
-            self._store = store
+            if self._settings.store == "firestore":
+                with _word_after(self._word_seconds, "Waiting for the store to answer ..."):
+                    self._store = self._open(create=create)
+                    self._ask(self._store)
+            else:
+                self._store = self._open(create=create)
         return self._store
 
-    def _ask(self, store: Store, deadline: Deadline) -> None:
+    def _open(self, *, create: bool) -> Store:
+        store = open_store(self._settings, create=create)
+        print(f"Store: {store.name}", file=sys.stderr, flush=True)
+        return store
+
+    def _ask(self, store: Store) -> None:
         try:
-            store.names(PORTALS, deadline, limit=1)
+            store.names(PORTALS, Deadline(self._answer_seconds), limit=1)
         except StoreError as problem:
             raise CommandError(f"{problem}. {self._advice()}") from None
 

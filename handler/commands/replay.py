@@ -1,21 +1,41 @@
-"""`replay`: store what the log kept while Firestore was away."""
+"""`replay`: store the lost records, which the log kept while Firestore was unavailable."""
 
 import argparse
+import codecs
 import json
+import re
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from handler.commands.console import CommandError, store_deadline
-from handler.records.recorder import Recorder
+from handler.log import count
+from handler.records.dead_letter import NOT_RECORDED
+from handler.records.recorder import Recorder, as_decided
 from handler.records.replay import Replay, read_letters
+from handler.stores.interface import Store
+
+_EXPORT: Final = (
+    "Export the log with: gcloud logging read 'jsonPayload.outcome=\"not_recorded\"' --project=ID"
+    " --freshness=30d --format=json"
+)
+
+# A field of Cloud Logging at the beginning of a line, as gcloud prints entries by default.
+_YAML: Final = re.compile(
+    r"^(---|(- )?(insertId|jsonPayload|logName|severity|textPayload|timestamp):)", re.MULTILINE
+)
+# A line of field names, as `--format=csv` and the Logs Explorer begin with.
+_CSV: Final = re.compile(r'\s*"?[\w.]+"?(,"?[\w. ]*"?)+\s*')
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "replay", help="store what the log kept while Firestore was away", description=__doc__
+        "replay",
+        help="store what the log kept while Firestore was unavailable",
+        description=__doc__,
     )
     parser.add_argument(
         "file",
@@ -28,32 +48,74 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 
 def _replay(options: argparse.Namespace) -> int:
-    letters, damaged = read_letters(_read(options.file))
-    store = options.open_store()
-    recorder = Recorder(options.open_store, options.settings, lambda: datetime.now(UTC))
+    name = "Standard input" if options.file == "-" else options.file
+    text = _decode(_read(options.file))
+    letters, damaged = read_letters(text)
+    if not letters and (nothing := _why_nothing(text, damaged)):
+        raise CommandError(f"{name} {nothing} {_EXPORT}")
+    store: Store = options.open_store()
+    found = sum(len(letter.records) for letter in letters)
+    if not options.json:
+        lines = count(len(letters), "line")
+        print(f"{count(found, 'lost record')} in {lines} of {name}, for {store.name}.", flush=True)
+    settings = as_decided(options.settings)
+    recorder = Recorder(options.open_store, settings, lambda: datetime.now(UTC))
     replay = Replay(store, recorder, store_deadline)
     for letter in letters:
         replay.take(letter)
     done = replay.finish()
-    problems = [*(f"line {line}: damaged" for line in damaged), *done.problems]
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    result = {**vars(done.counts), "quarantined": done.quarantined, "forged": done.forged}
+    problems = [*(f"Line {line}: it is damaged." for line in damaged), *done.problems]
+    for sentence in [*problems, *done.notes]:
+        print(sentence, file=sys.stderr)
+    result = {**asdict(done), **vars(done.counts), "problems": problems}
+    del result["counts"]
     if options.json:
-        print(json.dumps({**result, "problems": problems}))
+        print(json.dumps({"store": store.name, "found": found, **result}))
     else:
         print(
             f"{done.counts.recorded} recorded, {done.counts.duplicates} known already,"
-            f" {done.quarantined} quarantined, {done.forged} skipped as forged,"
-            f" {len(problems)} problems."
+            f" {done.quarantined} quarantined, {done.forged} skipped as forged, {done.unknown} of"
+            f" unknown portals, {count(len(problems), 'problem')}."
         )
     return 1 if problems else 0
 
 
-def _read(file: str) -> str:
+def _read(file: str) -> bytes:
     try:
         if file == "-":
-            return sys.stdin.read()
-        return Path(file).read_text(encoding="utf-8", errors="replace")
+            return sys.stdin.buffer.read()
+        return Path(file).read_bytes()
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _decode(saved: bytes) -> str:
+    """Decode UTF-8 or, as PowerShell's `>` writes it, UTF-16; what is neither does no harm."""
+    if saved.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return saved.decode("utf-16", errors="replace")
+    if b"\0" in saved[:2]:
+        big = saved.startswith(b"\0")
+        return saved.decode("utf-16-be" if big else "utf-16-le", errors="replace")
+    return saved.decode("utf-8-sig", errors="replace")
+
+
+def _why_nothing(text: str, damaged: list[int]) -> str | None:
+    """Return what a text is that has no lost record in it; `None` if its lines are damaged."""
+    lines = text.strip().splitlines()
+    if not lines:
+        return "is empty: nothing was found, or the command that wrote it failed."
+    if lines == ["[]"]:
+        return (
+            "is an empty list: no such line was found. Check the project, the filter, and the time"
+            " (gcloud looks one day back unless --freshness is given)."
+        )
+    if _YAML.search(text):
+        return "is YAML, as gcloud prints unless it is told otherwise: it cannot be read."
+    if _CSV.fullmatch(lines[0]):
+        return "is CSV, in which the records are not whole: it cannot be read."
+    if damaged:
+        return None
+    return (
+        f"has no line whose outcome is {NOT_RECORDED} ({count(len(lines), 'line')} read): nothing"
+        " was lost in that time, or it is another log."
+    )

@@ -1,7 +1,7 @@
 """What could not be stored, kept whole in the log until `python -m handler replay` stores it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
@@ -42,16 +42,18 @@ def keep_records(
         )
 
 
-def keep_event(log: Log, delivery: Delivery, data: object) -> None:
+def keep_event(log: Log, delivery: Delivery, data: object, connectors: Iterable[str] = ()) -> None:
     """Write an event to the log that could be neither recorded nor quarantined.
 
+    `connectors` are those that are to be recorded, if not all; replay cannot know the setting.
     Its data goes as JSON text, so that nothing happens to its numbers, in as many parts as needed.
     """
     payload = json.dumps(data)
     # Within JSON, text of JSON grows by its quotes and backslashes: twofold at the worst.
     size = _MAX_RECORDS_BYTES // 3
     parts = [payload[start : start + size] for start in range(0, len(payload), size)]
-    event = {**_json_object(asdict(delivery)), "id": sha256(payload.encode()).hexdigest()}
+    about = {**asdict(delivery), "connectors": sorted(connectors) or None}
+    event = {**_json_object(about), "id": sha256(payload.encode()).hexdigest()}
     for number, part in enumerate(parts, start=1):
         log(
             "CRITICAL",

@@ -33,6 +33,7 @@ class Delivery:
     """How a deletion event came: from which portal, when, by whom and which way.
 
     `event_at` is the event's own time, `user_id` who caused it; either may be unknown.
+    `expires_at` is when what is stored of the event may be deleted, if that is decided already.
     """
 
     member_id: MemberId
@@ -41,6 +42,7 @@ class Delivery:
     domain: Text | None = None
     event_at: AwareDatetime | None = None
     user_id: Number | None = None
+    expires_at: AwareDatetime | None = None
 
 
 def deletion_document(

@@ -42,6 +42,15 @@ class Reading:
     invalid: InvalidData | None = None
 
 
+def as_decided(settings: Settings) -> Settings:
+    """Return settings under which nothing is decided anew that the service has decided before.
+
+    What is recorded later, from a dead letter or the quarantine, is recorded by an operator's
+    shell, which may lack CONNECTORS and RETENTION_DAYS, or have others.
+    """
+    return replace(settings, connectors=frozenset(), retention_days=None)
+
+
 class Recorder:
     """Records deletions as the settings want it. Each method may raise `StoreUnavailable`."""
 
@@ -68,7 +77,7 @@ class Recorder:
         It says when the message was deleted; without the event's own time, that is now.
         """
         delivery = replace(delivery, event_at=delivery.event_at or self._now())
-        return deletion_document(deletion, delivery, self._expires_at())
+        return deletion_document(deletion, delivery, delivery.expires_at or self.expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
         """Store the records that are not there yet; without any, the store is not asked."""
@@ -85,11 +94,14 @@ class Recorder:
 
         All of the data is kept: in a retry, what is recorded already counts as a duplicate.
         """
-        document = quarantine_document(delivery, data, invalid, self._expires_at())
+        document = quarantine_document(
+            delivery, data, invalid, delivery.expires_at or self.expires_at()
+        )
         self._open_store().create([document], RECEIVED_AT, deadline)
         return document.name
 
-    def _expires_at(self) -> datetime | None:
+    def expires_at(self) -> datetime | None:
+        """Return when what is stored now may be deleted; `None` if it is to be kept."""
         if self._retention_days is None:
             return None
         return self._now() + timedelta(days=self._retention_days)

@@ -7,6 +7,7 @@ That is: the function's own lines, such lines among others or behind a prefix, a
 import json
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,9 +16,10 @@ from pydantic import TypeAdapter
 
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.deletion import Deletion
+from handler.events.deletion import Deletion, parse_deletions
 from handler.events.fields import Model, Number
-from handler.portal import read_portal
+from handler.log import count
+from handler.portal import Portal, read_portal
 from handler.records.dead_letter import NOT_RECORDED
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
@@ -40,12 +42,17 @@ class Letter:
 
 @dataclass
 class Replayed:
-    """What a replay has done; `problems` name what it could not do, with line numbers."""
+    """What a replay has done.
+
+    `problems` name what it could not do, and what to do then; `notes`, what it left out rightly.
+    """
 
     counts: Counts = field(default_factory=Counts)
-    forged: int = 0
     quarantined: int = 0
+    forged: int = 0
+    unknown: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_letters(text: str) -> tuple[list[Letter], list[int]]:
@@ -65,25 +72,36 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
                 damaged.append(line)
         end = next_end
         letter = _letter(entry)
-        if letter:
-            letters.append(
-                Letter(
-                    line=line_of(start),
-                    records=letter["records"],
-                    verified=letter.get("verified") is not False,
-                    token_digest=str(letter.get("token_digest", "")),
-                )
+        if letter is None:
+            continue
+        if not isinstance(letter.get("records"), list):
+            damaged.append(line_of(start))
+            continue
+        letters.append(
+            Letter(
+                line=line_of(start),
+                records=letter["records"],
+                verified=letter.get("verified") is not False,
+                token_digest=str(letter.get("token_digest", "")),
             )
+        )
     return letters, damaged
 
 
 class Replay:
-    """Records what letters hold. Each method may raise `StoreUnavailable`."""
+    """Records what letters hold. Each method may raise `StoreUnavailable`.
+
+    Only of portals that the store knows: in another database than the service's, the records would
+    be where no one looks for them, and every unverified letter would seem to be forged.
+    """
 
     def __init__(self, store: Store, recorder: Recorder, deadline: Callable[[], Deadline]) -> None:
         self._store = store
         self._recorder = recorder
         self._deadline = deadline
+        self._portals: dict[str, Portal | None] = {}
+        self._unknown: Counter[str] = Counter()
+        self._forged: Counter[str] = Counter()
         self._parts: dict[tuple[str, str], dict[int, _EventPart]] = {}
         self.done = Replayed()
 
@@ -94,31 +112,52 @@ class Replay:
             try:
                 record = _exact(logged)
                 delivery = _delivery(record)
+                if not self._is_genuine(letter, delivery.member_id):
+                    continue
                 if "payload" in record:
                     self._take_part(delivery, _EventPart.model_validate(record))
-                elif self._is_genuine(letter, delivery):
+                else:
                     deletion = _DELETION.validate_python(record)
                     documents.append(self._recorder.document(delivery, deletion))
-                else:
-                    self.done.forged += 1
             except ValueError:  # of the models, or of a payload that is not JSON
-                self.done.problems.append(f"line {letter.line}: a record is damaged")
+                self.done.problems.append(f"Line {letter.line}: a record is damaged.")
         self.done.counts += self._recorder.record(documents, self._deadline())
 
     def finish(self) -> Replayed:
-        """Tell what has been done, and which events are not whole."""
+        """Return what has been done, and what has not."""
+        done = self.done
         for parts in self._parts.values():
             whole = next(iter(parts.values())).parts
-            self.done.problems.append(
-                f"an event has {len(parts)} of its {whole} parts; give the lines of all at once"
+            done.problems.append(
+                f"An event has {len(parts)} of its {whole} parts: give the lines of all at once."
             )
-        return self.done
+        for member_id, number in self._unknown.items():
+            done.problems.append(
+                f"{count(number, 'record')} of portal {member_id} not written: there is no such"
+                f" portal in {self._store.name}. Is that the service's own database? If so, and"
+                " the portal was not purged, enter it with `portals add`, and replay again."
+            )
+        for member_id, number in self._forged.items():
+            done.notes.append(
+                f"{count(number, 'record')} of portal {member_id} skipped as forged: the portal"
+                " does not accept the token. If it has changed since, enter the old one with"
+                " `portals add`, and replay again."
+            )
+        done.unknown = self._unknown.total()
+        done.forged = self._forged.total()
+        return done
 
-    def _is_genuine(self, letter: Letter, delivery: Delivery) -> bool:
-        if letter.verified:
+    def _is_genuine(self, letter: Letter, member_id: str) -> bool:
+        if member_id not in self._portals:
+            self._portals[member_id] = read_portal(self._store, member_id, self._deadline())
+        portal = self._portals[member_id]
+        if portal is None:
+            self._unknown[member_id] += 1
+        elif not letter.verified and not accepts(portal, letter.token_digest):
+            self._forged[member_id] += 1
+        else:
             return True
-        portal = read_portal(self._store, delivery.member_id, self._deadline())
-        return accepts(portal, letter.token_digest)
+        return False
 
     def _take_part(self, delivery: Delivery, part: "_EventPart") -> None:
         parts = self._parts.setdefault((delivery.member_id, part.id), {})
@@ -127,10 +166,12 @@ class Replay:
             return
         del self._parts[delivery.member_id, part.id]
         data = json.loads("".join(parts[number].payload for number in sorted(parts)))
-        reading = self._recorder.read(delivery, data)
-        self.done.counts += self._recorder.record(reading.documents, self._deadline())
-        if reading.invalid:
-            self._recorder.quarantine(delivery, data, reading.invalid, self._deadline())
+        connectors = frozenset(part.connectors)
+        contents = parse_deletions(delivery.event, data, delivery.user_id, connectors)
+        documents = [self._recorder.document(delivery, one) for one in contents.deletions]
+        self.done.counts += self._recorder.record(documents, self._deadline())
+        if contents.invalid:
+            self._recorder.quarantine(delivery, data, contents.invalid, self._deadline())
             self.done.quarantined += 1
 
 
@@ -159,7 +200,7 @@ def _letter(entry: object) -> Mapping[str, Any] | None:
     payload = entry.get("jsonPayload", entry)
     if not isinstance(payload, Mapping) or payload.get("outcome") != NOT_RECORDED:
         return None
-    return payload if isinstance(payload.get("records"), list) else None
+    return payload
 
 
 def _exact(record: object) -> dict[str, object]:
@@ -184,6 +225,7 @@ class _EventPart(Model):
     payload: str
     part: Number
     parts: Number
+    connectors: Sequence[str] = ()
 
 
 _DELETION: Final = TypeAdapter(Deletion)

@@ -23,6 +23,9 @@ GOOGLE_ADVICE = (
 )
 
 
+WORD = "Waiting for the store to answer ...\n"
+
+
 def settings(double: FirestoreDouble, database: str = "(default)") -> Settings:
     """Point to a double."""
     return Settings(project="p", database=database, emulator_host=double.host)
@@ -43,7 +46,7 @@ def test_a_database_is_named_as_google_names_it(
     double: FirestoreDouble, capsys: pytest.CaptureFixture[str], database: str
 ) -> None:
     """With its project; once, however often it is asked for."""
-    opener = StoreOpener(settings(double, database))
+    opener = StoreOpener(settings(double, database), word_seconds=60)
 
     assert opener() is opener()
 
@@ -147,10 +150,10 @@ def test_made_up_credentials_end_in_a_sentence(made_up: dict[str, str]) -> None:
         check=False,
     )
 
-    store, word, error = done.stderr.splitlines()
+    *before, error = done.stderr.splitlines()
     assert (1, "") == (done.returncode, done.stdout)
-    assert "Store: projects/p/databases/(default)" == store
-    assert "Waiting for the store to answer ..." == word
+    said = ["Store: projects/p/databases/(default)", "Waiting for the store to answer ..."]
+    assert said == sorted(before)
     assert error.startswith("Firestore: ")
     assert error.endswith(f". {GOOGLE_ADVICE}")
 
@@ -170,4 +173,5 @@ def test_no_credentials_end_in_a_sentence(tmp_path: Path) -> None:
         "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
         " login`, or set STORE=local to try without Google Cloud.\n"
     )
-    assert (1, "", told) == (done.returncode, done.stdout, done.stderr)
+    assert (1, "") == (done.returncode, done.stdout)
+    assert told == done.stderr.removeprefix(WORD)  # a busy machine takes its time to import

@@ -1,7 +1,7 @@
-"""`python -m handler replay`, on the embedded store."""
+"""`python -m handler replay`: what is in a file, where it goes, and what to do if it is nothing."""
 
+import io
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,40 +9,131 @@ import pytest
 from handler.log import Log
 from handler.records.dead_letter import keep_event
 from handler.records.documents import Delivery
-from handler.stores.interface import Fields
-from tests.commands.shell import FITS, MOMENT, Shell
+from tests.commands.shell import FITS, Shell
+
+EXPORT = (
+    "Export the log with: gcloud logging read 'jsonPayload.outcome=\"not_recorded\"' --project=ID"
+    " --freshness=30d --format=json\n"
+)
 
 
-class TestReplay:
-    def test_what_is_no_text_is_no_problem(self, shell: Shell, tmp_path: Path) -> None:
-        """A log holds the lines of others too."""
-        saved = tmp_path / "saved.log"
-        saved.write_bytes(b"\xff\n")
-        done = "0 recorded, 0 known already, 0 quarantined, 0 skipped as forged, 0 problems.\n"
+def letters(*payloads: str) -> str:
+    """Return the lines that the log keeps of events."""
+    delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
+    stream = io.StringIO()
+    for payload in payloads:
+        keep_event(Log(stream), delivery, json.loads(payload))
+    return stream.getvalue()
 
-        assert (0, done, "") == shell("replay", str(saved))
 
-    def test_what_is_recorded_late_expires_like_the_rest(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """Counted from then on, by a retry of the quarantine as by a replay."""
-        monkeypatch.setenv("RETENTION_DAYS", "30")
-        delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
-        saved = tmp_path / "saved.log"
-        with saved.open("w") as log:
-            keep_event(Log(log), delivery, json.loads(FITS))
-        fields: Fields = {
-            "event": "ONOPENLINEMESSAGEDELETE",
-            "payload": FITS.replace('"a"', '"other"'),
-            "received_at": MOMENT,
-        }
-        shell.write("portals/M", active=True)
-        shell.write("portals/M/quarantine/q", **fields)
-        before = datetime.now(UTC)
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Name the file of a saved log."""
+    return tmp_path / "saved.log"
 
-        assert (0, 0) == (shell("replay", str(saved))[0], shell("quarantine", "retry")[0])
 
-        expiries = [record["expires_at"] for record in shell.records()]
-        assert 2 == len(expiries)
-        for expiry in map(datetime.fromisoformat, expiries):
-            assert before <= expiry - timedelta(days=30) <= datetime.now(UTC)
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [
+        ("utf-8", b""),
+        ("utf-8-sig", b""),
+        ("utf-16", b""),
+        ("utf-16-le", b""),
+        ("utf-16-be", b""),
+        ("utf-16-be", b"\xfe\xff"),
+    ],
+)
+def test_every_encoding_of_a_shell_is_read(
+    shell: Shell, saved: Path, encoding: str, mark: bytes
+) -> None:
+    """PowerShell's `>` writes UTF-16."""
+    shell.write("portals/M", active=True)
+    text = json.dumps([json.loads(letters(FITS))])
+    saved.write_bytes(mark + text.encode(encoding))
+
+    done = (
+        f"1 lost record in 1 line of {saved}, for {shell.path}.\n"
+        "1 recorded, 0 known already, 0 quarantined, 0 skipped as forged, 0 of unknown portals,"
+        " 0 problems.\n"
+    )
+    assert (0, done, "") == shell("replay", str(saved))
+    assert 1 == len(shell.records())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty: nothing was found, or the command that wrote it failed."),
+        (b" \n\n", "is empty: nothing was found, or the command that wrote it failed."),
+        (
+            b"[]\n",
+            (
+                "is an empty list: no such line was found. Check the project, the filter, and the"
+                " time (gcloud looks one day back unless --freshness is given)."
+            ),
+        ),
+        (
+            b"---\ninsertId: 1\njsonPayload:\n  outcome: not_recorded\n  records: []\n",
+            "is YAML, as gcloud prints unless it is told otherwise: it cannot be read.",
+        ),
+        (
+            b"- insertId: 1\n",
+            "is YAML, as gcloud prints unless it is told otherwise: it cannot be read.",
+        ),
+        (
+            b'insertId,jsonPayload.records\n1,"[{""outcome"": ""not_recorded""}]"\n',
+            "is CSV, in which the records are not whole: it cannot be read.",
+        ),
+        (
+            b'"a.b","c d"\n1,"{""severity"":""CRITICAL""}"\n',
+            "is CSV, in which the records are not whole: it cannot be read.",
+        ),
+        (
+            b'{"severity":"INFO","outcome":"recorded"}\n\xff\n',
+            (
+                "has no line whose outcome is not_recorded (2 lines read): nothing was lost in that"
+                " time, or it is another log."
+            ),
+        ),
+        (
+            b"Booting worker",
+            (
+                "has no line whose outcome is not_recorded (1 line read): nothing was lost in that"
+                " time, or it is another log."
+            ),
+        ),
+    ],
+)
+def test_a_file_without_lost_records_is_an_error_that_says_what_to_do(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, saved: Path, content: bytes, told: str
+) -> None:
+    """The log expires, so a replay of nothing must not look like a success."""
+    saved.write_bytes(content)
+
+    assert (1, "", f"{saved} {told} {EXPORT}") == shell("replay", str(saved))
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert (1, "", f"Standard input {told} {EXPORT}") == shell("replay", "-")
+
+
+def test_what_is_left_out_is_said(shell: Shell, saved: Path) -> None:
+    """In a sentence each on stderr, and in a count of each kind."""
+    shell.write("portals/M", active=True)
+    lost = letters(FITS, "{}", FITS)
+    unknown = letters(FITS).replace('"member_id":"M"', '"member_id":"N"')
+    saved.write_text(f"{lost}{unknown}{lost[:-40]}")
+
+    code, out, err = shell("replay", str(saved))
+
+    assert 1 == code
+    assert out == (
+        f"6 lost records in 6 lines of {saved}, for {shell.path}.\n"
+        "1 recorded, 2 known already, 2 quarantined, 0 skipped as forged, 1 of unknown portals,"
+        " 2 problems.\n"
+    )
+    assert err == (
+        "Line 7: it is damaged.\n"
+        f"1 record of portal N not written: there is no such portal in {shell.path}. Is that the"
+        " service's own database? If so, and the portal was not purged, enter it with `portals"
+        " add`, and replay again.\n"
+    )

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,12 @@ def lines(documents: list[Document], digest: str | None = None) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def event_lines(payload: object) -> list[str]:
+def event_lines(
+    payload: object, delivery: Delivery = DELIVERY, connectors: Sequence[str] = ()
+) -> list[str]:
     """Return the lines that the log keeps of an event."""
     stream = io.StringIO()
-    dead_letter.keep_event(Log(stream), DELIVERY, payload)
+    dead_letter.keep_event(Log(stream), delivery, payload, connectors)
     return stream.getvalue().splitlines()
 
 
@@ -77,6 +80,7 @@ class Replay:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.store: Store = LocalStore(str(folder / "store.sqlite3"))
+        self.portal(active=True)
         self._file = folder / "saved.log"
         self._capsys = capsys
 
@@ -88,8 +92,15 @@ class Replay:
         result: dict[str, Any] = json.loads(printed.out)
         store, *complaints = printed.err.splitlines()
         assert f"Store: {self.store.name}" == store
-        assert [*result["problems"]] == complaints
+        assert [*result["problems"], *result["notes"]] == complaints
+        assert self.store.name == result.pop("store")
         return code, result
+
+    def portal(self, **fields: Any) -> None:  # noqa: ANN401
+        """Know portal M, with these fields and no others."""
+        path = "portals/M"
+        found = self.store.get(path, Deadline(5))
+        assert self.store.put(Document(path, fields, found and found.version), Deadline(5))
 
     def stored(self) -> dict[str, Mapping[str, object]]:
         """Return all records by path, without what only storing them adds."""
@@ -119,8 +130,9 @@ def replayed(documents: list[Document]) -> dict[str, Mapping[str, object]]:
 
 def result(recorded: int = 0, duplicates: int = 0, **more: object) -> dict[str, object]:
     """Return what a replay says of itself."""
-    nothing = {"quarantined": 0, "forged": 0, "problems": []}
-    return {"recorded": recorded, "duplicates": duplicates, **nothing, **more}
+    counts = {"recorded": recorded, "duplicates": duplicates}
+    nothing = {"quarantined": 0, "forged": 0, "unknown": 0, "problems": [], "notes": []}
+    return {"found": recorded + duplicates, **counts, **nothing, **more}
 
 
 def test_records_come_back_whole(replay: Replay) -> None:
@@ -186,8 +198,10 @@ def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None
     code, done = replay(one, two[: len(two) // 2], "", two.replace('"origin"', '"orig'), two)
 
     assert (1, 2) == (code, done["recorded"])
-    assert ["line 2: damaged", "line 4: damaged"] == done["problems"]
-    assert (1, result(problems=["line 1: damaged"])) == replay(two[two.index('"CRITICAL"') :])
+    assert ["Line 2: it is damaged.", "Line 4: it is damaged."] == done["problems"]
+    assert (1, result(problems=["Line 1: it is damaged."])) == replay(
+        two[two.index('"CRITICAL"') :]
+    )
 
 
 def test_a_letter_is_found_behind_a_brace(replay: Replay) -> None:
@@ -204,44 +218,118 @@ def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: R
     letter["records"][0]["line_id"] = 1.5
     letter["records"] += ["text", {**letter["records"][1], "member_id": "a/b"}]
     letter["records"] += [{**letter["records"][1], "event": "ONAPPTEST"}]
-    other = {**letter, "records": "text"}  # is no letter
+    other = {**letter, "records": "text"}
 
     code, done = replay(json.dumps(letter), json.dumps(other))
 
     assert (1, 1) == (code, done["recorded"])
-    assert ["line 1: a record is damaged"] * 4 == done["problems"]
+    problems = ["Line 2: it is damaged.", *["Line 1: a record is damaged."] * 4]
+    assert problems == done["problems"]
 
 
-class TestUnverified:
+FORGED = (
+    "4 records of portal M skipped as forged: the portal does not accept the token. If it has"
+    " changed since, enter the old one with `portals add`, and replay again."
+)
+
+
+class TestPortals:
     def test_what_turns_out_to_be_genuine_is_recorded(self, replay: Replay) -> None:
         """The token is checked by its digest when Firestore is back."""
         digest = token_digest("T")
-        portal = Document("portals/M", {"active": True, "token_digests": [digest]})
-        replay.store.put(portal, Deadline(5))
+        replay.portal(active=True, token_digests=[digest])
 
         assert (0, result(recorded=1)) == replay(*lines(records("a"), digest))
 
     @pytest.mark.parametrize(
         "portal",
         [
-            None,
             {"active": True, "token_digests": [token_digest("other")]},
             {"active": False, "token_digests": [token_digest("T")]},
             {"active": True, "token_digests": [""]},
         ],
     )
     def test_what_turns_out_to_be_forged_is_skipped_and_said(
-        self, replay: Replay, portal: dict[str, Any] | None
+        self, replay: Replay, portal: dict[str, Any]
     ) -> None:
-        """Anyone may have sent it while nobody could check."""
-        if portal:
-            replay.store.put(Document("portals/M", portal), Deadline(5))
+        """Anyone may have sent it while the token could not be checked."""
+        replay.portal(**portal)
 
         digests = [token_digest("T"), ""]
         saved = [line for digest in digests for line in lines(records("a", "b"), digest)]
 
-        assert (0, result(forged=4)) == replay(*saved)
+        assert (0, result(found=4, forged=4, notes=[FORGED])) == replay(*saved)
         assert {} == replay.stored()
+
+    @pytest.mark.parametrize("digest", [None, token_digest("T")])
+    def test_another_database_is_not_taken_for_a_forgery(
+        self, replay: Replay, digest: str | None
+    ) -> None:
+        """Nor does it get the records, verified or not: nobody would look for them there."""
+        replay.store.delete(["portals/M"], Deadline(5))
+        told = (
+            f"3 records of portal M not written: there is no such portal in {replay.store.name}. Is"
+            " that the service's own database? If so, and the portal was not purged, enter it with"
+            " `portals add`, and replay again."
+        )
+
+        saved = [*lines(records("a", "b"), digest), *lines(records("c"), digest)]
+
+        assert (1, result(found=3, unknown=3, problems=[told])) == replay(*saved)
+        assert {} == replay.stored()
+
+    def test_a_removed_portal_has_what_was_verified_before(self, replay: Replay) -> None:
+        """Its document stays, so its records have a place."""
+        replay.portal(active=False, removed_at=DELIVERY.event_at)
+
+        assert (0, result(recorded=1)) == replay(*lines(records("a")))
+
+
+class TestDecisions:
+    """What the service decided is not decided again by an operator's shell."""
+
+    EXPIRES_AT = datetime(2027, 3, 17, 15, 16, 17, tzinfo=UTC)
+
+    @pytest.fixture(autouse=True)
+    def _other_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have a shell with settings of its own."""
+        monkeypatch.setenv("CONNECTORS", "another")
+        monkeypatch.setenv("RETENTION_DAYS", "1")
+
+    @pytest.mark.parametrize("expires_at", [None, EXPIRES_AT])
+    def test_a_record_expires_as_it_would_have(
+        self, replay: Replay, expires_at: datetime | None
+    ) -> None:
+        """Or never, if that was so; and its connector was wanted."""
+        found = parse_deletions(DELIVERY.event, data("a"), 27).deletions
+        documents = [deletion_document(one, DELIVERY, expires_at) for one in found]
+
+        assert (0, result(recorded=1)) == replay(*lines(documents))
+        assert replayed(documents) == replay.stored()
+
+    @pytest.mark.parametrize("expires_at", [None, EXPIRES_AT])
+    def test_so_does_an_event(self, replay: Replay, expires_at: datetime | None) -> None:
+        """Recorded or quarantined."""
+        delivery = replace(DELIVERY, expires_at=expires_at)
+        saved = [*event_lines(data("a"), delivery), *event_lines({"LINE": "x"}, delivery)]
+
+        assert (0, result(found=2, recorded=1, quarantined=1)) == replay(*saved)
+
+        (name,) = replay.store.names("portals/M/quarantine", Deadline(5), limit=9)
+        kept = replay.store.get(f"portals/M/quarantine/{name}", Deadline(5))
+        (record,) = replay.stored().values()
+        assert kept
+        assert [expires_at] * 2 == [found.get("expires_at") for found in (kept.fields, record)]
+
+    def test_an_event_says_which_connectors_were_wanted(self, replay: Replay) -> None:
+        """It was not read when it was kept, so its letter has the setting."""
+        saved = [
+            *event_lines(data("a"), connectors=["myconnector", "z"]),
+            *event_lines(data("b"), connectors=["z"]),
+        ]
+
+        assert (0, result(found=2, recorded=1)) == replay(*saved)
+        assert ["a"] == [fields["message_id"] for fields in replay.stored().values()]
 
 
 class TestEvents:
@@ -259,24 +347,16 @@ class TestEvents:
 
         assert len(saved) > 1
         assert max(map(len, saved)) < 100_000
-        assert (0, result(recorded=1)) == replay(*reversed(saved))
         some, all_ = len(saved) - 1, len(saved)
-        problem = f"an event has {some} of its {all_} parts; give the lines of all at once"
-        assert (1, result(problems=[problem])) == replay(*saved[1:])
+        assert (0, result(found=all_, recorded=1)) == replay(*reversed(saved))
+        problem = f"An event has {some} of its {all_} parts: give the lines of all at once."
+        assert (1, result(found=some, problems=[problem])) == replay(*saved[1:])
 
     def test_an_event_that_does_not_fit_goes_to_quarantine(self, replay: Replay) -> None:
         """As it would have when it came."""
         saved = [*event_lines({"LINE": "x"}), *event_lines({"LINE": "y"})]
-        assert (0, result(quarantined=2)) == replay(*saved)
+        assert (0, result(found=2, quarantined=2)) == replay(*saved)
         assert 2 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
-
-    def test_an_event_that_nobody_wants_is_left_out(
-        self, replay: Replay, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """CONNECTORS counts for replays too."""
-        monkeypatch.setenv("CONNECTORS", "another")
-
-        assert (0, result()) == replay(*event_lines(data("a")))
 
     def test_a_damaged_part_is_reported(self, replay: Replay) -> None:
         """Its payload is no JSON any more."""
@@ -284,7 +364,9 @@ class TestEvents:
         letter = json.loads(line)
         letter["records"][0]["payload"] = "{"
 
-        assert (1, result(problems=["line 1: a record is damaged"])) == replay(json.dumps(letter))
+        assert (1, result(found=1, problems=["Line 1: a record is damaged."])) == replay(
+            json.dumps(letter)
+        )
 
 
 def test_a_log_without_letters_is_no_problem() -> None:
@@ -307,7 +389,8 @@ def test_standard_input_is_a_file_too(
     replay: Replay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Gcloud's output can be piped; people get a sentence."""
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines(records("a")))))
+    saved = "\n".join(lines(records("a"))).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(saved)))
 
     assert 0 == main(["replay", "-"])
     assert "1 recorded, 0 known already" in capsys.readouterr().out
