@@ -7,7 +7,16 @@ import warnings
 from collections.abc import Sequence
 
 from handler import VERSION
-from handler.commands import deletions, portals, quarantine, replay, send, status, subscription
+from handler.commands import (
+    deletions,
+    portals,
+    quarantine,
+    replay,
+    report,
+    send,
+    status,
+    subscription,
+)
 from handler.commands.console import CommandError
 from handler.commands.opening import StoreOpener
 from handler.settings import SettingError, Settings
@@ -25,7 +34,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (status, portals, deletions, quarantine, send, subscription, replay):
+    for command in (
+        status,
+        portals,
+        deletions,
+        report,
+        quarantine,
+        send,
+        subscription,
+        replay,
+    ):
         command.register(commands)
     options = parser.parse_args(arguments)
     try:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 from handler.commands.console import CommandError, print_json
@@ -61,9 +62,11 @@ def add_selection_options(parser: Any, *, since: str | None = None) -> None:  # 
     )
 
 
-def select(store: Store, options: argparse.Namespace) -> Selection:
-    """Return which records are wanted; raises `CommandError`."""
-    since, until = read_range(options)
+def select(
+    store: Store, options: argparse.Namespace, *, until: datetime | None = None
+) -> Selection:
+    """Return which records are wanted, by default those until then; raises `CommandError`."""
+    since, until = read_range(options, until)
     return Selection(
         members=find_portals(store, options.portal),
         since=since,

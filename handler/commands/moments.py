@@ -40,10 +40,16 @@ def add_range_options(parser: Any, *, since: str | None = None) -> None:  # noqa
     )
 
 
-def read_range(options: argparse.Namespace) -> tuple[datetime | None, datetime | None]:
-    """Return from when, inclusive, until when, exclusive; raises `CommandError`."""
+def read_range(
+    options: argparse.Namespace, until: datetime | None = None
+) -> tuple[datetime | None, datetime | None]:
+    """Return from when, inclusive, until when, exclusive, by default `until`.
+
+    Raises `CommandError` for a range that holds nothing.
+    """
     since = options.since and _start(options.since, options.timezone)
-    until = options.until and _end(options.until, options.timezone)
+    if options.until:
+        until = _end(options.until, options.timezone)
     if since and until and since >= until:
         raise CommandError("--since must be before --until.")
     return since, until

@@ -23,8 +23,8 @@ CUSTOMER: Final = "customer"
 class View:
     """One record. `deleted_by` is STAFF or CUSTOMER, `portal` the name that people know.
 
-    Without a time of its own, `is_untimed`, `deleted_at` is when it was recorded. A link is there
-    only where the portal's domain is confirmed.
+    Without a time of its own, `is_untimed`, `deleted_at` is when it was recorded. Links, and the
+    `host` that they are made of, are there only where the portal's domain is confirmed.
     """
 
     id: str
@@ -50,6 +50,7 @@ class View:
     sent_at: datetime | None
     edited_at: datetime | None
     files: tuple[str, ...]
+    host: str | None
     chat_link: str | None
     employee_link: str | None
 
@@ -105,6 +106,7 @@ def view(record: Document, domain_of: Callable[[str], str | None]) -> View:
         sent_at=_time(fields.get("sent_at")),
         edited_at=_time(fields.get("edited_at")),
         files=tuple(map(_text, files)) if isinstance(files, list | tuple) else (),
+        host=host,
         chat_link=chat_link(host, im_chat_id),
         employee_link=None if is_by_customer else employee_link(host, user_id),
     )

@@ -1,0 +1,93 @@
+"""`report`: the records as one HTML file, for people who would rather look."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from handler.commands.console import CommandError
+from handler.commands.deletions import add_selection_options, select
+from handler.commands.reading import Progress, Reading, say_what_is_missing
+from handler.commands.record_view import Domains, view
+
+
+def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "report",
+        help="the records as one HTML file, to look at",
+        description=__doc__,
+    )
+    add_selection_options(parser, since="30d")
+    parser.add_argument(
+        "--output",
+        metavar="FILE.html",
+        required=True,
+        type=Path,
+        help="where to write it; only you can read it then, so that you decide who may",
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    # The template engine would slow down all other commands.
+    from handler.commands.report_page import figures, page, portal_facts, rows  # noqa: PLC0415
+
+    made_at = datetime.now(UTC)
+    store = options.open_store()
+    selection = select(store, options, until=made_at)
+    domains = Domains(store)
+    reading = Reading(store, selection, Progress())
+    counted = figures.Figures(options.timezone)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as file:
+        table = rows.Rows(file, options.timezone)
+        for record in reading.records():
+            one = view(record, domains)
+            counted.take(one)
+            table.take(one)
+        report = page.Report(
+            figures=counted,
+            rows=table,
+            portals=portal_facts.portal_facts(
+                store, selection.members, selection.since, options.timezone
+            ),
+            since=cast("datetime", selection.since),  # both have defaults
+            until=cast("datetime", selection.until),
+            made_at=made_at,
+            filters=_filters(options),
+        )
+        _write(options.output, page.render(report))
+    print(f"{options.output}: {counted.all.total:,} deletions.")
+    sys.stdout.flush()
+    say_what_is_missing(reading, selection, remedy="")
+    return 0
+
+
+def _filters(options: argparse.Namespace) -> list[str]:
+    return [
+        text
+        for text, given in (
+            (f"portal {options.portal}", options.portal),
+            (f"connector {options.connector}", options.connector),
+            (f"deleted by {options.by}", options.by),
+        )
+        if given
+    ]
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    """Write the file whole or not at all; raises `CommandError`."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - it is open already
+                file.writelines(pieces)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from None

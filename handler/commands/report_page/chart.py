@@ -1,0 +1,123 @@
+"""Deletions a day as bars, of staff and of customers, on a grid of whole numbers."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from handler.commands.report_page.figures import Tally
+
+# More days than this would be bars thinner than a line: then a bar is a month.
+_MOST_DAYS: Final = 400
+
+HEIGHT: Final = 100
+"""Of the chart, in its own units; a bar's slot is 10 wide."""
+
+SLOT: Final = 10
+_BAR: Final = 7.2
+
+# Numbers that people read easily, and the steps to them, besides 1 and 2.
+_TOPS: Final = ((3, 3), (4, 4), (5, 5), (6, 3), (8, 4))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A day, or a month. From the bottom up: staff, then customers."""
+
+    label: str
+    short: str
+    tally: Tally
+    x: float
+    staff_height: float
+    customers_height: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars in their order, and the lines of the grid as (height, number)."""
+
+    unit: str
+    bars: list[Bar]
+    grid: list[tuple[float, int]]
+    bar_width: float = _BAR
+
+    @property
+    def width(self) -> int:
+        """In the chart's own units."""
+        return SLOT * len(self.bars)
+
+    @property
+    def labels(self) -> list[str]:
+        """Return what is written below: the first, the last, and some between them."""
+        last = len(self.bars) - 1
+        places = sorted({round(last * part / 4) for part in range(5)})
+        return [self.bars[place].short for place in places]
+
+
+def draw(days: Mapping[date, Tally], first: date, last: date) -> Chart:
+    """Make the chart of the days from the first to the last; some may have no deletions."""
+    is_by_day = (last - first).days < _MOST_DAYS
+    bars = _by_day(days, first, last) if is_by_day else _by_month(days, last)
+    top, steps = _top(max((tally.total for _, _, tally in bars), default=0))
+    scale = HEIGHT / top
+    return Chart(
+        unit="day" if is_by_day else "month",
+        bars=[
+            Bar(
+                label=label,
+                short=short,
+                tally=tally,
+                x=round(SLOT * place + (SLOT - _BAR) / 2, 1),
+                staff_height=round(tally.staff * scale, 2),
+                customers_height=round(tally.customers * scale, 2),
+            )
+            for place, (label, short, tally) in enumerate(bars)
+        ],
+        grid=[(HEIGHT * step / steps, top * step // steps) for step in range(steps + 1)],
+    )
+
+
+def day_text(day: date) -> str:
+    """Write a day with its weekday, for people."""
+    return f"{day:%A}, {day.day} {day:%B} {day.year}"
+
+
+def _by_day(days: Mapping[date, Tally], first: date, last: date) -> list[tuple[str, str, Tally]]:
+    return [
+        (day_text(day), f"{day.day} {day:%b}", days.get(day, Tally())) for day in _days(first, last)
+    ]
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    for number in range((last - first).days + 1):
+        yield first + timedelta(days=number)
+
+
+def _by_month(days: Mapping[date, Tally], last: date) -> list[tuple[str, str, Tally]]:
+    """From the first month with a deletion on: nobody means the empty centuries before it."""
+    months: dict[tuple[int, int], Tally] = defaultdict(Tally)
+    for day, tally in days.items():
+        months[day.year, day.month].staff += tally.staff
+        months[day.year, day.month].customers += tally.customers
+    month = min(months, default=(last.year, last.month))
+    bars = []
+    while month <= (last.year, last.month):
+        name = date(*month, 1)
+        bars.append((f"{name:%B} {name.year}", f"{name:%b} {name.year}", months[month]))
+        month = (month[0] + month[1] // 12, month[1] % 12 + 1)
+    return bars
+
+
+def _top(number: int) -> tuple[int, int]:
+    """Return the number at the top of the grid, and in how many steps it is reached."""
+    magnitude = 1
+    while True:
+        for top, steps in (
+            (1, 1 if magnitude == 1 else 5),
+            (2, 2 if magnitude == 1 else 4),
+            *_TOPS,
+        ):
+            if number <= top * magnitude:
+                return top * magnitude, steps
+        magnitude *= 10

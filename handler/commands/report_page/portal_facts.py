@@ -1,0 +1,73 @@
+"""What a report cannot know: of each portal, whether all of its deletions have come."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from handler.commands.console import store_deadline
+from handler.commands.moments import time_text, zone_name
+from handler.portal import PORTALS, Portal, read_portal
+from handler.records.documents import QUARANTINE, RECEIVED_AT
+from handler.stores.interface import Store
+
+
+@dataclass(frozen=True)
+class PortalFacts:
+    """A portal by the name that people know, and sentences about it."""
+
+    name: str
+    sentences: list[str]
+
+
+def portal_facts(
+    store: Store, members: Sequence[str], since: datetime | None, zone: tzinfo
+) -> list[PortalFacts]:
+    """Read what is known of each portal."""
+    found = []
+    for member in members:
+        portal = read_portal(store, member, store_deadline())
+        quarantined = store.count(
+            f"{PORTALS}/{member}/{QUARANTINE}", RECEIVED_AT, store_deadline(), since=since
+        )
+        sentences = [*_quarantined(quarantined), *_state(portal, zone)]
+        found.append(PortalFacts((portal and portal.domain) or member, sentences))
+    return found
+
+
+def _quarantined(count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"{count:,} {'event' if count == 1 else 'events'} could not be read and"
+            f" {'is' if count == 1 else 'are'} in quarantine, not in this report."
+        )
+
+
+def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
+    if portal is None:
+        yield "This portal is not known any more: nothing new is recorded."
+        return
+    if not portal.active:
+        yield "This portal is not active: nothing new is recorded until it installs again."
+    if portal.problem:
+        since = f" (since {_time(portal.problem_since, zone)})" if portal.problem_since else ""
+        yield f"There is a problem{since}: {portal.problem}"
+    if portal.queue_left:
+        left = portal.queue_left
+        yield (
+            f"On {_time(left.at, zone)}, {left.rows} events were left in the portal's queue:"
+            " they are not in this report yet."
+        )
+    if portal.drained_at:
+        yield (
+            f"The portal's queue, which keeps what could not be delivered, was last found empty on"
+            f" {_time(portal.drained_at, zone)}. Later deletions may be missing."
+        )
+    else:
+        yield (
+            "It is not known whether the portal's queue, which keeps what could not be delivered,"
+            " was ever emptied: deletions may be missing."
+        )
+
+
+def _time(moment: datetime, zone: tzinfo) -> str:
+    return f"{time_text(moment, zone)[:16]} {zone_name(zone)}"

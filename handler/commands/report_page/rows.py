@@ -1,0 +1,85 @@
+"""The report's table: all its rows as data for the script, the first also as the page's own."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import tzinfo
+from typing import IO, Final
+
+from handler.commands.moments import time_text
+from handler.commands.record_view import STAFF, View
+
+MOST_ROWS: Final = 50_000
+"""What a browser searches and sorts at once, and a file that can still be mailed."""
+
+PLAIN_ROWS: Final = 250
+"""What is shown without a script."""
+
+
+class Rows:
+    """Rows that are written to a file as they come, so that none of them stays in memory."""
+
+    def __init__(self, file: IO[str], zone: tzinfo, most: int = MOST_ROWS) -> None:
+        self._file = file
+        self._most = most
+        self._zone = zone
+        self._portals: dict[tuple[str, str], int] = {}
+        self.count = 0
+        self.plain: list[View] = []
+
+    def take(self, one: View) -> None:
+        """Add a record, unless there are too many already."""
+        if self.count == self._most:
+            return
+        if self.count < PLAIN_ROWS:
+            self.plain.append(one)
+        host = one.host or ""
+        portal = self._portals.setdefault((one.portal, host), len(self._portals))
+        row = [
+            time_text(one.deleted_at, self._zone),
+            0 if one.deleted_by == STAFF else 1,
+            one.user_id,
+            one.connector,
+            one.line_id,
+            one.chat_id,
+            one.message_id,
+            one.im_chat_id,
+            one.text,
+            notes(one, self._zone),
+            portal,
+        ]
+        self._file.write(f"{',' if self.count else ''}\n{_json(row)}")
+        self.count += 1
+
+    def data(self) -> Iterator[str]:
+        """Return all of it as JSON that can stand in a page, in pieces."""
+        yield f'{{"portals": {_json([*self._portals])}, "rows": ['
+        self._file.seek(0)
+        yield from iter(lambda: self._file.read(1 << 16), "")
+        yield "\n]}"
+
+
+def notes(one: View, zone: tzinfo) -> str:
+    """Return what else is known of a record, in words."""
+    return "; ".join(_notes(one, zone))
+
+
+def _notes(one: View, zone: tzinfo) -> Iterable[str]:
+    if one.is_untimed:
+        yield "time of recording; that of the deletion is not known"
+    if one.sent_at:
+        author = f" by {one.author_id}" if one.author_id is not None else ""
+        yield f"sent {time_text(one.sent_at, zone)}{author}"
+    if one.edited_at:
+        yield f"edited {time_text(one.edited_at, zone)}"
+    if one.text_outdated:
+        yield "the text after the last edit is not known"
+    if one.text_cut:
+        yield "the text is cut"
+    if one.files:
+        yield f"files: {', '.join(one.files)}"
+
+
+def _json(value: object) -> str:
+    """Write JSON that ends no element: it has none of what HTML could read as a tag."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

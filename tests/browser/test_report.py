@@ -1,0 +1,434 @@
+"""The report in Chromium: what it says, how it is used, and that nothing in it runs."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from handler.deadline import Deadline
+from handler.stores.interface import Document, Fields
+from handler.stores.sqlite import LocalStore
+from tests.browser import month
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import make_report
+from tests.doubles.function import ROOT
+
+AXE: Final = ROOT / "tests/browser/node_modules/axe-core/axe.min.js"
+TAB, ENTER = 9, 13
+
+DELETIONS = list(month.deletions())
+
+
+def by(origin: str) -> list[Document]:
+    """Return the made-up records of one side."""
+    return [record for record in DELETIONS if record.fields["origin"] == origin]
+
+
+def texts(browser: Chromium, selector: str) -> list[str]:
+    """Return the texts of all elements that a selector finds, as they are laid out."""
+    found: list[str] = browser.run(
+        f"[...document.querySelectorAll({selector!r})].map(one => one.textContent.trim())"
+    )
+    return found
+
+
+def cells(browser: Chromium, column: int) -> list[str]:
+    """Return the cells of a column of the table."""
+    return texts(browser, f"#table tbody td:nth-child({column})")
+
+
+def search(browser: Chromium, text: str, side: str = "") -> str:
+    """Search as a reader does, and return what is said then."""
+    browser.run(
+        f"""
+        document.getElementById("search").value = {text!r};
+        document.getElementById("side").value = {side!r};
+        document.getElementById("controls").requestSubmit();
+        """
+    )
+    return said(browser)
+
+
+def said(browser: Chromium) -> str:
+    """Return how much of the table is shown, as it is read out."""
+    return texts(browser, "#status")[0]
+
+
+def click(browser: Chromium, selector: str) -> None:
+    """Click an element."""
+    browser.run(f"document.querySelector({selector!r}).click()")
+
+
+class TestFigures:
+    """What is counted, against the records that it was made of."""
+
+    def test_the_figure_line(self, browser: Chromium, a_month: Path) -> None:
+        """How many, by whom, when most, who most, in which line most."""
+        browser.open(a_month)
+        days = Counter(str(record.fields["event_at"])[:10] for record in DELETIONS)
+        employees = Counter(record.fields.get("user_id") for record in by("portal"))
+        lines = Counter((one.fields["connector"], one.fields["line_id"]) for one in DELETIONS)
+        ((day, in_a_day),) = days.most_common(1)
+        ((employee, by_one),) = employees.most_common(1)
+        (((connector, line), in_a_line),) = lines.most_common(1)
+
+        assert day == "2026-03-17"
+        assert texts(browser, ".figures dd") == [
+            str(len(DELETIONS)),
+            str(len(by("portal"))),
+            str(len(by("customer"))),
+            f"{in_a_day} Tuesday, 17 March 2026",
+            f"{by_one} employee {employee}",
+            f"{in_a_line} {connector}, line {line}",
+        ]
+
+    def test_the_chart_has_each_day_by_staff_and_by_customers(
+        self, browser: Chromium, a_month: Path
+    ) -> None:
+        """As bars as high as their numbers, and in figures for those who do not see them."""
+        browser.open(a_month)
+        counted = {
+            origin: Counter(record.fields["event_at"].day for record in by(origin))  # type: ignore[union-attr] # it is a time
+            for origin in ("portal", "customer")
+        }
+        expected = [
+            (counted["portal"][day], counted["customer"][day]) for day in range(1, month.DAYS + 1)
+        ]
+
+        drawn = browser.run(
+            """[...document.querySelectorAll(".chart g")].map(bar => ["staff", "customers"].map(
+                side => Math.round(40 * (bar.querySelector(`rect.${side}`)?.getBBox().height ?? 0))
+            ))"""
+        )
+        in_figures = texts(browser, "details .counts td")
+
+        assert "40" == texts(browser, ".scale li")[0]
+        assert expected == [(staff // 100, customers // 100) for staff, customers in drawn]
+        numbers = [list(map(int, in_figures[start : start + 3])) for start in range(0, 93, 3)]
+        assert [[staff, other, staff + other] for staff, other in expected] == numbers
+
+    def test_lines_and_employees(self, browser: Chromium, a_month: Path) -> None:
+        """Each with its number, the largest first."""
+        browser.open(a_month)
+        lines = Counter(record.fields["line_id"] for record in DELETIONS)
+        employees = Counter(record.fields.get("user_id") for record in by("portal"))
+
+        found = texts(browser, "section[aria-labelledby=lines] td:nth-child(2)")
+        totals = texts(browser, "section[aria-labelledby=lines] td:last-child")
+        assert [(str(line), str(count)) for line, count in lines.most_common()] == [
+            *zip(found, totals, strict=True)
+        ]
+        totals = texts(browser, "section[aria-labelledby=employees] td")
+        assert [str(count) for _, count in employees.most_common()] == totals
+
+    def test_what_it_cannot_know(self, browser: Chromium, a_month: Path) -> None:
+        """Quarantined events, the portal's problem, its last drain, texts that were not kept."""
+        browser.open(a_month)
+        without = sum("text" not in record.fields for record in DELETIONS)
+
+        box = " ".join(texts(browser, ".unknown li"))
+
+        assert "3 events could not be read and are in quarantine" in box
+        assert "since 2026-03-30 06:00 UTC): The queue cannot be read" in box
+        assert "last found empty on 2026-03-31 18:05 UTC" in box
+        assert f"What {without} of the messages said is not known" in box
+
+
+class TestTable:
+    """Searching, sorting and turning pages."""
+
+    def test_it_begins_with_the_newest(self, browser: Chromium, a_month: Path) -> None:
+        """A hundred a page."""
+        browser.open(a_month)
+        newest_first = [str(record.fields["event_at"])[:19] for record in reversed(DELETIONS)]
+
+        assert said(browser) == f"1 to 100 of {len(DELETIONS)}"
+        assert newest_first[:100] == cells(browser, 1)
+        click(browser, "#last")
+        assert said(browser) == f"301 to {len(DELETIONS)} of {len(DELETIONS)}"
+        assert newest_first[300:] == cells(browser, 1)
+        click(browser, "#previous")
+        click(browser, "#previous")
+        click(browser, "#next")
+        assert newest_first[200:300] == cells(browser, 1)
+        click(browser, "#first")
+        assert newest_first[:100] == cells(browser, 1)
+
+    def test_search_finds_all_words_in_any_case(self, browser: Chromium, a_month: Path) -> None:
+        """In every column, texts of any script among them."""
+        browser.open(a_month)
+        russian = [one for one in DELETIONS if "Здравствуйте" in str(one.fields.get("text"))]
+        on_whatsapp = [one for one in russian if one.fields["connector"] == "whatsapp"]
+
+        told = search(browser, "ЗДРАВСТВУЙТЕ")
+        assert told == f"1 to {len(russian)} of {len(russian)} found, of {len(DELETIONS)}"
+        told = search(browser, " WhatsApp   здравствуйте ")
+        assert told == f"1 to {len(on_whatsapp)} of {len(on_whatsapp)} found, of {len(DELETIONS)}"
+        told = search(browser, "", side="1")
+        assert told.endswith(f" of {len(by('customer'))} found, of {len(DELETIONS)}")
+        assert (
+            search(browser, "nobody wrote this") == f"None of {len(DELETIONS)} deletions matches."
+        )
+        assert [] == cells(browser, 1)
+        assert search(browser, "") == f"1 to 100 of {len(DELETIONS)}"
+
+    def test_search_works_while_one_types(self, browser: Chromium, a_month: Path) -> None:
+        """Without a click; and what was found is announced."""
+        browser.open(a_month)
+        browser.run("document.getElementById('search').focus()")
+        browser.call("Input.insertText", text="telegrambot")
+        count = sum(one.fields["connector"] == "telegrambot" for one in DELETIONS)
+
+        announced = browser.run(
+            """new Promise(done => {
+                const status = document.getElementById("status");
+                const read = () => status.textContent.includes("found") && done(status.textContent);
+                new MutationObserver(read).observe(status, {childList: true});
+                read();
+            })"""
+        )
+
+        assert announced == f"1 to {count} of {count} found, of {len(DELETIONS)}"
+
+    def test_titles_sort_by_keyboard(self, browser: Chromium, a_month: Path) -> None:
+        """Each way, and say so; numbers as numbers, and what is missing last."""
+        browser.open(a_month)
+        browser.run("document.querySelector('#table thead th:nth-child(2) button').focus()")
+
+        browser.press("Enter", ENTER)
+        up = cells(browser, 2)
+        assert "ascending" == browser.run("document.activeElement.parentElement.ariaSort")
+        browser.press("Enter", ENTER)
+        down = cells(browser, 2)
+        assert "descending" == browser.run("document.activeElement.parentElement.ariaSort")
+        browser.press("Tab", TAB)
+        browser.press("Enter", ENTER)
+
+        customers = min(str(record.fields["user_id"]) for record in by("customer"))
+        assert up[0] == f"customer {customers}"
+        assert down[:3] == ["staff 31"] * 3
+        assert cells(browser, 3)[0] == "instagram, line 128"
+        assert 1 == browser.run("document.querySelectorAll('[aria-sort]').length")
+        click(browser, "#table thead th:nth-child(6) button")
+        assert "\N{EN DASH}" not in "".join(cells(browser, 6))
+        click(browser, "#last")
+        assert cells(browser, 6)[-1] == "\N{EN DASH}"
+
+    def test_links_go_to_the_chat_and_the_employee(self, browser: Chromium, a_month: Path) -> None:
+        """At the portal's own address; none for what a customer deleted."""
+        browser.open(a_month)
+        record = next(one for one in by("portal") if "user_id" in one.fields)
+        search(browser, str(record.fields["message_id"]))
+
+        links = browser.run(
+            "[...document.querySelectorAll('#table tbody tr:first-child a')].map(one => one.href)"
+        )
+        search(browser, "", side="1")
+
+        employee = f"https://{month.DOMAIN}/company/personal/user/{record.fields['user_id']}/"
+        chat = f"https://{month.DOMAIN}/online/?IM_DIALOG=chat{record.fields['im_chat_id']}"
+        assert [employee, chat] == links
+        assert 0 == browser.run("document.querySelectorAll('#table tbody a').length")
+
+    def test_fifty_thousand_rows_are_searched_and_sorted(
+        self, browser: Chromium, tmp_path: Path
+    ) -> None:
+        """Only a page of them is in the document; more are counted, and said to be left out."""
+        store = LocalStore(str(tmp_path / "store.sqlite3"))
+        moment = datetime(2026, 3, 17, 12, tzinfo=UTC)
+        records = [
+            Document(
+                f"portals/M/deletions/{number}",
+                {
+                    "origin": "customer",
+                    "connector": "whatsapp",
+                    "line_id": 1,
+                    "message_id": f"{number:05}",
+                    "event_at": moment + timedelta(seconds=number),
+                },
+            )
+            for number in range(50_003)
+        ]
+        store.create(records, "recorded_at", Deadline(300))
+        store.put(Document("portals/M", {"active": True}), Deadline(5))
+
+        browser.open(make_report(tmp_path / "store.sqlite3", "--since=2026-03-17"))
+
+        assert texts(browser, ".figures dd")[0] == "50,003"
+        assert said(browser) == "1 to 100 of 50,000"
+        told = browser.run(
+            "document.querySelector('section[aria-labelledby=deletions] p').textContent"
+        )
+        assert told.startswith("The table has the newest 50,000 of them;")
+        assert search(browser, "49999") == "1 to 1 of 1 found, of 50,000"
+        search(browser, "")
+        click(browser, "#table thead th:nth-child(5) button")
+        assert cells(browser, 5)[:2] == ["00003", "00004"]
+        assert 100 == browser.run("document.querySelectorAll('#table tbody tr').length")
+
+
+HOSTILE: Final = (
+    "<script>window.hit = 1</script>",
+    "</script><script>window.hit = 2</script>",
+    "<img src=x onerror='window.hit = 3'>",
+    '"><svg onload="window.hit = 4">',
+    "{{ 7 * 7 }}{% include 'x' %}",
+    "javascript:window.hit = 5",
+    "<!--<script>",
+    "\u202etxt.exe\u2066",
+    "\x00\x1b[2J\ufeff\u2028\u2029",
+    "' onfocus='window.hit = 6' autofocus '",
+    "\ud800",
+)
+
+
+class TestSafety:
+    """Customers choose their texts and ids; nothing that they wrote may do anything."""
+
+    @pytest.fixture
+    def hostile(self, tmp_path: Path) -> Path:
+        """Make a report in which every field is an attack."""
+        store = LocalStore(str(tmp_path / "store.sqlite3"))
+        moment = datetime(2026, 3, 17, 12, tzinfo=UTC)
+        for number, text in enumerate(HOSTILE):
+            fields: Fields = {
+                **dict.fromkeys(
+                    ["origin", "connector", "chat_id", "message_id", "domain", "text", "via"], text
+                ),
+                "files": [text],
+                "line_id": -1,
+                "user_id": -1,
+                "im_chat_id": -1,
+                "event_at": moment + timedelta(seconds=number),
+            }
+            portal: Fields = {"domain": text, "active": True, "problem": text}
+            store.put(Document(f"portals/{number}", portal), Deadline(5))
+            store.put(Document(f"portals/{number}/deletions/1", fields), Deadline(5))
+        return make_report(tmp_path / "store.sqlite3", "--since=2026-03-17")
+
+    def test_nothing_that_was_written_runs(self, browser: Chromium, hostile: Path) -> None:
+        """It stands there as text, in the order of the records, and asks for nothing."""
+        browser.open(hostile)
+        search(browser, "")
+
+        assert browser.run("window.hit === undefined")
+        assert [] == browser.complaints
+        assert [hostile.as_uri()] == browser.requests
+        assert 2 == browser.run("document.scripts.length")
+        assert 0 == browser.run("document.querySelectorAll('img, iframe, object, form a').length")
+        assert 0 == browser.run("document.querySelectorAll('main a').length")
+        shown = browser.run(
+            "[...document.querySelectorAll('#table .text p')].map(one => one.textContent)"
+        )
+        expected = [text.replace("\ud800", "\ufffd") for text in reversed(HOSTILE)]
+        assert expected == [text.replace("\ud800", "\ufffd") for text in shown]
+
+    def test_without_a_script_it_is_as_harmless(self, browser: Chromium, hostile: Path) -> None:
+        """The template has escaped it."""
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        try:
+            browser.open(hostile)
+        finally:
+            browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+        assert len(HOSTILE) == browser.run("document.querySelectorAll('#table tbody tr').length")
+        assert 0 == browser.run("document.querySelectorAll('img, iframe, main a').length")
+        assert texts(browser, "#table .text p")[-1] == HOSTILE[0]
+
+    def test_the_policy_lets_no_other_script_run(self, browser: Chromium, a_month: Path) -> None:
+        """Nor a style, a picture, or a text that is made into elements."""
+        browser.open(a_month)
+
+        browser.run(
+            """
+            const script = document.createElement("script");
+            try { script.text = "window.hit = 1"; } catch { script.append("window.hit = 1"); }
+            document.body.append(script);
+            """
+        )
+        refused = browser.run(
+            """(() => {
+                try { document.body.innerHTML = "<b>"; } catch (error) { return error.name; }
+            })()"""
+        )
+        answer = browser.run("fetch('https://example.com/').catch(error => error.name)")
+
+        assert browser.run("window.hit === undefined")
+        assert ("TypeError", "TypeError") == (refused, answer)
+        assert [a_month.as_uri()] == browser.requests
+
+
+class TestReaders:
+    """By day and by night, at a desk, on a phone and on paper, seen or read aloud."""
+
+    @pytest.mark.skipif(
+        not AXE.exists(), reason="axe-core is not here: npm ci --prefix tests/browser"
+    )
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_axe_finds_nothing(
+        self, browser: Chromium, a_month: Path, scheme: str, width: int
+    ) -> None:
+        """Contrast, names, roles, order: what a program can find."""
+        browser.show(width, 900, prefers_color_scheme=scheme)
+        browser.open(a_month)
+        browser.run("document.querySelector('details').open = true")
+        browser.run(AXE.read_text())
+
+        found: list[dict[str, Any]] = browser.run(
+            "axe.run({resultTypes: ['violations']}).then(results => results.violations)"
+        )
+
+        assert [] == [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
+    @pytest.mark.parametrize("width", [320, 390, 768, 1280])
+    def test_nothing_is_wider_than_the_screen(
+        self, browser: Chromium, a_month: Path, width: int
+    ) -> None:
+        """It is scrolled down, not sideways."""
+        browser.show(width, 800, prefers_color_scheme="light")
+        browser.open(a_month)
+
+        assert width == browser.run("document.scrollingElement.scrollWidth")
+
+    def test_paper_has_all_rows(self, browser: Chromium, a_month: Path) -> None:
+        """And afterwards the screen has its page again."""
+        browser.open(a_month)
+        browser.run(
+            """addEventListener("beforeprint", () => {
+                window.printed = document.querySelectorAll("#table tbody tr").length;
+            })"""
+        )
+
+        assert browser.paper().startswith(b"%PDF")
+
+        assert len(DELETIONS) == browser.run("window.printed")
+        assert said(browser) == f"1 to 100 of {len(DELETIONS)}"
+
+    def test_without_a_script_the_newest_are_there(self, browser: Chromium, a_month: Path) -> None:
+        """With their links, and a sentence on what is missing."""
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        try:
+            browser.open(a_month)
+        finally:
+            browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+        assert 250 == len(cells(browser, 1))
+        assert cells(browser, 1)[0] == str(DELETIONS[-1].fields["event_at"])[:19]
+        told = texts(browser, "noscript")[0]
+        assert told.startswith("Without scripts, the newest 250 are shown")
+        assert browser.run("document.getElementById('controls').hidden")
+
+    def test_each_text_runs_in_its_own_direction(self, browser: Chromium, a_month: Path) -> None:
+        """Arabic from the right, whatever stands beside it."""
+        browser.open(a_month)
+        search(browser, "العنوان")
+
+        directions = browser.run(
+            "[...document.querySelectorAll('#table .text p')]"
+            ".map(one => getComputedStyle(one).direction)"
+        )
+
+        assert {"rtl"} == set(directions)

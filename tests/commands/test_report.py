@@ -1,0 +1,226 @@
+"""`python -m handler report`; how its page looks and works is tested in a browser."""
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.shell import MOMENT, Shell
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """Return where reports go."""
+    return tmp_path / "report.html"
+
+
+def keep(shell: Shell, name: str, member_id: str = "M", **fields: Any) -> None:  # noqa: ANN401
+    """Keep a deletion."""
+    record = {
+        "origin": "portal",
+        "connector": "whatsapp",
+        "line_id": 7,
+        "event_at": MOMENT,
+        "recorded_at": MOMENT,
+    }
+    shell.write(f"portals/{member_id}/deletions/{name}", **record | fields)
+
+
+def make(shell: Shell, page: Path, *flags: str) -> str:
+    """Make a report since the beginning of that month, and return its page."""
+    code, out, _ = shell("report", "--since", "2026-03-01", "--output", str(page), *flags)
+    assert code == 0
+    assert out.startswith(f"{page}: ")
+    return page.read_text()
+
+
+def data(html: str) -> Any:  # noqa: ANN401
+    """Return what the page's script reads."""
+    return json.loads(html.partition('id="data">')[2].partition("</script>")[0])
+
+
+def test_a_report_is_a_file_that_only_its_maker_reads(shell: Shell, page: Path) -> None:
+    """It holds what customers wrote; who else may see it is for its maker to say."""
+    shell.write("portals/M", active=True, domain="x.bitrix24.com", drained_at=MOMENT)
+    keep(shell, "1")
+    keep(shell, "2", origin="customer")
+    page.write_text("an older one")
+
+    code, out, err = shell("report", "--since", "2026-03-01", "--output", str(page))
+
+    assert (0, f"{page}: 2 deletions.\n", "") == (code, out, err)
+    assert stat.S_IRUSR | stat.S_IWUSR == stat.S_IMODE(page.stat().st_mode)
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
+
+
+def test_by_default_it_is_of_the_last_thirty_days(shell: Shell, page: Path) -> None:
+    """Until now."""
+    shell.write("portals/M", active=True)
+    now = datetime.now(UTC)
+    for days in (1, 29, 31):
+        keep(shell, str(days), event_at=now - timedelta(days=days))
+
+    code, out, _ = shell("report", "--output", str(page))
+
+    assert (0, f"{page}: 2 deletions.\n") == (code, out)
+    assert f"{now - timedelta(days=30):%Y-%m-%d} " in page.read_text()
+
+
+def test_it_says_what_was_asked_for(shell: Shell, page: Path) -> None:
+    """Days where whole days are meant, else times; and in which time zone."""
+    shell.write("portals/M", active=True)
+
+    html = make(
+        shell,
+        page,
+        "--until=2026-03-31",
+        "--timezone=Europe/Berlin",
+        "--by=staff",
+        "--connector=whatsapp",
+        "--portal=M",
+    )
+    day = make(shell, page, "--since=2026-03-17", "--until=2026-03-17")
+    hours = make(shell, page, "--until=2026-03-17T15:30")
+
+    assert "1 March 2026 to 31 March 2026, times in Europe/Berlin" in html
+    assert "<bdi>portal M</bdi>, <bdi>connector whatsapp</bdi>, <bdi>deleted by staff</bdi>" in html
+    assert " of <bdi>M</bdi>,\n17 March 2026, times in UTC" in day
+    assert "2026-03-01 00:00 to 2026-03-17 15:30" in hours
+
+
+def test_nothing_found_is_a_page_that_says_so(shell: Shell, page: Path) -> None:
+    """And so does the command, with a reason."""
+    shell.write("portals/M", active=True)
+
+    code, out, err = shell("report", "--output", str(page))
+
+    told = "No records: none match --since, --until. Try without, or with other values.\n"
+    assert (0, f"{page}: 0 deletions.\n", told) == (code, out, err)
+    assert "<dd>0</dd>" in page.read_text()
+    assert "<script" not in page.read_text()
+
+
+def test_without_a_portal_there_is_nothing_to_know(shell: Shell, page: Path) -> None:
+    """The box says so."""
+    assert "No portal is known here: nothing can have been recorded." in make(shell, page)
+
+
+def test_a_file_that_cannot_be_written_is_an_error(shell: Shell, page: Path) -> None:
+    """And nothing is left beside it."""
+    missing = page.parent / "missing" / "report.html"
+    shell.write("portals/M", active=True)
+    page.mkdir()
+
+    for path, reason in ((missing, "No such file or directory"), (page, "Is a directory")):
+        told = f"{path} cannot be written: {reason}\n"
+        assert (1, "", told) == shell("report", "--output", str(path))
+    assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
+
+
+def test_output_has_to_be_given(shell: Shell) -> None:
+    """A page on a terminal helps nobody."""
+    told = "python -m handler report: error: the following arguments are required: --output"
+
+    assert told == shell.usage_error("report")
+
+
+@pytest.mark.parametrize(
+    ("portal", "sentence"),
+    [
+        ({"active": True, "drained_at": MOMENT}, "last found empty on 2026-03-17 12:00 UTC. Later"),
+        ({"active": True}, "It is not known whether the portal&#39;s queue"),
+        ({"active": False}, "This portal is not active: nothing new is recorded"),
+        (
+            {"active": True, "problem": "Choose <Reinstall>."},
+            "a problem: Choose &lt;Reinstall&gt;.",
+        ),
+        (
+            {"active": True, "problem": "P", "problem_since": MOMENT},
+            "There is a problem (since 2026-03-17 12:00 UTC): P",
+        ),
+        (
+            {"active": True, "queue_left": {"rows": "more than 49", "at": MOMENT}},
+            "On 2026-03-17 12:00 UTC, more than 49 events were left in the portal&#39;s queue",
+        ),
+    ],
+)
+def test_it_says_what_it_cannot_know(
+    shell: Shell, page: Path, portal: dict[str, Any], sentence: str
+) -> None:
+    """As far as the portal's document tells."""
+    shell.write("portals/M", **portal)
+
+    assert sentence in make(shell, page)
+
+
+def test_a_portal_whose_document_is_gone_still_has_its_records(shell: Shell, page: Path) -> None:
+    """They are listed by its member_id."""
+    keep(shell, "1", domain="event.example")
+
+    html = make(shell, page, "--portal=M")
+
+    assert "This portal is not known any more: nothing new is recorded." in html
+    assert [["event.example", ""]] == data(html)["portals"]
+
+
+def test_events_in_quarantine_are_counted(shell: Shell, page: Path) -> None:
+    """One, or several; those that came before are of another time."""
+    shell.write("portals/M", active=True)
+    for name, received in (("1", MOMENT), ("2", MOMENT - timedelta(days=60))):
+        shell.write(f"portals/M/quarantine/{name}", received_at=received)
+
+    assert "1 event could not be read and is in quarantine" in make(shell, page)
+
+
+def test_several_portals_are_told_apart(shell: Shell, page: Path) -> None:
+    """In the figures, in the table and in what is not known."""
+    for member_id in ("M", "N"):
+        shell.write(f"portals/{member_id}", active=True, domain=f"{member_id}.example".lower())
+        keep(shell, "1", member_id, user_id=5, im_chat_id=1807)
+        keep(shell, "2", member_id, origin="customer")
+
+    html = make(shell, page)
+
+    assert "Bitrix24 open lines of 2 portals" in html
+    assert "<h3><bdi>m.example</bdi></h3>" in html
+    assert [["n.example", "n.example"], ["m.example", "m.example"]] == sorted(
+        data(html)["portals"], reverse=True
+    )
+    assert 'href="https://m.example/company/personal/user/5/"' in html
+    assert 'href="https://n.example/online/?IM_DIALOG=chat1807"' in html
+    assert 2 == html.count("<td><bdi>m.example</bdi></td>")
+
+
+def test_what_is_known_of_a_text_stands_below_it(shell: Shell, page: Path) -> None:
+    """And records that have no time of their own say so."""
+    shell.write("portals/M", active=True)
+    keep(
+        shell,
+        "1",
+        text="Hello",
+        author_id=27,
+        sent_at=MOMENT,
+        edited_at=MOMENT + timedelta(minutes=1),
+        text_cut=True,
+        text_outdated=True,
+        files=["a.pdf", "b.png"],
+    )
+    keep(shell, "2", text="", sent_at=MOMENT)
+    keep(shell, "3", event_at="yesterday")
+
+    html = make(shell, page)
+
+    assert {
+        "time of recording; that of the deletion is not known",
+        "sent 2026-03-17 12:00:00",
+        (
+            "sent 2026-03-17 12:00:00 by 27; edited 2026-03-17 12:01:00; the text after the last"
+            " edit is not known; the text is cut; files: a.pdf, b.png"
+        ),
+    } == {row[9] for row in data(html)["rows"]}
+    assert "<li>1 of the records do not say when" in html
+    assert "<li>What 1 of the messages said is not known" in html
