@@ -19,6 +19,7 @@ from grpc import StatusCode
 
 from tests.doubles.firestore_indexes import missing_index
 from tests.doubles.firestore_queries import select
+from tests.doubles.function import free_port
 
 Apply: TypeAlias = Callable[[], Sequence[Any]]
 Fault: TypeAlias = Callable[[Apply, grpc.ServicerContext], Sequence[Any]]
@@ -48,7 +49,7 @@ class FirestoreDouble:
         self.calls: Counter[str] = Counter()
         self.headers: dict[str, str] = {}
         self.patience: float | None = None
-        self._port = 0
+        self._port = free_port()
         self._lock = Lock()
         self._documents: dict[str, Any] = {}
         self._last_moment = 0
@@ -81,7 +82,7 @@ class FirestoreDouble:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("google.firestore.v1.Firestore", handlers)]
         )
-        self._port = self._server.add_insecure_port(self.host)
+        self._server.add_insecure_port(self.host)
         self._server.start()
 
     def stop(self) -> None:

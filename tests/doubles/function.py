@@ -3,19 +3,23 @@
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 FORM = "application/x-www-form-urlencoded"
-_START_SECONDS = 30
+_START_SECONDS = 60
+
+_ports = random.SystemRandom()  # no test's seed leads two servers to one port
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,12 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that nothing listens on, for a server that may be down now and then.
+
+    None of those that the system lends to outgoing connections (from 32768 on Linux): one of them
+    could be in use when the server comes back, or could connect to itself.
+    """
+    while True:
+        port = _ports.randrange(15_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
