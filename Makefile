@@ -76,6 +76,8 @@ lock: $(INSTALLED)
 		--python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements-dev.txt
 	$(BIN)/uv pip compile pyproject.toml --upgrade --group dev --group tools --constraints requirements-dev.txt \
 		--universal --python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements-tools.txt
+	$(BIN)/uv pip compile examples/on-deletion/requirements.in --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-header --quiet --output-file examples/on-deletion/requirements.txt
 
 $(TOOLS): requirements-tools.txt $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt

@@ -1,0 +1,204 @@
+"""The deep check: through the real function and Google's emulator, and against failures."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.doubles.emulator import Emulator
+from tests.doubles.function import ROOT, Function
+
+_spec = importlib.util.spec_from_file_location("check", ROOT / "deploy/check.py")
+assert _spec
+assert _spec.loader
+check = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(check)
+
+
+class Server(ThreadingHTTPServer):
+    """Firestore's REST and the function in one: answers as a test says, and remembers."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.documents: dict[str, Any] = {}
+        self.refused: dict[str, int] = {}
+        self.answers: list[tuple[int, str]] = []
+        self.elsewhere = False
+        self.events: list[dict[str, list[str]]] = []
+        self.authorized: set[str | None] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def paths(self, prefix: str) -> list[str]:
+        if self.elsewhere:
+            return []
+        return [path for path in self.documents if path.startswith(f"{prefix}/")]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None: ...
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.path == "/hook":
+            self.server.events.append(parse_qs(body.decode()))
+            self.answer(*self.server.answers.pop(0))
+            return
+        self.server.authorized.add(self.headers["authorization"])
+        path = self.path.partition("/documents")[2].partition("?")[0]
+        status = self.server.refused.get(f"{self.command} {path.rpartition('/')[2][:12]}", 200)
+        result: Any = {}
+        if status == 200 and self.command == "POST":
+            self.server.documents[f"/portals/{self.path.partition('=')[2]}"] = json.loads(body)
+        elif status == 200 and self.command == "DELETE":
+            self.server.documents.pop(path, None)
+        elif self.command == "GET":
+            found = [
+                {"name": f"projects/p/databases/d/documents{p}"} for p in self.server.paths(path)
+            ]
+            result = {"documents": found} if found else {}
+        self.answer(status, json.dumps(result))
+
+    do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 - the standard library's names
+
+    def answer(self, status: int, text: str) -> None:
+        if status == 200 and "recorded" in text:
+            (portal,) = self.server.events[-1]["auth[member_id]"]
+            for group in ("deletions", "openline_messages"):
+                self.server.documents[f"/portals/{portal}/{group}/1"] = {}
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+RECORDED = (200, '{"status": "recorded", "recorded": 1, "duplicates": 0}')
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Serve on loopback."""
+    with Server() as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def run(server: Server) -> list[float]:
+    """Run the check; returns the pauses that it made."""
+    pauses: list[float] = []
+    documents = check.Documents("p", "d", "ya29.token", server.url)
+    check.check(documents, f"{server.url}/hook", "livechat", pauses.append)
+    return pauses
+
+
+def test_a_sample_goes_the_whole_way_and_leaves_nothing(
+    emulator: Emulator, project: str, tmp_path: Path
+) -> None:
+    """Through the function as it is deployed, with texts kept, into Firestore and out again."""
+    settings = {"FIRESTORE_EMULATOR_HOST": emulator.host, "GOOGLE_CLOUD_PROJECT": project}
+    host = f"http://{emulator.host}"
+    documents = check.Documents(project, "(default)", "owner", host)
+    with Function(tmp_path / "log", **settings, RETENTION_DAYS="1") as function:
+        check.check(documents, f"{function.url}/deploy-check", "livechat")
+        assert "recorded" in function.log
+
+    everything = {"structuredQuery": {"from": [{"allDescendants": True}]}}
+    left = documents.call("POST", ":runQuery", everything)
+    assert [found for found in left if "document" in found] == []
+
+
+def test_portals_are_counted_if_they_are_active(emulator: Emulator, project: str) -> None:
+    """Whoever moves to another database sees how many stay behind."""
+    documents = check.Documents(project, "(default)", "owner", f"http://{emulator.host}")
+    for number, active in enumerate((True, True, False)):
+        fields = {"active": {"booleanValue": active}}
+        documents.call("POST", f"/portals?documentId=m{number}", {"fields": fields})
+
+    assert documents.active_portals() == 2
+
+
+def test_it_waits_for_a_role_that_is_not_known_yet(server: Server) -> None:
+    """A function that cannot use Firestore is asked again for some minutes, with a word."""
+    server.answers = [(503, "{}"), (503, "{}"), RECORDED]
+
+    assert run(server) == [15, 15]
+    assert len(server.events) == 3
+    assert server.documents == {}
+    assert server.authorized == {"Bearer ya29.token"}
+
+
+def test_it_gives_up_after_some_minutes(server: Server) -> None:
+    """And names the role."""
+    server.answers = [(503, "{}")] * check.TRIES
+
+    with pytest.raises(check.CheckError, match=r"HTTP 503.*\n.*roles/datastore\.user"):
+        run(server)
+    assert server.documents == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((403, '{"error": "forbidden"}'), "Does it use another database than d"),
+        ((422, '{"error": "unprocessable_event"}'), "It did not store the sample"),
+        ((200, '{"status": "ignored"}'), "It did not store the sample"),
+    ],
+)
+def test_whatever_happens_nothing_is_left(
+    server: Server, answer: tuple[int, str], reason: str
+) -> None:
+    """The made-up portal goes, and the function's own answer is shown."""
+    server.answers = [answer]
+
+    with pytest.raises(check.CheckError, match=reason) as caught:
+        run(server)
+    assert answer[1] in str(caught.value)
+    assert server.documents == {}
+
+
+def test_a_record_in_another_database_is_noticed(server: Server) -> None:
+    """The function said yes, but its record is not where it should be."""
+    server.answers = [RECORDED]
+    server.elsewhere = True
+
+    with pytest.raises(check.CheckError, match="elsewhere than d"):
+        run(server)
+
+
+def test_an_account_that_may_not_write_is_told(server: Server) -> None:
+    """Nothing was stored, so nothing has to be removed either."""
+    server.refused = {"POST portals": 403}
+
+    with pytest.raises(check.CheckError, match="--skip-deep-check") as caught:
+        run(server)
+    assert "could not be removed" not in str(caught.value)
+    assert server.events == []
+
+
+def test_what_cannot_be_removed_is_named_with_the_command_that_removes_it(server: Server) -> None:
+    """Nothing is left without a word."""
+    server.answers = [RECORDED]
+    server.refused = {"DELETE 1": 500}
+
+    with pytest.raises(check.CheckError, match="python -m handler portals purge deploy-check-"):
+        run(server)
+
+
+def test_a_function_that_does_not_answer_is_a_failure(server: Server) -> None:
+    """The network's own words say why."""
+    documents = check.Documents("p", "d", "t", server.url)
+
+    with pytest.raises(check.CheckError, match="Connection refused"):
+        check.check(documents, "http://127.0.0.1:9/hook", "livechat")
+    assert server.documents == {}

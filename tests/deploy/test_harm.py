@@ -1,0 +1,90 @@
+"""What cannot easily be undone is asked for, or at least said beforehand."""
+
+import pytest
+
+from tests.deploy.cloud import FIRST, RUN, SERVICE, Cloud
+
+
+def test_destroying_asks_for_the_name_of_the_service(deployed: Cloud) -> None:
+    """Any other answer, and no answer, changes nothing."""
+    for typed in ("", "\n", "yes\n"):
+        code, output = deployed.attempt("--project=my-project", "--destroy", typed=typed)
+        assert code == 1
+        assert f"To go on, type {SERVICE}: " in output
+        assert "--yes answers the question" in output
+        assert deployed.changes == []
+
+    deployed.run("--project=my-project", "--destroy", typed=f"{SERVICE}\n")
+    assert deployed.state["services"] == {}
+
+
+def test_destroying_keeps_the_data_and_says_so(deployed: Cloud) -> None:
+    """The service and all around it goes; no command touches Firestore; twice is as good."""
+    output = deployed.run("--project=my-project", "--destroy", "--yes")
+
+    state = deployed.state
+    gone = ("services", "accounts", "metrics", "policies", "uptime", "dashboards", "sinks")
+    assert {kind: state[kind] for kind in gone} == {kind: {} for kind in gone}
+    assert [roles for roles in state["bindings"].values() if roles] == []
+    assert not [command for command in deployed.changed if command.startswith("firestore")]
+    assert list(state["buckets"]) == [f"europe-west1 {SERVICE}-dead-letters"]
+    assert "Every record in Firestore" in output
+
+    deployed.run("--project=my-project", "--destroy", "--yes")
+    assert deployed.changes == []
+
+
+def test_a_dry_run_of_destroying_asks_nothing(deployed: Cloud) -> None:
+    """It says that it would ask."""
+    output = deployed.run("--project=my-project", "--destroy", "--dry-run")
+
+    assert f"it would now ask for {SERVICE} to be typed" in output
+    assert deployed.changes == []
+
+
+def test_destroying_takes_what_version_0_1_0_left(old: Cloud) -> None:
+    """Its counters and alerts have other names, its role no condition."""
+    old.run("--project=my-project", "--destroy", "--yes")
+
+    assert old.state["metrics"] == old.state["policies"] == {}
+    assert old.state["bindings"][RUN] == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_another_database_is_asked_for_by_name(deployed: Cloud, *, exists: bool) -> None:
+    """It says how many portals stay behind and that their events are refused from then on."""
+    deployed.state["portals"] = {"(default)": 3, "other": 1}
+    if exists:
+        deployed.state["databases"]["other"] = "europe-west1\tFIRESTORE_NATIVE\tX"
+    command = ("--project=my-project", "--database=other")
+    code, output = deployed.attempt(*command)
+
+    assert code == 1
+    assert "uses the database (default), with 3 active portal(s)" in output
+    assert f"The database other has {1 if exists else 'none'}." in output
+    assert "refused, until the portal is installed again" in output
+    assert deployed.changes == []
+
+    deployed.run(*command, typed="other\n")
+    assert deployed.service["env"]["FIRESTORE_DATABASE"] == "other"
+    assert deployed.state["bindings"][RUN] == ["roles/datastore.user\tdatabase-other"]
+
+
+def test_portals_that_cannot_be_counted_are_not_taken_for_none(deployed: Cloud) -> None:
+    """An account that may not read documents still sees the question."""
+    deployed.state["portals"] = {}
+    output = deployed.run("--project=my-project", "--database=other", "--dry-run")
+
+    assert "with an unknown number of active portal(s)" in output
+
+
+def test_the_location_is_said_before_it_is_made(cloud: Cloud) -> None:
+    """It cannot be changed later."""
+    output = cloud.run(*FIRST, "--location=eur3")
+
+    said = output.index("It is created in eur3")
+    assert (
+        said
+        < output.index("THIS LOCATION CANNOT BE CHANGED LATER")
+        < output.index("databases create")
+    )

@@ -1,0 +1,162 @@
+"""The script itself: its help, its dialect, its commands in real gcloud's eyes, what it uploads."""
+
+import copy
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.cloud import ALL, FIRST, SCRIPT, Cloud
+from tests.doubles.function import ROOT
+
+
+def test_the_help_tells_every_option() -> None:
+    """What the parser accepts is what the help explains."""
+    shown = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
+    table = (ROOT / "deploy/options.txt").read_text()
+    with_values = re.findall(r"^([a-z-]+) \|", table, re.MULTILINE)
+    (switches,) = re.findall(r'^SWITCHES="([^"]*)"', SCRIPT.read_text(), re.MULTILINE)
+
+    options = {*with_values, *switches.split()}
+    assert len(options) == 23
+    assert options == set(re.findall(r"^  --([a-z-]+)", shown, re.MULTILINE)) - {"help"}
+
+
+def test_the_script_is_clean_and_fits_old_bash() -> None:
+    """Shellcheck and shfmt have nothing to say, and nothing is newer than bash 3.2."""
+    tools = Path(sys.executable).parent
+    scripts = [SCRIPT, *(ROOT / "examples").rglob("*.sh")]
+    subprocess.run([tools / "shellcheck", *scripts], check=True)
+    subprocess.run([tools / "shfmt", "--diff", *scripts], check=True)
+
+    newer = r"declare -[An]|local -[An]|mapfile|readarray|\$\{\w+(,|\^|@)|&>>|\|&|coproc"
+    assert [re.findall(newer, script.read_text()) for script in scripts] == [[] for _ in scripts]
+
+
+def test_the_script_has_not_grown() -> None:
+    """What is data belongs into files under deploy/."""
+    assert len(SCRIPT.read_text().splitlines()) <= 792
+
+
+def test_every_index_that_is_declared_is_made() -> None:
+    """The script knows fields without an index and fields that expire, one a line."""
+    text = (ROOT / "deploy/indexes.json").read_text()
+    declared = json.loads(text)
+
+    assert declared["indexes"] == []
+    assert [entry["indexes"] for entry in declared["fieldOverrides"] if entry["indexes"]] == []
+    read = re.findall(
+        r'^    \{"collectionGroup": "(\w+)", "fieldPath": "(\w+)", ', text, re.MULTILINE
+    )
+    assert read == [
+        (each["collectionGroup"], each["fieldPath"]) for each in declared["fieldOverrides"]
+    ]
+
+
+def offline_gcloud(folder: Path) -> dict[str, str]:
+    """Make an environment in which real gcloud parses, finds no account, and reaches nobody."""
+    if not shutil.which("gcloud"):
+        pytest.skip("gcloud is not installed: its own parser cannot check the commands")
+    nowhere = "http://127.0.0.1:9"
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "CLOUDSDK_CONFIG": str(folder),
+        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "1",
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
+    }
+
+
+def gcloud(environment: dict[str, str], *arguments: str) -> str:
+    """Run the real gcloud."""
+    program = shutil.which("gcloud") or "gcloud"
+    return subprocess.run(
+        [program, *arguments], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def said_by_gcloud(environment: dict[str, str], commands: list[list[str]]) -> list[str]:
+    """Have the real gcloud parse commands, and return what it said about each."""
+    where = "value(installation.sdk_root,basic.python_location)"
+    root, python = gcloud(environment, "info", f"--format={where}").split()
+    done = subprocess.run(
+        [python, Path(__file__).with_name("parse_with_gcloud.py"), root],
+        env=environment,
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said: list[str] = json.loads(done.stdout)
+    return said
+
+
+def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path: Path) -> None:
+    """Each command line, read or change, gets as far as "no active account"."""
+    environment = offline_gcloud(tmp_path)
+    collected: dict[str, list[str]] = {}
+    finished = copy.deepcopy(deployed.state)
+
+    def collect(cloud: Cloud, *options: str) -> None:
+        cloud.attempt(*options)
+        for call, given in zip(cloud.calls, cloud.inputs, strict=True):
+            # Files for standard input are given as files here.
+            file = tmp_path / f"{len(collected)}.json"
+            file.write_text(given)
+            command = [word.replace("-file=-", f"-file={file}") for word in call[1:]]
+            if call[0] == "gcloud":
+                collected[shlex.join(command)] = command
+
+    deployed.state.update(portals={"(default)": 1}, letters={})
+    collect(deployed, "--project=my-project", "--status")
+    collect(
+        deployed, *FIRST, "--alert-email=second@example.com", "--backups=9", "--dead-letter-days=9"
+    )
+    collect(deployed, *FIRST, "--database=other", "--yes")
+    collect(deployed, "--project=my-project", "--destroy", "--yes")
+    collect(old, *ALL)
+    old.state.update({kind: {} for kind in finished if isinstance(finished[kind], dict)})
+    old.state.update(projects=finished["projects"])
+    collect(old, *ALL, "--connectors=a,b", "--database=another")
+
+    bad = ["run", "deploy", "--no-such-flag"]
+    *said, said_of_bad = said_by_gcloud(environment, [*collected.values(), bad])
+    assert said_of_bad.startswith("exit code 2: ")
+    assert len(said) > 90
+    local = {"version", "info", "auth"}
+    wrong = [
+        (command, answer)
+        for command, answer in zip(collected, said, strict=True)
+        if "--help" not in command
+        and not ("active account" in answer or (command.split()[0] in local and " 0: " in answer))
+    ]
+    assert wrong == []
+
+
+def test_only_what_runs_is_uploaded(tmp_path: Path) -> None:
+    """Gcloud's own list for .gcloudignore: main.py, requirements.txt and handler, no more."""
+    environment = offline_gcloud(tmp_path / "config")
+    source = tmp_path / "source"
+    wanted = ["handler/__init__.py", "handler/commands/send.py", "main.py", "requirements.txt"]
+    unwanted = [
+        *("deploy.sh", "README.md", "pyproject.toml", "requirements-dev.txt", "tests/main.py"),
+        *("handler/__pycache__/a.cpython-313.pyc", "handler/commands/__pycache__/b.pyc"),
+        *(".venv/lib/main.py", ".git/config", ".data/records.json", "tests/handler/x.py"),
+        *("deploy/help.txt", "examples/on-deletion/main.py", "docs/deploy.md"),
+    ]
+    for name in (*wanted, *unwanted):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    shutil.copy(ROOT / ".gcloudignore", source)
+
+    listed = gcloud(environment, "meta", "list-files-for-upload", str(source))
+    assert sorted(listed.split()) == wanted
