@@ -1,0 +1,218 @@
+"""The shipped forwarder: as functions-framework runs it, from Eventarc's event to the receiver."""
+
+import http.client
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from google.cloud.firestore_v1.types import Document
+from google.events.cloud.firestore import DocumentEventData
+from standardwebhooks import Webhook
+
+from tests.deploy.cloud import BASH
+from tests.deploy.test_script import offline_gcloud, said_by_gcloud
+from tests.doubles.function import ROOT, free_port
+
+EXAMPLE = ROOT / "examples/on-deletion"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PATH = "projects/p/databases/(default)/documents/portals/{}/deletions/5f2c"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Where records are sent; answers with `status`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status = 204
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.requests.append(
+            ({name.lower(): value for name, value in self.headers.items()}, body)
+        )
+        self.send_response(self.server.status)
+        self.send_header("location", "/elsewhere")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815 - the standard library's name
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """Serve on loopback."""
+    with Receiver() as receiver:
+        Thread(target=receiver.serve_forever, args=(0.01,), daemon=True).start()
+        yield receiver
+        receiver.shutdown()
+
+
+@pytest.fixture(scope="module")
+def port(receiver: Receiver) -> Iterator[int]:
+    """Run the forwarder as Cloud Run does."""
+    port = free_port()
+    command = [sys.executable, "-m", "functions_framework", "--target=on_deletion"]
+    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
+    process = subprocess.Popen(
+        [*command, "--signature-type=cloudevent", "--host=127.0.0.1", f"--port={port}"],
+        cwd=EXAMPLE,
+        env={**os.environ, "WEBHOOK_URL": url, "WEBHOOK_SECRET": SECRET},
+    )
+    try:
+        with connected(port):
+            yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def connected(port: int) -> Iterator[None]:
+    """Wait until it serves."""
+    end = time.monotonic() + 60
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        try:
+            connection.request("GET", "/robots.txt")
+            connection.getresponse().read()
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            break
+        finally:
+            connection.close()
+    yield
+
+
+def event(portal: str = "a223") -> bytes:
+    """Make what Firestore sends when a record is created."""
+    at = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "origin": {"string_value": "portal"},
+        "line_id": {"integer_value": 128},
+        "text_cut": {"boolean_value": True},
+        "event_at": {"timestamp_value": at},
+        "text": {"string_value": "Grüße"},
+        "files": {"array_value": {"values": [{"string_value": "a.pdf"}]}},
+    }
+    document = {"name": PATH.format(portal), "fields": fields, "create_time": at}
+    serialized: bytes = DocumentEventData.serialize(DocumentEventData(value=document))
+    # What Firestore itself calls a document has the same shape.
+    inner = Document(name=PATH.format(portal), fields=fields, create_time=at)
+    assert DocumentEventData.deserialize(serialized).value.name == inner.name
+    return serialized
+
+
+def deliver(port: int, body: bytes) -> int:
+    """Deliver an event as Eventarc does; returns the status."""
+    headers = {
+        "content-type": "application/protobuf",
+        "ce-id": "1",
+        "ce-source": "//firestore.googleapis.com/projects/p/databases/(default)",
+        "ce-specversion": "1.0",
+        "ce-type": "google.cloud.firestore.document.v1.created",
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/", body, headers)
+    with connection.getresponse() as response:
+        response.read()
+    connection.close()
+    return response.status
+
+
+def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> None:
+    """The library's own verification accepts it; every kind of value is there."""
+    receiver.status = 204
+    receiver.requests.clear()
+
+    assert deliver(port, event()) == 200
+
+    ((headers, body),) = receiver.requests
+    assert headers["webhook-id"] == "5f2c"
+    assert Webhook(SECRET).verify(body, headers) == {
+        "type": "openline.message.deleted",
+        "timestamp": "2026-11-25T10:00:00+00:00",
+        "data": {
+            "id": "5f2c",
+            "origin": "portal",
+            "line_id": 128,
+            "text_cut": True,
+            "event_at": "2026-11-25T10:00:00+00:00",
+            "text": "Grüße",
+            "files": ["a.pdf"],
+        },
+    }
+
+
+def test_the_made_up_portals_of_the_deployment_are_skipped(port: int, receiver: Receiver) -> None:
+    """Deploying a new version tells the receiver nothing."""
+    receiver.requests.clear()
+
+    assert deliver(port, event("deploy-check-1f")) == 200
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize(("status", "answer"), [(500, 500), (302, 500), (404, 500), (410, 200)])
+def test_what_the_receiver_refuses_is_delivered_again(
+    port: int, receiver: Receiver, status: int, answer: int
+) -> None:
+    """An error makes Eventarc try again; with 410 a receiver says that it wants no more."""
+    receiver.status = status
+    receiver.requests.clear()
+
+    assert deliver(port, event()) == answer
+    assert len(receiver.requests) == 1
+
+
+def test_real_gcloud_accepts_its_deployment(tmp_path: Path) -> None:
+    """Each command that a dry run prints gets as far as "no active account"."""
+    environment = offline_gcloud(tmp_path)
+    options = ("--project=my-project", "--url=https://example.com/hook?a=1,2", "--dry-run")
+    done = subprocess.run(
+        [BASH, EXAMPLE / "deploy.sh", *options], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  $ ")]
+    commands = [shlex.split(line)[2:] for line in lines]
+
+    assert len(commands) == 10
+    said = said_by_gcloud(environment, commands)
+    assert [each for each in said if "active account" not in each] == []
+
+
+def test_its_deployment_wants_a_project_and_an_https_address() -> None:
+    """Anything else is said at once."""
+    for options in ((), ("--project=p",), ("--project=p", "--url=http://example.com")):
+        script = [EXAMPLE / "deploy.sh", *options]
+        done = subprocess.run(script, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr
+
+
+def test_its_requirements_are_pinned_with_hashes() -> None:
+    """For itself: it is deployed from its own folder."""
+    text = (EXAMPLE / "requirements.txt").read_text()
+    pinned = json.dumps(text).count("==")
+
+    assert pinned > 20
+    assert "://" not in text
+    for name in (EXAMPLE / "requirements.in").read_text().splitlines():
+        assert f"\n{name.split()[0]}==" in f"\n{text}"
