@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from handler.answers import Answer, Refused
 from handler.deadline import Deadline
@@ -15,6 +16,9 @@ from handler.records.documents import Delivery
 from handler.stores.interface import Document, StoreUnavailable
 from handler.tokens import accepts, token_digest
 
+if TYPE_CHECKING:
+    from handler.records.messages import Messages
+
 # They change which tokens a portal accepts, so the store is asked, not this instance's memory.
 _CHANGE_TOKENS = (names.INSTALL, names.UNINSTALL)
 
@@ -27,6 +31,8 @@ def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer
         portal = _verify(instance, event, digest, deadline)
     if event.name in names.DELETIONS and portal:
         return _take_deletions(instance, event, portal, log, deadline)
+    if event.name in names.MESSAGES and portal and instance.recorder.messages:
+        return _take_messages(instance, event, instance.recorder.messages, deadline)
     answer = _other_event(instance, event, portal, deadline, digest=digest, url=url)
     if event.name in _CHANGE_TOKENS:
         instance.trusted.forget(event.auth.member_id)
@@ -115,6 +121,32 @@ def _left_out(connectors: Sequence[str]) -> Mapping[str, object]:
         return {}
     named = ", ".join(dict.fromkeys(connectors))
     return {"connector": named[:SENSIBLE_LENGTH], "ignored": len(connectors)}
+
+
+def _take_messages(
+    instance: Instance, event: Event, messages: "Messages", deadline: Deadline
+) -> Answer:
+    """Keep what messages say. It is not worth a dead letter, and never goes to quarantine."""
+    from handler.events.message import parse_messages  # noqa: PLC0415 - only with the setting
+
+    said = parse_messages(event.name, event.data, instance.settings.connectors)
+    member_id, update = event.auth.member_id, event.name == names.MESSAGE_UPDATE
+    at = event.sent_at or instance.now()
+    kept = sum(
+        messages.keep(member_id, one, deadline, update=update, at=at) for one in said.messages
+    )
+    left_out = _left_out(said.left_out)
+    if said.faults:
+        raise Refused(
+            422,
+            "unprocessable_event",
+            "The data is not valid for the event; what cannot be read of a message is not kept.",
+            log=left_out,
+            fields=said.faults,
+        )
+    if not said.messages:
+        return Answer(200, {"status": "ignored", "event": event.name}, log=left_out)
+    return Answer(200, {"status": "kept", "kept": kept}, log=left_out)
 
 
 @contextmanager

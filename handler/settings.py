@@ -42,6 +42,8 @@ class Settings:
     client_id: str | None = None
     connectors: frozenset[str] = frozenset()
     retention_days: int | None = None
+    # How long what messages say is kept, so that a record can tell it; not at all by default.
+    keep_text_days: int | None = None
     # How long a removed portal's events may still be accepted, against one read per event.
     token_cache_seconds: float = 60
     # Bitrix24 calls slow handlers less often; past this the log keeps the records instead.
@@ -72,6 +74,7 @@ class Settings:
             client_id=read("CLIENT_ID", str, None),
             connectors=read("CONNECTORS", _lower_names, cls.connectors),
             retention_days=read("RETENTION_DAYS", _whole(1, 99_999, "days"), None),
+            keep_text_days=read("KEEP_TEXT_DAYS", _whole(1, 366, "days"), None),
             token_cache_seconds=read(
                 "TOKEN_CACHE_SECONDS", parse_cache_seconds, cls.token_cache_seconds
             ),

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     StringConstraints,
@@ -15,7 +13,7 @@ from pydantic import (
 )
 
 from handler.answers import Refused
-from handler.events.fields import Model, OrNone, Text, UserId, whole_number
+from handler.events.fields import Model, OrNone, Text, UnixTime, UserId
 
 # What a stranger sends is cut to this many characters wherever it is logged.
 SENSIBLE_LENGTH = 100
@@ -33,8 +31,6 @@ _PAGE: Final = (
 
 _MAX_DOMAIN = 253  # characters, as DNS has it
 
-_LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Firestore's last
-
 
 def document_name(name: str) -> str:
     """Return a name that Firestore takes for a document; raises `ValueError` for any other."""
@@ -49,13 +45,6 @@ def document_name(name: str) -> str:
 
 
 MemberId = Annotated[str, AfterValidator(document_name)]
-
-
-def _timestamp(value: object) -> datetime:
-    seconds = whole_number(value)
-    if seconds > _LAST_TIMESTAMP:
-        raise ValueError("is later than Firestore's last timestamp")
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _unicode(secret: SecretStr) -> SecretStr:
@@ -93,9 +82,7 @@ class Event(Model):
         str, StringConstraints(to_upper=True, min_length=1, max_length=SENSIBLE_LENGTH)
     ] = Field(alias="event")
     data: Any = Field(default=None, repr=False)
-    sent_at: Annotated[datetime | None, BeforeValidator(_timestamp), OrNone] = Field(
-        None, alias="ts"
-    )
+    sent_at: Annotated[UnixTime | None, OrNone] = Field(None, alias="ts")
     auth: Auth
 
 

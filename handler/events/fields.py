@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
 
 _MAX_INTEGER = 2**63 - 1  # Firestore's
 _MAX_DIGITS = len(str(_MAX_INTEGER))
+_LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Firestore's last
 
 _PHP_INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -36,6 +38,13 @@ def whole_number(value: object) -> int:
     if type(value) is int and value >= 0:
         return value
     raise ValueError("should be a whole number")
+
+
+def _time(value: object) -> datetime:
+    seconds = whole_number(value)
+    if seconds > _LAST_TIMESTAMP:
+        raise ValueError("is later than Firestore's last timestamp")
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def as_text(value: object) -> object:
@@ -63,6 +72,9 @@ def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
+
+# Unix seconds.
+UnixTime = Annotated[datetime, BeforeValidator(_time)]
 
 # The length limits also make pydantic refuse text that is not Unicode (lone surrogates), but
 # only while they stand next to `str`: past a validator it would measure the length and no more.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from handler.deadline import Deadline
 from handler.events.deletion import Deletion, parse_deletions
@@ -16,6 +17,9 @@ from handler.records.documents import (
 )
 from handler.settings import Settings
 from handler.stores.interface import Document, Store
+
+if TYPE_CHECKING:
+    from handler.records.messages import Messages
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,18 @@ class Recorder:
         self._open_store = open_store
         self._connectors = settings.connectors
         self._retention_days = settings.retention_days
+        self._keep_text_days = settings.keep_text_days
         self._now = now
+
+    @property
+    def messages(self) -> "Messages | None":
+        """What messages say, if the settings want it to be kept."""
+        if self._keep_text_days is None:
+            return None
+        # Without the setting, a deletion should not pay for importing it.
+        from handler.records.messages import Messages  # noqa: PLC0415
+
+        return Messages(self._open_store, self._keep_text_days, self._now)
 
     def read(self, delivery: Delivery, data: object) -> Reading:
         """Make the records of an event; does not touch the store."""
@@ -80,11 +95,17 @@ class Recorder:
         return deletion_document(deletion, delivery, delivery.expires_at or self.expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
-        """Store the records that are not there yet; without any, the store is not asked."""
+        """Store the records that are not there yet, with their messages' texts if those are kept.
+
+        Without any, the store is not asked.
+        """
         if not documents:
             return Counts()
         different = list({document.path: document for document in documents}.values())
-        recorded = self._open_store().create(different, RECORDED_AT, deadline)
+        if messages := self.messages:
+            recorded = messages.record(different, deadline)
+        else:
+            recorded = self._open_store().create(different, RECORDED_AT, deadline)
         return Counts(recorded, len(documents) - recorded)
 
     def quarantine(

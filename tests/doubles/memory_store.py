@@ -96,8 +96,10 @@ class MemoryStore:
     ) -> int:
         raise NotImplementedError
 
-    def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
-        raise NotImplementedError
+    def names(self, collection: str, _deadline: Deadline, *, limit: int) -> Sequence[str]:
+        found = [path.rpartition("/") for path in self.documents]
+        return [name for folder, _, name in found if folder == collection][:limit]
 
-    def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
-        raise NotImplementedError
+    def delete(self, paths: Iterable[str], _deadline: Deadline) -> None:
+        for path in paths:
+            self.documents.pop(path, None)

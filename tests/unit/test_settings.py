@@ -12,7 +12,13 @@ read = Settings.from_environment
 NAMES = [
     *("GOOGLE_CLOUD_PROJECT", "FIRESTORE_DATABASE", "FIRESTORE_EMULATOR_HOST", "K_SERVICE"),
     *("K_REVISION", "STORE", "LOCAL_STORE_PATH", "ALLOWED_PORTALS", "CLIENT_ID", "CONNECTORS"),
-    *("RETENTION_DAYS", "TOKEN_CACHE_SECONDS", "STORE_DEADLINE_SECONDS", "MAX_BODY_BYTES"),
+    *(
+        "RETENTION_DAYS",
+        "KEEP_TEXT_DAYS",
+        "TOKEN_CACHE_SECONDS",
+        "STORE_DEADLINE_SECONDS",
+        "MAX_BODY_BYTES",
+    ),
     *("FUNCTION_URL", "BITRIX24_OAUTH_SERVERS", "LOG_LEVEL"),
 ]
 
@@ -32,6 +38,7 @@ def test_nothing_needs_to_be_set() -> None:
         client_id=None,
         connectors=frozenset(),
         retention_days=None,
+        keep_text_days=None,
         token_cache_seconds=60,
         store_deadline_seconds=8,
         max_body_bytes=262_144,
@@ -56,6 +63,7 @@ def test_everything_can_be_set() -> None:
             "CLIENT_ID": "local.1",
             "CONNECTORS": "livechat, MyConnector ,",
             "RETENTION_DAYS": "365",
+            "KEEP_TEXT_DAYS": "30",
             "TOKEN_CACHE_SECONDS": "0",
             "STORE_DEADLINE_SECONDS": "2.5",
             "MAX_BODY_BYTES": "1000",
@@ -74,6 +82,7 @@ def test_everything_can_be_set() -> None:
         client_id="local.1",
         connectors=frozenset({"livechat", "myconnector"}),
         retention_days=365,
+        keep_text_days=30,
         token_cache_seconds=0,
         store_deadline_seconds=2.5,
         max_body_bytes=1000,
@@ -97,6 +106,7 @@ def test_cloud_run_is_recognised() -> None:
     ("name", "values"),
     [
         ("RETENTION_DAYS", ["1", "99999", "07"]),
+        ("KEEP_TEXT_DAYS", ["1", "366"]),
         ("TOKEN_CACHE_SECONDS", ["0", "0.5", "86400"]),
         ("STORE_DEADLINE_SECONDS", ["0.1", "60"]),
         ("MAX_BODY_BYTES", ["1", "33554432"]),
@@ -132,6 +142,7 @@ def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
             ["0", "-1", "100000", "1.5", "1e2", "x", "1_0", "٣", "9" * 5_000],
             "use a whole number of days from 1 to 99999.",
         ),
+        ("KEEP_TEXT_DAYS", ["0", "367", "x"], "use a whole number of days from 1 to 366."),
         (
             "TOKEN_CACHE_SECONDS",
             ["-0.1", "86400.1", "nan", "inf", "x", "9" * 5_000],

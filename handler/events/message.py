@@ -1,0 +1,239 @@
+"""What ONOPENLINEMESSAGEADD and ONOPENLINEMESSAGEUPDATE say of a message.
+
+An operator's message comes with CONNECTOR, LINE and Bitrix24's own number: `message.id` when it
+is added, `im.message_id` when it is changed (`message.id` is then a list of external ids). A
+customer's comes with the connector's ids alone, under `connector`, `chat` and `message`. The
+source sends one object as `DATA`; the documentation's pages show a list. Both are read.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from handler.events import names
+from handler.events.faults import Fault, InvalidData, faults_of
+from handler.events.fields import (
+    Model,
+    Number,
+    OrNone,
+    Text,
+    UnixTime,
+    UserId,
+    as_text,
+    php_list,
+)
+
+MAX_TEXT: Final = 20_000  # characters that are kept of a message's text
+
+# What is kept of the names of a message's files. File systems allow 255 bytes.
+_MAX_FILES = 100
+_MAX_FILE_NAME = 255
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What one event says of one message; what it does not say is `None`.
+
+    An operator's message is identified by `im_message_id`, Bitrix24's number; a customer's by
+    its connector, line, `chat_id` and `message_id`, the external system's. `text` is BB code,
+    `files` are names.
+    """
+
+    author: Literal["operator", "customer"]
+    connector: str
+    line_id: int
+    im_message_id: int | None = None
+    chat_id: str | None = None
+    message_id: str | None = None
+    author_id: int | None = None
+    text: str | None = None
+    text_cut: bool = False
+    sent_at: datetime | None = None
+    files: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an event says of messages.
+
+    `left_out` has the connectors that are not wanted, `faults` the names of invalid fields.
+    """
+
+    messages: Sequence[Message]
+    left_out: Sequence[str]
+    faults: Sequence[str]
+
+
+def parse_messages(name: str, data: object, connectors: Collection[str] = ()) -> Said:
+    """Read the messages out of the `data` of an event with this name, each on its own.
+
+    `connectors`, in lower case, are those that are wanted; all, if there are none.
+    """
+    data = data if isinstance(data, Mapping) else {}
+    model: type[_AddedByOperator | _ChangedByOperator | _ByCustomer] = _ByCustomer
+    if "CONNECTOR" in data:
+        model = _AddedByOperator if name == names.MESSAGE_ADD else _ChangedByOperator
+    messages: list[Message] = []
+    left_out: list[str] = []
+    faults: list[Fault] = []
+    elements = php_list(data.get("DATA"))
+    for index, element in elements.items() if elements else [("", data.get("DATA"))]:
+        one = {**data, "DATA": element}
+        connector = _connector_of(one)
+        if connector and connectors and connector.lower() not in connectors:
+            left_out.append(connector)
+            continue
+        try:
+            messages += model.model_validate(one).messages()
+        except ValidationError as error:
+            element_place = f"data.DATA.{index}" if index else "data.DATA"
+            faults += [
+                fault._replace(field=fault.field.replace("data.DATA", element_place, 1))
+                for fault in faults_of(error)
+            ]
+    return Said(messages, left_out, InvalidData(faults).fields)
+
+
+def _connector_of(one: Mapping[str, Any]) -> str | None:
+    """Return the connector of an element that may be invalid, if it can be read."""
+    try:
+        in_portal = "CONNECTOR" in one
+        name = as_text(one["CONNECTOR"] if in_portal else one["DATA"]["connector"]["connector_id"])
+    except (KeyError, TypeError, IndexError):
+        return None
+    return name if isinstance(name, str) else None
+
+
+def _unicode(text: str) -> str:
+    """Replace what no store takes, such as half of an emoji: the rest can still be read."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _text(value: object) -> object:
+    value = as_text(value)
+    return _unicode(value) if isinstance(value, str) else value
+
+
+def _file_names(value: object) -> object:
+    """Take the names alone: a file's links work for whoever has them."""
+    files = php_list(value)
+    if files is None:
+        return None
+    found = [file.get("name") for file in files.values() if isinstance(file, Mapping)]
+    texts = [_unicode(name) for name in found if isinstance(name, str) and name]
+    return [name[:_MAX_FILE_NAME] for name in texts[:_MAX_FILES]]
+
+
+def _ids(value: object) -> object:
+    """Take one id, or a list of several."""
+    ids = php_list(value)
+    return [value] if ids is None else list(ids.values())
+
+
+class _Content(Model):
+    text: Annotated[str | None, BeforeValidator(_text)] = None
+    date: Annotated[UnixTime | None, OrNone] = None
+    files: Annotated[tuple[str, ...] | None, BeforeValidator(_file_names)] = None
+    user_id: UserId = None
+
+    def message(self, **about: Any) -> Message:  # noqa: ANN401 - fields of a Message
+        return Message(
+            text=self.text and self.text[:MAX_TEXT],
+            text_cut=len(self.text or "") > MAX_TEXT,
+            sent_at=self.date,
+            files=self.files,
+            **about,
+        )
+
+
+# Bitrix24's numbers begin at 1; a 0 would join what does not belong together.
+_MessageNumber = Annotated[Number, Field(gt=0)]
+
+
+class _Added(_Content):
+    id: _MessageNumber
+
+
+class _Addition(Model):
+    message: _Added
+
+
+class _Im(Model):
+    message_id: _MessageNumber
+
+
+class _Change(Model):
+    im: _Im
+    message: _Content = _Content()
+
+
+class _ByOperator(Model):
+    connector: Text = Field(alias="CONNECTOR")
+    line: Number = Field(alias="LINE")
+
+    def message(self, number: int, content: _Content) -> Message:
+        return content.message(
+            author="operator",
+            connector=self.connector,
+            line_id=self.line,
+            im_message_id=number,
+            author_id=content.user_id,
+        )
+
+
+class _AddedByOperator(_ByOperator):
+    data: _Addition = Field(alias="DATA")
+
+    def messages(self) -> list[Message]:
+        return [self.message(self.data.message.id, self.data.message)]
+
+
+class _ChangedByOperator(_ByOperator):
+    data: _Change = Field(alias="DATA")
+
+    def messages(self) -> list[Message]:
+        return [self.message(self.data.im.message_id, self.data.message)]
+
+
+class _Connector(Model):
+    connector_id: Text
+    line_id: Number
+    user_id: UserId = None
+
+
+class _Chat(Model):
+    id: Text
+
+
+class _External(_Content):
+    id: Annotated[tuple[Text, ...], BeforeValidator(_ids), Field(min_length=1)]
+
+
+class _CustomerMessage(Model):
+    connector: _Connector
+    chat: _Chat
+    message: _External
+
+
+class _ByCustomer(Model):
+    data: _CustomerMessage = Field(alias="DATA")
+
+    def messages(self) -> list[Message]:
+        connector = self.data.connector
+        return [
+            self.data.message.message(
+                author="customer",
+                connector=connector.connector_id,
+                line_id=connector.line_id,
+                chat_id=self.data.chat.id,
+                message_id=external,
+                author_id=connector.user_id,
+            )
+            for external in self.data.message.id
+        ]

@@ -1,0 +1,162 @@
+"""Keeping what messages say until they are deleted, and telling it to their records.
+
+A deletion and its message meet in documents that both can find. Whichever comes first leaves its
+mark there, in the same commit as all else that it writes: a message its text, a deletion the id
+of its record, which later texts are written to. So a crash in between loses nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+from handler.deadline import Deadline
+from handler.records.documents import EVENT_AT, RECORDED_AT
+from handler.records.message_document import (
+    Join,
+    MessageDocument,
+    beside,
+    message_path,
+    possible_paths,
+    record_path,
+)
+from handler.records.versions import Version, taken_over, with_version
+from handler.stores.interface import Document, Patch, Put, Store, StoreUnavailable, Write
+
+if TYPE_CHECKING:
+    from handler.events.message import Message
+
+# Deletions whose texts are written with one commit, which must stay below 10 MiB.
+_AT_ONCE = 20
+
+
+class Messages:
+    """Keeps what messages say for `days` after their last change.
+
+    Each method may raise `StoreUnavailable`.
+    """
+
+    def __init__(
+        self, open_store: Callable[[], Store], days: int, now: Callable[[], datetime]
+    ) -> None:
+        self._open_store = open_store
+        self._days = timedelta(days=days)
+        self._now = now
+
+    def keep(
+        self, member_id: str, message: "Message", deadline: Deadline, *, update: bool, at: datetime
+    ) -> bool:
+        """Keep what an event at a time says of a message; tell whether its text is known now.
+
+        Two calls, and more only after a conflict, or if a record has texts under both of its keys.
+        """
+        version = Version.of(message, update=update, at=at)
+        path = message_path(member_id, message)
+        conflict = False
+        while deadline.remaining:
+            store, now = self._open_store(), self._now()
+            before = MessageDocument.read(path, store.get(path, deadline), now)
+            history = with_version(before.history, version, before.deleted_at)
+            if history == before.history:
+                return before.has_text
+            after, others = replace(before, history=history), None
+            if before.joins and (conflict or before.contested):
+                after, others = _look_around(store, after, now, deadline)
+            writes = [Put(after.to_document(now + self._days)), *_tell(before, after, others)]
+            if store.commit(writes, deadline):
+                return after.has_text
+            conflict = True
+        raise _kept_changing(path)
+
+    def record(self, records: Sequence[Document], deadline: Deadline) -> int:
+        """Create those records that are not there yet, with the texts of their messages.
+
+        Returns how many were created. Two calls for up to twenty, and more only after a conflict.
+        """
+        return sum(
+            self._record(records[start : start + _AT_ONCE], deadline)
+            for start in range(0, len(records), _AT_ONCE)
+        )
+
+    def _record(self, records: Sequence[Document], deadline: Deadline) -> int:
+        keys = {record.path: possible_paths(record) for record in records}
+        paths = [*keys, *dict.fromkeys(key for both in keys.values() for key in both)]
+        while deadline.remaining:
+            store, now = self._open_store(), self._now()
+            found = dict(zip(paths, store.get_all(paths, deadline), strict=True))
+            new = [record for record in records if not found[record.path]]
+            if not new:
+                return 0
+            messages: dict[str, MessageDocument] = {}
+            writes: list[Write] = []
+            for record in new:
+                for key in keys[record.path]:
+                    messages.setdefault(key, MessageDocument.read(key, found[key], now))
+                writes.append(Put(_joined(record, keys[record.path], messages), RECORDED_AT))
+            writes += [Put(one.to_document(now + self._days)) for one in messages.values()]
+            if store.commit(writes, deadline):
+                return len(new)
+        raise _kept_changing(records[0].path)
+
+
+def _joined(
+    record: Document, keys: Sequence[str], messages: dict[str, MessageDocument]
+) -> Document:
+    """Return a record with what its message said, and join it to the documents of the message."""
+    deleted_at = int(cast("datetime", record.fields[EVENT_AT]).timestamp())
+    mine = [messages[key] for key in keys]
+    for one in mine:
+        other = next((other for other in mine if other is not one), None)
+        join = Join(record.name, deleted_at, other.name if other else None)
+        messages[one.path] = one.joined(join, contested=bool(other and other.history))
+    text = taken_over([one.history for one in mine], deleted_at)
+    return replace(record, fields={**record.fields, **text})
+
+
+def _look_around(
+    store: Store, message: MessageDocument, now: datetime, deadline: Deadline
+) -> tuple[MessageDocument, Mapping[str, MessageDocument]]:
+    """Read the other keys of a message's records, and forget what is not there any more."""
+    records = {join: record_path(message.path, join) for join in message.joins}
+    others = {join.other: beside(message.path, join.other) for join in message.joins if join.other}
+    paths = [*records.values(), *others.values()]
+    found = dict(zip(paths, store.get_all(paths, deadline), strict=True))
+    there = {
+        name: MessageDocument.read(path, found[path], now)
+        for name, path in others.items()
+        if found[path]
+    }
+    joins = [
+        replace(join, other=join.other if join.other in there else None)
+        for join, path in records.items()
+        if found[path]
+    ]
+    return replace(message, joins=joins), there
+
+
+def _tell(
+    before: MessageDocument,
+    after: MessageDocument,
+    others: Mapping[str, MessageDocument] | None,
+) -> Sequence[Write]:
+    """Return the writes that tell a message's records what is new, if it is to them.
+
+    The records' other keys are marked as contested. Whoever is about to write there what it read
+    before has to read again then; and where `others` were read, they must not have changed.
+    """
+    writes: list[Write] = []
+    for join in after.joins:
+        other = others[join.other].history if others and join.other else ()
+        old = taken_over([before.history, other], join.deleted_at)
+        new = taken_over([after.history, other], join.deleted_at)
+        if old != new:
+            gone = dict.fromkeys(old)
+            writes.append(Patch(record_path(after.path, join), {**gone, **new}))
+    for name in dict.fromkeys(join.other for join in after.joins if join.other):
+        version = others[name].stored if others else None
+        writes.append(Patch(beside(after.path, name), {"contested": True}, version))
+    return writes
+
+
+def _kept_changing(path: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{path} kept changing until the deadline.")

@@ -1,0 +1,347 @@
+"""What messages say comes to their records, and nowhere else: requests in, documents out."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler.answers import Answer
+from handler.deadline import Deadline
+from handler.log import Log
+from handler.receiver import Receiver, Request
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
+from handler.records.replay import Replay, read_letters
+from handler.settings import Settings
+from handler.stores.interface import Document, Fields, Store, StoreUnavailable
+from handler.stores.sqlite import LocalStore
+from handler.tokens import token_digest
+from tests.conftest import firestore_at
+from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.function import ROOT, environment
+from tests.samples import form, typed
+
+MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
+TOKEN = "831c76b092f9f135d9b6b36c3a720757"
+NOW = datetime(2026, 3, 17, 16, tzinfo=UTC)
+
+SECRET = "sécret [b]words[/b] 😀"
+
+
+class Function:
+    """A function on a store, with the portal of the samples and a time of its own."""
+
+    def __init__(self, store: Store, **settings: Any) -> None:  # noqa: ANN401
+        self.store: Store | None = store
+        self.kept = store
+        self.now = NOW
+        self.out = io.StringIO()
+        self.settings = Settings(**{"keep_text_days": 30, **settings})
+        self.receiver = Receiver(self.settings, self.open, Log(self.out), lambda: self.now)
+        portal: Fields = {"token_digests": [token_digest(TOKEN)], "active": True}
+        store.put(Document(f"portals/{MEMBER_ID}", portal), Deadline(5))
+
+    def open(self) -> Store:
+        """Open the store, if it is not away."""
+        if self.store is None:
+            raise StoreUnavailable("It is away.")
+        return self.store
+
+    def send(self, event: Mapping[str, Any], **changes: object) -> Answer:
+        """Send an event as JSON."""
+        body = json.dumps({**event, **changes}).encode()
+        return self._post(body, "application/json")
+
+    def send_form(self, name: str) -> Answer:
+        """Send a sample as Bitrix24 does."""
+        return self._post(form(name), "application/x-www-form-urlencoded")
+
+    def _post(self, body: bytes, content_type: str) -> Answer:
+        return self.receiver.receive(
+            Request(method="POST", path="/", content_type=content_type, read_body=lambda: body)
+        )
+
+    def documents(self, collection: str) -> list[Fields]:
+        """Return what the documents of a collection hold."""
+        folder = f"portals/{MEMBER_ID}/{collection}"
+        names = self.kept.names(folder, Deadline(5), limit=99)
+        found = self.kept.get_all([f"{folder}/{name}" for name in names], Deadline(5))
+        return [document.fields for document in found if document]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log."""
+        return [json.loads(line) for line in self.out.getvalue().splitlines()]
+
+    @property
+    def texts(self) -> list[object]:
+        """The texts of the records."""
+        return [fields.get("text") for fields in self.documents("deletions")]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    """Open an embedded store in which nothing expires by the time of day."""
+    return LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW)
+
+
+@pytest.fixture(params=["embedded", "firestore"])
+def function(request: pytest.FixtureRequest, local: Store) -> Iterator[Function]:
+    """Run on each kind of store."""
+    if request.param == "embedded":
+        yield Function(local)
+        return
+    with FirestoreDouble() as double:
+        yield Function(firestore_at(double.host, "texts"))
+
+
+def said(text: object) -> dict[str, Any]:
+    """Return the operator's message of the samples, with another text."""
+    event = typed("message-add-operator")
+    event["data"]["DATA"]["message"]["text"] = text
+    return event
+
+
+DELETED = typed("portal-one-message")
+
+
+class TestKept:
+    """With the setting."""
+
+    def test_record_tells_the_last_text(self, function: Function) -> None:
+        """Sent, changed and deleted, as the samples are."""
+        for name in ("message-add-operator", "message-update-operator"):
+            assert Answer(200, {"status": "kept", "kept": 1}) == function.send_form(name)
+        answer = function.send_form("portal-one-message")
+        assert Answer(200, {"status": "recorded", "recorded": 1, "duplicates": 0}) == answer
+
+        (record,) = function.documents("deletions")
+        assert "[b]Operator:[/b] [br] The parcel comes on Friday." == record["text"]
+        assert (27, ["label.pdf"]) == (record["author_id"], record["files"])
+        sent = datetime(2026, 3, 17, 15, 16, 17, tzinfo=UTC)
+        assert sent == record["sent_at"] == record["edited_at"]
+
+    def test_customers_message_that_an_operator_deletes(self, function: Function) -> None:
+        """It joins by the connector's ids, whoever deletes."""
+        function.send_form("message-add-customer")
+        deleted = typed("portal-one-message")
+        deleted["data"]["DATA"][0]["message"]["id"] = "ext-msg-006"
+        function.send(deleted)
+
+        assert ["Where is my parcel?"] == function.texts
+
+    def test_text_that_comes_after_its_deletion(self, function: Function) -> None:
+        """Nothing orders deliveries."""
+        function.send_form("portal-one-message")
+        assert [None] == function.texts
+
+        function.send_form("message-add-operator")
+
+        assert ["[b]Operator:[/b] [br] The parcel is on its way."] == function.texts
+
+    def test_event_without_a_time_happened_when_it_came(self, function: Function) -> None:
+        """A change that says no `ts` counts by the clock, as its deletion does."""
+        function.send(said("one"), ts=None)
+        function.now += timedelta(seconds=1)
+        function.send(DELETED, ts=None)
+        function.now += timedelta(seconds=1)
+        function.send(typed("message-update-operator"), ts=None)
+
+        assert ["one"] == function.texts
+        (record,) = function.documents("deletions")
+        assert NOW == record["sent_at"]
+
+    def test_several_messages_of_one_event_are_counted(self, function: Function) -> None:
+        """Those whose text is known then."""
+        event = typed("message-add-customer")
+        one = event["data"]["DATA"]
+        other = {**one, "message": {"id": "without text"}}
+        event["data"]["DATA"] = [one, other]
+
+        assert Answer(200, {"status": "kept", "kept": 1}) == function.send(event)
+
+    def test_every_other_way_looks_a_text_up_too(self, function: Function) -> None:
+        """A record that came to the log, and one from the queue or the quarantine."""
+        function.send(said(SECRET))
+        function.store = None
+        assert 503 == function.send(DELETED).status
+        function.store = function.kept
+        letters, damaged = read_letters(function.out.getvalue())
+        assert ([], 1) == (damaged, len(letters))
+        recorder = Recorder(function.open, function.settings, lambda: NOW)
+        replay = Replay(function.kept, recorder, lambda: Deadline(5))
+
+        replay.take(letters[0])
+
+        assert [SECRET] == function.texts
+        function.kept.delete(
+            [f"portals/{MEMBER_ID}/deletions/{name}" for name in _names(function)], Deadline(5)
+        )
+        delivery = Delivery(member_id=MEMBER_ID, event=DELETED["event"], via="offline")
+        documents = recorder.read(delivery, DELETED["data"]).documents
+        recorder.record(documents, Deadline(5))
+        assert [SECRET] == function.texts
+
+
+def _names(function: Function) -> list[str]:
+    return list(function.kept.names(f"portals/{MEMBER_ID}/deletions", Deadline(5), limit=9))
+
+
+class TestRefused:
+    """What is not kept."""
+
+    def test_forged_message(self, local: Store) -> None:
+        """As every event without a valid token."""
+        function = Function(local)
+        event = said(SECRET)
+        event["auth"]["application_token"] = "forged"
+
+        assert 403 == function.send(event).status
+        assert [] == function.documents("openline_messages")
+
+    def test_unreadable_message_is_not_quarantined(self, local: Store) -> None:
+        """It is no deletion that would be lost; the fields are named, the text is not."""
+        function = Function(local)
+
+        answer = function.send(said([SECRET]))
+
+        assert 422 == answer.status
+        assert {
+            "error": "unprocessable_event",
+            "detail": "The data is not valid for the event; what cannot be read of a message is"
+            " not kept.",
+            "fields": ["data.DATA.message.text"],
+        } == answer.body
+        assert [] == function.documents("quarantine")
+        (line,) = function.lines
+        assert ("WARNING", "unprocessable_event") == (line["severity"], line["outcome"])
+
+    def test_unwanted_connector_is_ignored(self, local: Store) -> None:
+        """And named in the log, as with deletions; what is valid beside it is kept."""
+        function = Function(local, connectors=frozenset({"other"}))
+
+        answer = function.send(said(SECRET))
+
+        assert {"status": "ignored", "event": "ONOPENLINEMESSAGEADD"} == answer.body
+        (line,) = function.lines
+        assert ("myconnector", 1) == (line["connector"], line["ignored"])
+        assert [] == function.documents("openline_messages")
+
+    def test_text_is_not_worth_a_dead_letter(self, local: Store) -> None:
+        """Before its token is verified, and after."""
+        function = Function(local)
+        function.store = None
+        assert 503 == function.send(said(SECRET)).status
+        function.store = function.kept
+        function.send(typed("message-add-customer"))
+        function.store = None
+
+        assert 503 == function.send(said(SECRET)).status
+        assert ["store_unavailable", "kept", "store_unavailable"] == [
+            line["outcome"] for line in function.lines
+        ]
+
+    def test_expired_text_is_gone_from_the_file_with_the_next_write(self, tmp_path: Path) -> None:
+        """Of the embedded store, whatever is written; Firestore has its TTL policy."""
+        later = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW + timedelta(days=30))
+        function = Function(LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW))
+        function.send(said(SECRET))
+        function.now += timedelta(days=30)
+        function.store = later
+
+        function.send(DELETED)
+
+        assert [None] == function.texts
+        texts = [fields.get("text") for fields in function.documents("openline_messages")]
+        assert [None, None] == texts
+
+
+def test_no_text_comes_to_a_log_or_an_answer(local: Store) -> None:
+    """Whatever becomes of the event: kept, refused, late, or with a deletion that is not stored."""
+    function = Function(local)
+    answers = [function.send(said(SECRET)), function.send(said([SECRET]))]
+    update = typed("message-update-operator")
+    update["data"]["DATA"]["message"]["text"] = SECRET
+    answers.append(function.send(update))
+    function.store = None
+    answers += [function.send(DELETED), function.send(update)]
+    function.store = function.kept
+    answers += [function.send(DELETED), function.send(update)]
+
+    told = json.dumps([dict(answer.body) for answer in answers], ensure_ascii=False)
+    assert SECRET in str(function.texts)
+    for text in (told, function.out.getvalue()):
+        assert "words" not in text
+        assert "label.pdf" not in text
+
+
+class TestWithoutTheSetting:
+    """Nothing of a message is stored, and nothing costs more than before."""
+
+    def test_messages_are_ignored(self, local: Store) -> None:
+        """However they come, as events that are not for us."""
+        function = Function(local, keep_text_days=None)
+
+        for event in (said(SECRET), said([SECRET])):
+            answer = function.send(event)
+            assert {"status": "ignored", "event": "ONOPENLINEMESSAGEADD"} == answer.body
+        function.send(DELETED)
+
+        assert [] == function.documents("openline_messages")
+        assert [None] == function.texts
+
+    def test_no_event_costs_a_call_more(self) -> None:
+        """A deletion is one commit; a message, nothing once the token is known."""
+        with FirestoreDouble() as double:
+            function = Function(firestore_at(double.host, "texts"), keep_text_days=None)
+            function.send(said(SECRET))
+            double.calls.clear()
+
+            function.send(DELETED)
+            function.send(said(SECRET))
+
+            assert {"Commit": 1} == double.calls
+
+    def test_nothing_is_imported_for_it(self, tmp_path: Path) -> None:
+        """A cold start does not pay for what is switched off."""
+        code = (
+            "import sys, main\n"
+            "from handler.receiver import Request\n"
+            f"bodies = [{form('message-add-operator')!r}, {form('portal-one-message')!r}]\n"
+            "for body in bodies:\n"
+            "    main._receiver.receive(Request(method='POST', path='/', read_body=lambda: body,\n"
+            "        content_type='application/x-www-form-urlencoded'))\n"
+            "print([name for name in sys.modules if 'message' in name and 'handler' in name])\n"
+        )
+        settings = {"STORE": "local", "LOCAL_STORE_PATH": str(tmp_path / "store.sqlite3")}
+        Function(LocalStore(settings["LOCAL_STORE_PATH"]))
+
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment(**settings),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        *lines, imported = done.stdout.splitlines()
+        assert ["ignored", "recorded"] == [json.loads(line)["outcome"] for line in lines]
+        assert "[]" == imported
+
+
+def test_with_it_a_deletion_costs_one_call_more_and_a_message_two() -> None:
+    """One read of several documents, and one commit."""
+    with FirestoreDouble() as double:
+        function = Function(firestore_at(double.host, "texts"))
+        function.send(typed("message-add-customer"))
+        for event in (said(SECRET), DELETED, typed("message-update-operator")):
+            double.calls.clear()
+            function.send(event)
+            assert {"BatchGetDocuments": 1, "Commit": 1} == double.calls
