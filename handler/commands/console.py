@@ -14,6 +14,8 @@ from handler.stores.interface import Document, Store
 # For one answer of a store that is known to be there (`opening`): long lists take their time.
 STORE_SECONDS: Final = 60
 
+_MAX_LIMIT = 2**31 - 1  # Firestore's
+
 
 class CommandError(Exception):
     """A command cannot go on; the message says what is wrong and what to do."""
@@ -25,6 +27,15 @@ def member_id(text: str) -> str:
         return document_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
+def positive_number(text: str) -> int:
+    """Read how many documents are wanted at most."""
+    if text.isdecimal() and len(text) <= len(str(_MAX_LIMIT)):
+        number = int(text)
+        if 0 < number <= _MAX_LIMIT:
+            return number
+    raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_MAX_LIMIT}")
 
 
 def store_deadline() -> Deadline:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from handler.commands.console import CommandError, print_json
+from handler.commands.console import CommandError, positive_number, print_json
 from handler.commands.follow import follow
 from handler.commands.moments import add_range_options, read_range
 from handler.commands.portal_option import add_portal_option, find_portals
@@ -17,7 +17,6 @@ from handler.commands.spreadsheet import print_spreadsheet
 from handler.stores.interface import Document, Store
 
 _DEFAULT_LIMIT: Final = 20
-_LARGEST_LIMIT: Final = 2**31 - 1  # Firestore's
 
 _BY: Final = {"portal": "portal", "staff": "portal", "customer": "customer"}
 
@@ -32,7 +31,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     limit.add_argument(
         "--limit",
         metavar="N",
-        type=_count,
+        type=positive_number,
         default=_DEFAULT_LIMIT,
         help=f"at most so many ({_DEFAULT_LIMIT})",
     )
@@ -74,14 +73,6 @@ def select(
         origin=options.by and _BY[options.by],
         connector=options.connector,
     )
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and len(text) <= len(str(_LARGEST_LIMIT)):
-        number = int(text)
-        if 0 < number <= _LARGEST_LIMIT:
-            return number
-    raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_LARGEST_LIMIT}")
 
 
 def _deletions(options: argparse.Namespace) -> int:

@@ -23,12 +23,13 @@ _MAX_PORTALS = 10_000
 _NAMED = 10
 
 
-def add_portal_option(parser: argparse.ArgumentParser) -> None:
+def add_portal_option(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add `--portal` to a command that reads; `find_portals` takes its value."""
     parser.add_argument(
         "--portal",
         metavar="M",
         type=portal_name,
+        default=default,
         help="of this portal only: its member_id or its domain",
     )
 

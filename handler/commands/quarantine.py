@@ -1,100 +1,192 @@
-"""`quarantine`: events with a valid token that did not fit, and another try after a fix."""
+"""`quarantine`: events with a valid token, of which something was not valid for the event."""
 
 import argparse
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from handler.commands.console import (
+    CommandError,
     newest_of_portals,
+    positive_number,
     print_json,
     print_table,
+    printable,
     store_deadline,
 )
 from handler.commands.portal_option import add_portal_option, find_portals
-from handler.records.documents import QUARANTINE, RECEIVED_AT, Delivery
-from handler.records.recorder import Counts, Recorder
-from handler.stores.interface import Document
+from handler.commands.retry import retry
+from handler.events.envelope import document_name
+from handler.log import count
+from handler.portal import PORTALS
+from handler.records.documents import QUARANTINE, RECEIVED_AT
+from handler.stores.interface import Document, Store
+
+_DEFAULT_LIMIT: Final = 20
+
+_READ_AT_ONCE = 300  # documents, to find one by its id alone
+
+NOTHING: Final = "Nothing is in quarantine: no event came of which something was not valid."
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "quarantine", help="events that did not fit, and another try", description=__doc__
-    )
-    parser.add_argument(
-        "action", nargs="?", choices=["retry"], help="take them up again, after a fix"
+        "quarantine",
+        help="events of which something was not valid",
+        description=__doc__,
+        epilog="Without an action, it lists them, newest first.",
     )
     add_portal_option(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_quarantine)
+    _add_limit(parser, f"{_DEFAULT_LIMIT}; retry takes all", None)
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.set_defaults(run=_list)
+    actions = parser.add_subparsers(metavar="ACTION")
+
+    showing = actions.add_parser("show", help="show one, with its data")
+    dropping = actions.add_parser("drop", help="delete one that cannot be recorded")
+    for action, run in ((showing, _show), (dropping, _drop)):
+        action.add_argument("id", metavar="ID", type=_event_id, help="as the list shows it")
+        action.set_defaults(run=run)
+    retrying = actions.add_parser("retry", help="try to record them, after an update")
+    _add_limit(retrying, "all", argparse.SUPPRESS)
+    retrying.set_defaults(run=_retry)
+    for action in (showing, retrying):
+        # Where it is not given, what stands before the action counts.
+        action.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
+        )
+    for action in (showing, dropping, retrying):
+        add_portal_option(action, default=argparse.SUPPRESS)
 
 
-def _quarantine(options: argparse.Namespace) -> int:
-    store = options.open_store()
-    documents = newest_of_portals(
-        store, find_portals(store, options.portal), QUARANTINE, RECEIVED_AT
+def _add_limit(parser: argparse.ArgumentParser, otherwise: str, default: str | None) -> None:
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=positive_number,
+        default=default,
+        help=f"at most so many, the newest first ({otherwise})",
     )
-    if options.action == "retry":
-        return _retry(options, documents)
+
+
+def _event_id(text: str) -> str:
+    try:
+        return document_name(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an id from the list") from None
+
+
+def _list(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    members = find_portals(store, options.portal)
+    documents = _newest(store, members, options.limit or _DEFAULT_LIMIT)
     if options.json:
         for document in documents:
             print_json(document)
-    else:
+    elif documents:
         print_table(("RECEIVED (UTC)", "PORTAL", "EVENT", "REASONS", "ID"), map(_row, documents))
+    if rest := _count(store, members) - len(documents):
+        verb = "is" if rest == 1 else "are"
+        print(f"{rest} more {verb} not shown: give a larger --limit.", file=sys.stderr)
     return 0
 
 
-def _retry(options: argparse.Namespace, documents: list[Document]) -> int:
-    """Record what fits by now, and take it out; fails when something is left."""
-    recorder = Recorder(options.open_store, options.settings, lambda: datetime.now(UTC))
-    counts = Counts()
-    problems = []
-    for document in documents:
-        try:
-            reading = recorder.read(_delivery(document), _payload(document.fields))
-        except ValueError as fault:
-            problems.append(f"{document.name} still does not fit: {fault}")
-            continue
-        counts += recorder.record(reading.documents, store_deadline())
-        if reading.invalid:
-            problems.append(f"{document.name} still does not fit: {reading.invalid}")
-        else:
-            options.open_store().delete([document.path], store_deadline())
-    left = len(problems)
+def _show(options: argparse.Namespace) -> int:
+    document = _find(options.open_store(), options)
+    fields = document.fields
     if options.json:
-        print(json.dumps({**vars(counts), "left": left, "problems": problems}))
+        print_json(document)
+        return 0
+    for name in ("event", "received_at", "event_at", "domain", "user_id", "expires_at"):
+        if name in fields:
+            print(f"{name}: {printable(fields[name])}")
+    print(f"portal: {_member_id(document)}")
+    print("reasons:")
+    for reason in _reasons(fields):
+        print(f"  - {printable(reason)}")
+    print(f"data: {_pretty(str(fields.get('payload')))}")
+    return 0
+
+
+def _drop(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    document = _find(store, options)
+    store.delete([document.path], store_deadline())
+    print(
+        f"Event {document.name} of portal {_member_id(document)} is deleted. What could not be"
+        " recorded of it will not be."
+    )
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    store: Store = options.open_store()
+    members = find_portals(store, options.portal)
+    done = retry(options, _newest(store, members, options.limit))
+    left = _count(store, members)
+    if options.json:
+        print(json.dumps({**vars(done.counts), "left": left, "problems": done.problems}))
     else:
-        for problem in problems:
+        for problem in done.problems:
             print(problem)
+        counts = done.counts
         print(f"{counts.recorded} recorded, {counts.duplicates} known already, {left} left.")
     return 1 if left else 0
 
 
-def _delivery(document: Document) -> Delivery:
-    fields: Mapping[str, Any] = document.fields
-    return Delivery(
-        member_id=document.path.split("/")[1],
-        event=fields["event"],
-        via="replay",
-        domain=fields.get("domain"),
-        event_at=fields.get("event_at") or fields.get(RECEIVED_AT),
-        user_id=fields.get("user_id"),
+def _newest(store: Store, members: Sequence[str], limit: int | None) -> list[Document]:
+    documents = newest_of_portals(store, members, QUARANTINE, RECEIVED_AT, limit=limit)
+    if members and not documents:
+        print(NOTHING, file=sys.stderr)
+    return documents
+
+
+def _count(store: Store, members: Sequence[str]) -> int:
+    return sum(
+        store.count(f"{PORTALS}/{member}/{QUARANTINE}", RECEIVED_AT, store_deadline())
+        for member in members
     )
 
 
-def _payload(fields: Mapping[str, Any]) -> object:
-    return json.loads(fields["payload"])
+def _find(store: Store, options: argparse.Namespace) -> Document:
+    members = find_portals(store, options.portal)
+    paths = [f"{PORTALS}/{member}/{QUARANTINE}/{options.id}" for member in members]
+    for start in range(0, len(paths), _READ_AT_ONCE):
+        for found in store.get_all(paths[start : start + _READ_AT_ONCE], store_deadline()):
+            if found:
+                return found
+    portals = count(len(members), "portal")
+    raise CommandError(
+        f"No event {options.id} is in quarantine ({portals} searched); see `quarantine`."
+    )
+
+
+def _member_id(document: Document) -> str:
+    return document.path.split("/")[1]
+
+
+def _reasons(fields: Mapping[str, Any]) -> list[str]:
+    """Return why it is in quarantine; people may have written the document by hand."""
+    reasons = fields.get("reasons")
+    return list(map(str, reasons)) if isinstance(reasons, list) else []
+
+
+def _pretty(payload: str) -> str:
+    try:
+        lines = json.dumps(json.loads(payload), indent=2, ensure_ascii=False).splitlines()
+    except ValueError:  # cut, since it is longer than a document may be
+        lines = [payload]
+    return "\n".join(map(printable, lines))
 
 
 def _row(document: Document) -> tuple[object, ...]:
-    fields: Mapping[str, Any] = document.fields
-    portal = fields.get("domain") or document.path.split("/")[1]
+    fields = document.fields
     return (
         fields[RECEIVED_AT],
-        portal,
-        fields["event"],
-        "; ".join(fields["reasons"]),
+        fields.get("domain") or _member_id(document),
+        fields.get("event"),
+        "; ".join(_reasons(fields)),
         document.name,
     )

@@ -13,7 +13,7 @@ class TestQuarantine:
         shell.write(
             f"portals/M/quarantine/{name}",
             event="ONOPENLINEMESSAGEDELETE",
-            reasons=["data.LINE: should be a whole number", "data.DATA: Field required"],
+            reasons=["data.LINE: should be a whole number", "data.DATA: is missing"],
             payload=payload,
             received_at=MOMENT,
             **fields,
@@ -24,10 +24,10 @@ class TestQuarantine:
         shell.write("portals/M", active=True)
         self.keep(shell, "p", "{}", domain="x.bitrix24.com")
         self.keep(shell, "q", "{}")
-        reasons = "data.LINE: should be a whole number; data.DATA: Field required"
+        reasons = "data.LINE: should be a whole number; data.DATA: is missing"
         row = f"2026-03-17 12:00:00  {{:14}}  ONOPENLINEMESSAGEDELETE  {reasons}  {{}}\n"
         table = (
-            f"RECEIVED (UTC)       PORTAL          EVENT                    {'REASONS':62}  ID\n"
+            f"RECEIVED (UTC)       PORTAL          EVENT                    {'REASONS':58}  ID\n"
             + row.format("M", "q")
             + row.format("x.bitrix24.com", "p")
         )
@@ -35,8 +35,96 @@ class TestQuarantine:
         assert (0, table, "") == shell("quarantine")
         lines = shell.json("quarantine", "--portal", "M")
         assert [("q", "{}"), ("p", "{}")] == [(line["id"], line["payload"]) for line in lines]
+
+    def test_an_empty_list_says_what_that_means(self, shell: Shell) -> None:
+        """Not that events were recorded, but that none had to be put there."""
+        shell.write("portals/M", active=True)
+        nothing = "Nothing is in quarantine: no event came of which something was not valid.\n"
+
+        assert (0, "", nothing) == shell("quarantine")
+        assert (0, "", nothing) == shell("quarantine", "--json", "--portal", "M")
+        done = "0 recorded, 0 known already, 0 left.\n"
+        assert (0, done, nothing) == shell("quarantine", "retry")
+
+    @pytest.mark.parametrize(
+        ("flags", "shown", "rest"),
+        [
+            ([], 20, "2 more are not shown: give a larger --limit.\n"),
+            (["--limit", "21"], 21, "1 more is not shown: give a larger --limit.\n"),
+            (["--limit", "22"], 22, ""),
+        ],
+    )
+    def test_what_is_not_shown_is_counted(
+        self, shell: Shell, flags: list[str], shown: int, rest: str
+    ) -> None:
+        """The newest come first."""
+        shell.write("portals/M", active=True)
+        for number in range(22):
+            self.keep(shell, f"{number:02}", "{}")
+
+        code, out, err = shell("quarantine", "--json", *flags)
+
+        assert (0, shown, rest) == (code, len(out.splitlines()), err)
+
+    def test_show_shows_one_with_its_data(self, shell: Shell) -> None:
+        """Whatever portal it is of, and whatever somebody wrote into it."""
+        shell.write("portals/L", active=True)
+        shell.write("portals/M", active=True)
+        more = {"domain": "x.bitrix24.com", "event_at": MOMENT, "user_id": 27, "expires_at": MOMENT}
+        self.keep(shell, "q", '{"LINE": "\\u044f\\u001b", "DATA": []}', **more)
+
+        shown = (
+            "event: ONOPENLINEMESSAGEDELETE\n"
+            "received_at: 2026-03-17 12:00:00\n"
+            "event_at: 2026-03-17 12:00:00\n"
+            "domain: x.bitrix24.com\n"
+            "user_id: 27\n"
+            "expires_at: 2026-03-17 12:00:00\n"
+            "portal: M\n"
+            "reasons:\n"
+            "  - data.LINE: should be a whole number\n"
+            "  - data.DATA: is missing\n"
+            'data: {\n  "LINE": "я\\u001b",\n  "DATA": []\n}\n'
+        )
+        assert (0, shown, "") == shell("quarantine", "show", "q")
+        (line,) = shell.json("quarantine", "show", "q")
+        assert "q" == line["id"]
+        assert [line] == shell.json("quarantine", "--portal", "M", "show", "q")
+
+    def test_what_is_not_whole_is_shown_as_it_is(self, shell: Shell) -> None:
+        """Cut, or written by hand."""
+        shell.write("portals/M", active=True)
+        shell.write("portals/M/quarantine/cut", payload='{"LINE": "\x1b', received_at=MOMENT)
+
+        shown = 'received_at: 2026-03-17 12:00:00\nportal: M\nreasons:\ndata: {"LINE": "\\x1b\n'
+        assert (0, shown, "") == shell("quarantine", "show", "cut")
+        assert "2026-03-17 12:00:00  M       -               cut" in shell("quarantine")[1]
+
+    def test_drop_deletes_one(self, shell: Shell) -> None:
+        """What will never be valid must not make `retry` fail for all time."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "p", "{}")
+        self.keep(shell, "q", "{}")
+
+        dropped = "Event q of portal M is deleted. What could not be recorded of it will not be.\n"
+        assert (0, dropped, "") == shell("quarantine", "drop", "q")
+        assert ["p"] == [line["id"] for line in shell.json("quarantine")]
+
+    @pytest.mark.parametrize("action", ["show", "drop"])
+    def test_an_unknown_id_is_an_error(self, shell: Shell, action: str) -> None:
+        """That says where it was looked for."""
+        shell.write("portals/M", active=True)
         shell.write("portals/N", active=True)
-        assert [] == shell.json("quarantine", "--portal", "N")
+        self.keep(shell, "q", "{}")
+
+        told = "No event r is in quarantine (2 portals searched); see `quarantine`.\n"
+        assert (1, "", told) == shell("quarantine", action, "r")
+        told = "No event q is in quarantine (1 portal searched); see `quarantine`.\n"
+        assert (1, "", told) == shell("quarantine", action, "q", "--portal", "N")
+        assert (1, "", told) == shell("quarantine", "--portal", "N", action, "q")
+        told = f"python -m handler quarantine {action}: error: argument ID: 'a/b' is not an id"
+        assert f"{told} from the list" == shell.usage_error("quarantine", action, "a/b")
+        assert shell.fields("portals/M/quarantine/q")
 
     def test_retry_records_what_fits_by_now_and_takes_it_out(self, shell: Shell) -> None:
         """What still does not fit stays, and the command says so."""
@@ -48,11 +136,15 @@ class TestQuarantine:
 
         code, out, err = shell("quarantine", "retry")
 
-        cut, bad, result = out.splitlines()
-        assert (1, "") == (code, err)
-        assert cut.startswith("cut still does not fit: ")
-        assert bad.startswith("bad still does not fit: data.CONNECTOR: is missing")
-        assert "2 recorded, 0 known already, 2 left." == result
+        told = (
+            "cut cannot be read: it is not whole. `quarantine show cut` shows what there is of it;"
+            " `quarantine drop cut` deletes it.\n"
+            "bad is still not valid: data.CONNECTOR: is missing; data.LINE: should be a whole"
+            " number; data.DATA: should be a list of one element or more. Keep it for an update"
+            " that reads it, or delete it: `quarantine drop bad`.\n"
+            "2 recorded, 0 known already, 2 left.\n"
+        )
+        assert (1, told, "") == (code, out, err)
         assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
         records = {record["message_id"]: record for record in shell.records()}
         assert ["a", "other"] == sorted(records)
@@ -72,20 +164,50 @@ class TestQuarantine:
         done = json.loads(out)
         (problem,) = done.pop("problems")
         assert {"recorded": 1, "duplicates": 0, "left": 1} == done
-        assert problem.startswith("cut still does not fit")
+        assert problem.startswith("cut cannot be read: ")
         assert (1, "") == (code, err)
 
-    def test_retry_succeeds_when_nothing_is_left(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """What is known already is a success, and what nobody wants any more too."""
+    def test_retry_succeeds_when_nothing_is_left(self, shell: Shell) -> None:
+        """What is known already is a success too."""
         shell.write("portals/M", active=True)
         self.keep(shell, "good", FITS)
         assert 0 == shell("quarantine", "retry")[0]
         self.keep(shell, "good", FITS)
-        assert (0, "0 recorded, 1 known already, 0 left.\n", "") == shell("quarantine", "retry")
-        self.keep(shell, "unwanted", FITS)
-        monkeypatch.setenv("CONNECTORS", "another")
 
-        assert (0, "0 recorded, 0 known already, 0 left.\n", "") == shell("quarantine", "retry")
-        assert [] == shell.json("quarantine")
+        assert (0, "0 recorded, 1 known already, 0 left.\n", "") == shell("quarantine", "retry")
+        assert None is shell.fields("portals/M/quarantine/good")
+
+    @pytest.mark.parametrize("line", ["--limit 1 retry", "retry --limit 1"])
+    def test_retry_may_take_the_newest_only(self, shell: Shell, line: str) -> None:
+        """What is left then is counted, and no success."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "a", FITS)
+        self.keep(shell, "b", FITS)
+
+        done = "1 recorded, 0 known already, 1 left.\n"
+        assert (1, done, "") == shell("quarantine", *line.split())
+
+    def test_an_event_of_another_name_is_left(self, shell: Shell) -> None:
+        """Somebody wrote it by hand."""
+        shell.write("portals/M", active=True)
+        shell.write("portals/M/quarantine/q", payload=FITS, received_at=MOMENT, event="ONAPPTEST")
+
+        code, out, _ = shell("quarantine", "retry")
+
+        assert (1, True) == (code, out.startswith("q cannot be read: it is not whole."))
+
+    @pytest.mark.parametrize("expires", [{}, {"expires_at": MOMENT}])
+    def test_the_shells_settings_decide_nothing_again(
+        self, shell: Shell, monkeypatch: pytest.MonkeyPatch, expires: dict[str, object]
+    ) -> None:
+        """A record expires with the document that it was in; its connector was wanted."""
+        monkeypatch.setenv("RETENTION_DAYS", "30")
+        monkeypatch.setenv("CONNECTORS", "another")
+        shell.write("portals/M", active=True)
+        self.keep(shell, "q", FITS, **expires)
+
+        assert (0, "1 recorded, 0 known already, 0 left.\n", "") == shell("quarantine", "retry")
+
+        (record,) = shell.records()
+        shown = MOMENT.isoformat() if expires else None
+        assert shown == record.get("expires_at")

@@ -1,0 +1,68 @@
+"""`quarantine retry`: record what is valid by now, and take it out of quarantine."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from handler.commands.console import store_deadline
+from handler.events import names
+from handler.records.documents import RECEIVED_AT, Delivery
+from handler.records.recorder import Counts, Recorder, as_decided
+from handler.stores.interface import Document
+
+
+@dataclass
+class Retried:
+    """What a retry has recorded, and why the rest is left."""
+
+    counts: Counts = field(default_factory=Counts)
+    problems: list[str] = field(default_factory=list)
+
+
+def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried:
+    """Record what is valid of these events; one of which all is recorded is deleted."""
+    settings = as_decided(options.settings)
+    recorder = Recorder(options.open_store, settings, lambda: datetime.now(UTC))
+    done = Retried()
+    for document in documents:
+        try:
+            reading = recorder.read(_delivery(document), json.loads(_payload(document.fields)))
+        except ValueError:
+            done.problems.append(
+                f"{document.name} cannot be read: it is not whole. `quarantine show"
+                f" {document.name}` shows what there is of it; `quarantine drop {document.name}`"
+                " deletes it."
+            )
+            continue
+        done.counts += recorder.record(reading.documents, store_deadline())
+        if reading.invalid:
+            done.problems.append(
+                f"{document.name} is still not valid: {reading.invalid}. Keep it for an update that"
+                f" reads it, or delete it: `quarantine drop {document.name}`."
+            )
+        else:
+            options.open_store().delete([document.path], store_deadline())
+    return done
+
+
+def _payload(fields: Mapping[str, Any]) -> str:
+    return str(fields.get("payload"))
+
+
+def _delivery(document: Document) -> Delivery:
+    """Read how an event came; raises `ValueError` if it is not an event of deletions."""
+    fields: Mapping[str, Any] = document.fields
+    if fields.get("event") not in names.DELETIONS:
+        raise ValueError
+    return Delivery(
+        member_id=document.path.split("/")[1],
+        event=fields["event"],
+        via="replay",
+        domain=fields.get("domain"),
+        event_at=fields.get("event_at") or fields.get(RECEIVED_AT),
+        user_id=fields.get("user_id"),
+        expires_at=fields.get("expires_at"),
+    )
