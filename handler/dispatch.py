@@ -97,7 +97,7 @@ def _take_deletions(
         if not reading.invalid:
             complete += reading.documents
         counts = instance.recorder.record(reading.documents, deadline)
-        left_out = _left_out(reading.left_out)
+        about = {**_ids(reading.documents), **_left_out(reading.left_out)}
         if reading.invalid:
             name = instance.recorder.quarantine(delivery, event.data, reading.invalid, deadline)
             raise Refused(
@@ -105,14 +105,20 @@ def _take_deletions(
                 "unprocessable_event",
                 "Some of the data is not valid: the event is kept in quarantine, for a retry."
                 " What is valid is recorded.",
-                log=left_out,
+                log=about,
                 **vars(counts),
                 quarantine_id=name,
                 fields=reading.invalid.fields,
             )
     if not reading.documents:
-        return Answer(200, {"status": "ignored", "event": event.name}, log=left_out)
-    return Answer(200, {"status": "recorded", **vars(counts)}, log=left_out)
+        return Answer(200, {"status": "ignored", "event": event.name}, log=about)
+    return Answer(200, {"status": "recorded", **vars(counts)}, log=about)
+
+
+def _ids(documents: Sequence[Document]) -> Mapping[str, object]:
+    """Name in the log the records of an event, new or not, so that they are found from there."""
+    unique = dict.fromkeys(document.name for document in documents)
+    return {"ids": list(unique)} if documents else {}
 
 
 def _left_out(connectors: Sequence[str]) -> Mapping[str, object]:

@@ -132,6 +132,7 @@ def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -
         "member_id": event and event.auth.member_id[:SENSIBLE_LENGTH],
         "recorded": answer.body.get("recorded"),
         "duplicates": answer.body.get("duplicates"),
+        "quarantine_id": answer.body.get("quarantine_id"),
         "duration_ms": round(seconds * 1000, 1),
         **answer.log,
     }

@@ -133,15 +133,17 @@ def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
 def test_a_success_is_told_in_the_answer_and_in_one_line(
     event: str, data: object, body: Mapping[str, object]
 ) -> None:
-    """With the counts that there are, so that logs can be searched by them."""
+    """With counts and the ids of the records, so that each is found from the other."""
     instance = Instance()
 
-    assert Answer(200, body) == instance.send(event, data)
+    answer = instance.send(event, data)
 
+    assert (200, body, {}) == (answer.status, answer.body, answer.headers)
     counts = {name: body[name] for name in ("recorded", "duplicates") if name in body}
     outcome = str(body["status"])
     about = {"event": event, "member_id": "M"}
-    assert [line("INFO", outcome, outcome, **about, **counts)] == instance.lines
+    names = {"ids": [path.rpartition("/")[2] for path in instance.added]} if counts else {}
+    assert [line("INFO", outcome, outcome, **about, **counts, **names)] == instance.lines
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,23 @@ def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine()
     }
     assert Answer(422, body) == answer
     about = {"event": DELETION, "member_id": "M", "recorded": 0, "duplicates": 0}
-    assert [line("WARNING", detail, "unprocessable_event", **about)] == instance.lines
+    kept = {"quarantine_id": body["quarantine_id"]}
+    assert [line("WARNING", detail, "unprocessable_event", **about, **kept)] == instance.lines
+
+
+def test_an_event_of_which_a_part_is_valid_names_both_documents() -> None:
+    """What is recorded, and what is in quarantine; a known record is named, too."""
+    instance = Instance()
+    parts = {**DATA, "DATA": [MESSAGE, {**MESSAGE, "message": {"id": []}}]}
+
+    for counts in ({"recorded": 1, "duplicates": 0}, {"recorded": 0, "duplicates": 1}):
+        instance.send(DELETION, parts)
+        names = {path.split("/")[2]: path.rpartition("/")[2] for path in instance.added}
+        assert counts.items() <= instance.lines[-1].items()
+        assert ([names["deletions"]], names["quarantine"]) == (
+            instance.lines[-1]["ids"],
+            instance.lines[-1]["quarantine_id"],
+        )
 
 
 @pytest.mark.parametrize("event", [DELETION, "ONAPPTEST", "ONAPPUNINSTALL", "ONOFFLINEEVENT"])
