@@ -149,7 +149,7 @@ def test_the_services_settings_say_how_long_to_wait(
 def test_a_wait_that_is_not_valid_is_refused(shell: Shell, seconds: str) -> None:
     """In the words of the setting."""
     told = (
-        "python -m handler portals purge: error: argument --cache-seconds: give a number of seconds"
+        "python -m handler portals purge: error: argument --cache-seconds: use a number of seconds"
         " from 0 to 86400"
     )
 
