@@ -14,9 +14,12 @@ _PINGS_STOP_AFTER: Final = timedelta(hours=1)
 
 _LOOKED_THROUGH = 50  # deletions, for one that came online
 
+_REINSTALL: Final = (
+    "let an administrator of the portal choose Reinstall for the application in Bitrix24 (right"
+    " click on it in the list of applications)"
+)
 _NEXT_PING: Final = (
-    "The next ping continues: it comes with the next deletion in an open line, or let an"
-    " administrator choose Reinstall (right click on the application in Bitrix24)."
+    f"The next deletion in an open line continues it; if none is to be expected, {_REINSTALL}."
 )
 
 
@@ -40,42 +43,41 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
     found = []
     if portal.active and not portal.token_digests:
         found.append(
-            "No token of it is accepted. Enter it with `portals add`, or install the application."
+            "No token of it is accepted. Enter it with `python -m handler portals add`, or install"
+            " the application."
         )
     if portal.problem:
         since = f" (Since {_moment(portal.problem_since)}.)" if portal.problem_since else ""
         found.append(f"{portal.problem}{since}")
-    if portal.queue_left:
-        rows = count_of_rows(portal.queue_left.rows)
-        found.append(
-            f"The last drain, at {_moment(portal.queue_left.at)}, left {rows} in the portal's"
-            f" offline queue. {_NEXT_PING}"
-        )
-    if portal.drain and portal.drain.until < now:
-        found.append(
-            f"A drain of its offline queue was cut off before {_moment(portal.drain.until)}."
-            f" {_NEXT_PING}"
-        )
+    if drain := _drain_cut_short(portal, now):
+        found.append(f"{drain} {_NEXT_PING}")
     if stopped := _pings_stopped(store, portal, now):
         found.append(stopped)
     if quarantined:
         found.append(
-            f"{count(quarantined, 'event')} in quarantine. `quarantine --portal {name}` says what"
-            f" is wrong with each; after an update of the function try `quarantine retry --portal"
-            f" {name}`, and drop what will never fit with `quarantine drop ID`."
+            f"{count(quarantined, 'event')} in quarantine, of which something was not valid."
+            f" `python -m handler quarantine --portal {name}` says what; after an update of the"
+            f" function try `python -m handler quarantine retry --portal {name}`, and delete what"
+            " will never be valid with `python -m handler quarantine drop ID`."
         )
     if portal.clean_requested_at and not portal.removed_at:
         found.append(
             f"It was uninstalled at {_moment(portal.clean_requested_at)} with the wish to delete"
-            f" its data. Do so with `portals purge {name}`, or keep the records with `portals"
-            f" remove {name}`."
+            f" its data. Do so with `python -m handler portals purge {name}`, or keep the records"
+            f" with `python -m handler portals remove {name}`."
         )
     return found
 
 
-def count_of_rows(rows: int | str) -> str:
-    """Write how many rows a drain has left, as in `more than 49 rows`."""
-    return count(rows, "row") if isinstance(rows, int) else f"{rows} rows"
+def _drain_cut_short(portal: Portal, now: datetime) -> str:
+    """Return what a drain has left undone: rows in the queue, or its lease."""
+    said = []
+    if left := portal.queue_left:
+        rows = count(left.rows, "row") if isinstance(left.rows, int) else f"{left.rows} rows"
+        said.append(f"The drain at {_moment(left.at)} left {rows} in the portal's offline queue.")
+    if portal.drain and portal.drain.until < now:
+        said.append(f"A drain was cut off: it did not end by {_moment(portal.drain.until)}.")
+    return " ".join(said)
 
 
 def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
@@ -98,9 +100,9 @@ def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
         else "its offline queue was never read"
     )
     return (
-        f"A deletion came at {_moment(came)}, but {queue}: the portal's pings do not arrive. If the"
-        " deletion is older than two minutes, let an administrator choose Reinstall (right click on"
-        " the application in Bitrix24), which binds the ping again."
+        f"A deletion came at {_moment(came)}, but {queue}: the portal's pings do not arrive, so a"
+        " deletion that the function misses is not recovered. If that deletion is older than two"
+        f" minutes, {_REINSTALL}, which binds the ping again."
     )
 
 

@@ -72,7 +72,14 @@ def _add(options: argparse.Namespace) -> int:
     return 0
 
 
-_TITLES = ("MEMBER ID", "DOMAIN", "STATE", "LAST DELETION (UTC)", "QUEUE EMPTY (UTC)", "PROBLEM")
+_TITLES = (
+    "MEMBER ID",
+    "DOMAIN",
+    "STATE",
+    "LAST DELETION (UTC)",
+    "QUEUE LAST EMPTY (UTC)",
+    "PROBLEM",
+)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -99,7 +106,14 @@ def _list(options: argparse.Namespace) -> int:
             )
     if rows:
         print_table(
-            ("MEMBER ID", "DOMAIN", "STATE", "LAST DELETION (UTC)", "QUEUE EMPTY (UTC)", "PROBLEM"),
+            (
+                "MEMBER ID",
+                "DOMAIN",
+                "STATE",
+                "LAST DELETION (UTC)",
+                "QUEUE LAST EMPTY (UTC)",
+                "PROBLEM",
+            ),
             rows,
         )
     return 0

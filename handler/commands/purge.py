@@ -19,10 +19,10 @@ _PAGE = 300  # documents that are deleted at a time
 _COUNTED = 1_000  # messages; what is more is only called more
 
 _OUT_OF_REACH: Final = (
-    "Out of reach, and still there if it was before: lines of the log about deletions that could"
-    " not be stored (Cloud Logging keeps them for 30 days; do not replay them), the database's"
-    " backups and its point-in-time recovery, exports and copies elsewhere, and the portal's own"
-    " offline queue, which ends when the application is deleted in Bitrix24."
+    "Out of reach, and still there if it was before: the dead letters (lines of the log about"
+    " deletions that could not be stored; replay refuses them now), the database's backups and its"
+    " point-in-time recovery, exports and copies elsewhere, and the portal's own offline queue,"
+    " which ends when the application is deleted in Bitrix24."
 )
 
 

@@ -131,7 +131,7 @@ _TITLES = (
     "DOMAIN",
     "STATE",
     "LAST DELETION (UTC)",
-    "QUEUE EMPTY (UTC)",
+    "QUEUE LAST EMPTY (UTC)",
     "QUARANTINED",
     "NEEDS",
 )

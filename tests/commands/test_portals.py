@@ -109,12 +109,12 @@ class TestPortals:
         shell.write("portals/d", active=False, removed_at=MOMENT, installed_at=MOMENT)
         shell.write("portals/e", token_digests=["d"])
         table = f"""\
-MEMBER ID  DOMAIN          STATE        LAST DELETION (UTC)  QUEUE EMPTY (UTC)    PROBLEM
-a          x.bitrix24.com  active       2026-03-17 12:00:00  2026-03-17 12:00:00  {problem}
-b          -               no token     -                    -                    -
-c          -               uninstalled  -                    -                    -
-d          -               removed      -                    -                    -
-e          -               not active   -                    -                    -
+MEMBER ID  DOMAIN          STATE        LAST DELETION (UTC)  QUEUE LAST EMPTY (UTC)  PROBLEM
+a          x.bitrix24.com  active       2026-03-17 12:00:00  2026-03-17 12:00:00     {problem}
+b          -               no token     -                    -                       -
+c          -               uninstalled  -                    -                       -
+d          -               removed      -                    -                       -
+e          -               not active   -                    -                       -
 """
 
         assert (0, table, "") == shell("portals", "list")

@@ -13,10 +13,10 @@ from tests.commands.shell import MOMENT, Shell
 from tests.doubles.app import App
 
 OUT_OF_REACH = (
-    "Out of reach, and still there if it was before: lines of the log about deletions that could"
-    " not be stored (Cloud Logging keeps them for 30 days; do not replay them), the database's"
-    " backups and its point-in-time recovery, exports and copies elsewhere, and the portal's own"
-    " offline queue, which ends when the application is deleted in Bitrix24.\n"
+    "Out of reach, and still there if it was before: the dead letters (lines of the log about"
+    " deletions that could not be stored; replay refuses them now), the database's backups and its"
+    " point-in-time recovery, exports and copies elsewhere, and the portal's own offline queue,"
+    " which ends when the application is deleted in Bitrix24.\n"
 )
 QUESTION = "To delete all of it for good, type its member_id, M:\n"
 

@@ -14,9 +14,10 @@ NOT_SEEN_HERE = (
     " as forbidden, install_refused and not_recorded (docs/reference.md, Outcomes).\n"
 )
 REINSTALL = (
-    "The next ping continues: it comes with the next deletion in an open line, or let an"
-    " administrator choose Reinstall (right click on the application in Bitrix24)."
+    "let an administrator of the portal choose Reinstall for the application in Bitrix24 (right"
+    " click on it in the list of applications)"
 )
+NEXT = f"The next deletion in an open line continues it; if none is to be expected, {REINSTALL}."
 NO_PORTAL = (
     "There is no portal in this store: install the application in a portal, or enter one with"
     " `portals add`."
@@ -65,11 +66,11 @@ def test_all_is_well(shell: Shell) -> None:
 
     table = (
         "\n"
-        "PORTAL  DOMAIN          STATE    LAST DELETION (UTC)  QUEUE EMPTY (UTC)    QUARANTINED"
+        "PORTAL  DOMAIN          STATE    LAST DELETION (UTC)  QUEUE LAST EMPTY (UTC)  QUARANTINED"
         "  NEEDS\n"
-        "M       x.bitrix24.com  active   2026-03-17 12:00:00  2026-03-17 12:00:00  0"
+        "M       x.bitrix24.com  active   2026-03-17 12:00:00  2026-03-17 12:00:00     0"
         "            -\n"
-        "N       -               removed  -                    -                    0"
+        "N       -               removed  -                    -                       0"
         "            -\n"
         "\n"
         f"Nothing needs a person.\n{NOT_SEEN_HERE}"
@@ -87,11 +88,15 @@ def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
     code, text = status(shell)
 
     quarantined = (
-        "1 event in quarantine. `quarantine --portal a` says what is wrong with each; after an"
-        " update of the function try `quarantine retry --portal a`, and drop what will never fit"
-        " with `quarantine drop ID`."
+        "1 event in quarantine, of which something was not valid. `python -m handler quarantine"
+        " --portal a` says what; after an update of the function try `python -m handler quarantine"
+        " retry --portal a`, and delete what will never be valid with `python -m handler quarantine"
+        " drop ID`."
     )
-    token = "No token of it is accepted. Enter it with `portals add`, or install the application."
+    token = (
+        "No token of it is accepted. Enter it with `python -m handler portals add`, or install the"
+        " application."
+    )
     below = (
         f"\na:\n  - {quarantined}\n\nd (\\x1b.bitrix24.com):\n  - {token}\n\n"
         f"2 of 4 portals need a person.\n{NOT_SEEN_HERE}"
@@ -125,8 +130,8 @@ def test_programs_read_one_object(shell: Shell) -> None:
     moment = "2026-03-17T12:00:00+00:00"
     assert found.pop("answer_ms") >= 0
     left = (
-        "The last drain, at 2026-03-17 12:00:00 UTC, left more than 49 rows in the portal's offline"
-        f" queue. {REINSTALL}"
+        "The drain at 2026-03-17 12:00:00 UTC left more than 49 rows in the portal's offline queue."
+        f" {NEXT}"
     )
     assert found == {
         "store": str(shell.path),
@@ -181,8 +186,8 @@ def test_a_problem_is_told_as_it_stands(shell: Shell) -> None:
 def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | None) -> None:
     """With what continues it."""
     told = (
-        f"The last drain, at 2026-03-17 12:00:00 UTC, left {left or f'{rows} rows'} in the portal's"
-        f" offline queue. {REINSTALL}"
+        f"The drain at 2026-03-17 12:00:00 UTC left {left or f'{rows} rows'} in the portal's"
+        f" offline queue. {NEXT}"
     )
 
     assert [told] == needs(shell, queue_left={"rows": rows, "at": MOMENT})
@@ -191,11 +196,23 @@ def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | No
 @pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])
 def test_a_lease_that_was_not_released_is_told(shell: Shell, until: datetime, ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """While it holds, a drain is under way."""
-    told = f"A drain of its offline queue was cut off before 2026-03-17 12:00:00 UTC. {REINSTALL}"
+    told = f"A drain was cut off: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}"
 
     found = needs(shell, drain={"until": until, "nonce": "n", "user": 1})
 
     assert ([told] if ended else []) == found
+
+
+def test_what_one_ping_continues_is_told_once(shell: Shell) -> None:
+    """A drain that was cut off, and what the one before it had left."""
+    (told,) = needs(
+        shell,
+        queue_left={"rows": 2, "at": MOMENT},
+        drain={"until": MOMENT, "nonce": "n", "user": 1},
+    )
+
+    assert told.startswith("The drain at 2026-03-17 12:00:00 UTC left 2 rows in the portal's")
+    assert told.endswith(f"A drain was cut off: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}")
 
 
 def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
@@ -203,7 +220,8 @@ def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
     told = (
         "It was uninstalled at 2026-03-17 12:00:00 UTC with the wish to delete its data. Do so with"
-        " `portals purge M`, or keep the records with `portals remove M`."
+        " `python -m handler portals purge M`, or keep the records with `python -m handler portals"
+        " remove M`."
     )
     assert [told] == needs(shell, **asked)
 
@@ -222,9 +240,9 @@ class TestPings:
         """Return the sentence."""
         told = (
             f"A deletion came at {came:%Y-%m-%d %H:%M:%S} UTC, but its offline queue was {queue}:"
-            " the portal's pings do not arrive. If the deletion is older than two minutes, let an"
-            " administrator choose Reinstall (right click on the application in Bitrix24), which"
-            " binds the ping again."
+            " the portal's pings do not arrive, so a deletion that the function misses is not"
+            " recovered. If that deletion is older than two minutes,"
+            f" {REINSTALL}, which binds the ping again."
         )
         return [told]
 
@@ -263,7 +281,7 @@ class TestPings:
         ("fields", "beginning"),
         [
             ({"problem": "P."}, "P."),
-            ({"queue_left": {"rows": 1, "at": MOMENT + timedelta(hours=1)}}, "The last drain"),
+            ({"queue_left": {"rows": 1, "at": MOMENT + timedelta(hours=1)}}, "The drain at"),
         ],
     )
     def test_a_cause_that_is_known_is_told_alone(
