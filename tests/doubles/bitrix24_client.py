@@ -63,13 +63,15 @@ class Handler:
 
     def __init__(self) -> None:
         self.status = 200
+        self.raw: list[bytes] = []
         self.received: list[tuple[str | None, dict[str, Any]]] = []
         outer = self
 
         class Receiver(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                outer.received.append((self.headers["User-Agent"], parse_str(body)))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.raw.append(body)
+                outer.received.append((self.headers["User-Agent"], parse_str(body.decode())))
                 self.send_response(outer.status)
                 self.end_headers()
 

@@ -108,7 +108,7 @@ def test_a_customers_edit_looks_as_when_it_was_written(app: Installation, handle
 
 
 def test_a_deletion_joins_its_message(app: Installation, handler: Handler) -> None:
-    """By Bitrix24's number or by external ids, whoever deletes."""
+    """By Bitrix24's number or by external ids, no matter who deletes."""
     result(app, "event.unbind", event=TWIN, handler=handler.url)
     ours, theirs = app.portal.operator_writes("Hi"), app.portal.customer_writes("Hello")
     handler.received.clear()

@@ -97,7 +97,7 @@ def test_a_dismissed_administrators_ping_brings_no_tokens(
 def test_saving_the_form_again_sends_nothing_and_reinstalling_does(
     app: Installation, handler: Handler
 ) -> None:
-    """Reinstall: a fresh token of whoever does it; application token, bindings, queue stay."""
+    """Reinstall: a fresh token of its administrator; application token, bindings, queue stay."""
     app.portal.promote(7)
     assert [one.status for one in app.save_form(handler.url)] == [200]
     bind_the_queue(app, handler)
@@ -176,7 +176,7 @@ def test_a_storm_deletes_at_a_pace_and_pings_meanwhile(app: Installation, handle
 
 
 def test_a_row_may_be_committed_after_those_with_greater_ids(app: Installation) -> None:
-    """Taking a range of ids returns what it deletes, rows that nobody had seen included."""
+    """Taking a range of ids returns what it deletes, rows that were not listed included."""
     result(app, "event.bind", event=DELETE, event_type="offline")
     app.portal.delete_message("first")
     with app.portal.uncommitted_rows():

@@ -1,4 +1,4 @@
-"""What may go wrong between Bitrix24's servers and whoever calls them.
+"""What may go wrong between Bitrix24's servers and their callers.
 
 A fault answers in place of the method. Those that say so let the method take effect first.
 """

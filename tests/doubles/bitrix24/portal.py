@@ -234,7 +234,7 @@ class Portal(OpenLines):
         """Send ONOFFLINEEVENT wherever it is bound, as if each application had a new row now.
 
         The token is `auth_type`'s user's, fresh; without `auth_type` it is that of the user who
-        caused the last row, who may be no administrator, or nobody.
+        caused the last row, who may be no administrator; where there was none, there is no token.
         """
         with self.bitrix.lock:
             self._pinged.clear()
@@ -256,7 +256,7 @@ class Portal(OpenLines):
         return posts
 
     def _token_for(self, app: Installation, bound: Binding, user_id: int | None) -> Token | None:
-        """Issue the token of a delivery: `auth_type`'s user's, or that of whoever caused it."""
+        """Issue the token of a delivery: `auth_type`'s, else that of the user who caused it."""
         whose = bound.user_id or user_id
         return app.token(whose) if whose and whose not in self.gone else None
 

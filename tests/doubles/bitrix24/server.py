@@ -1,28 +1,26 @@
 """The stand-in itself: one HTTP server that plays both OAuth servers and all portals."""
 
-import json
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import RLock, Thread
 from typing import Self
 from urllib.parse import urlsplit
 
 from tests.doubles.bitrix24 import errors, oauth, rest
+from tests.doubles.bitrix24.connection import Server
 from tests.doubles.bitrix24.errors import RestError
 from tests.doubles.bitrix24.faults import Fault, Redirect
 from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.bitrix24.installation import Token
-from tests.doubles.bitrix24.php import Value, parse_str
+from tests.doubles.bitrix24.php import Value
 from tests.doubles.bitrix24.portal import Portal
 from tests.doubles.bitrix24.request import Answer
 from tests.doubles.bitrix24.sockets import Sockets
 from tests.doubles.bitrix24.timing import timing
 
-IDLE_SECONDS = 60.0
 TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
 """The portals that belong to the OAuth server oauth.bitrix24.tech."""
 
@@ -74,7 +72,7 @@ class Bitrix24:
         self._homes: dict[str, Portal] = {}
         self._former_homes: dict[str, Fault | None] = {}
         self._plans: list[_Plan] = []
-        self._server = _Server(self)
+        self._server = Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.oauth_url = f"{self.url}/oauth"
         self.oauth_tech_url = f"{self.url}/oauth-tech"
@@ -215,75 +213,3 @@ def _parts(path: str) -> tuple[str, str]:
     """
     home, _, method = re.sub("/+", "/", path).removesuffix("/").rpartition("/")
     return home, method.removesuffix(".json")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing waits for them
-    request_queue_size = 128
-
-    def __init__(self, bitrix: Bitrix24) -> None:
-        self.bitrix = bitrix
-        super().__init__(("127.0.0.1", 0), _Connection)
-
-
-class _Connection(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
-    server: _Server
-
-    def handle(self) -> None:
-        bitrix = self.server.bitrix
-        with bitrix.sockets.holding(self.connection):
-            try:
-                super().handle()
-            except OSError:
-                pass  # the caller hung up, or this side did
-            except Exception as error:  # noqa: BLE001 - shown when the stand-in closes
-                bitrix.failures.append(error)
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
-        bitrix = self.server.bitrix
-        url = urlsplit(self.path)
-        params = {**parse_str(url.query), **self._body()}
-        fault = bitrix.receive(url.path, params, dict(self.headers))
-        answer = Answer(None)
-
-        def effect() -> Message:
-            nonlocal answer
-            message, answer = bitrix.answer(url.path, params, str(self.client_address[0]))
-            return message
-
-        try:
-            if fault:
-                self.close_connection = True
-                fault(self, effect)
-            else:
-                self.write(effect().encode())
-        finally:
-            if answer.afterwards:
-                answer.afterwards()
-
-    def _body(self) -> dict[str, Value]:
-        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.headers.get_content_type() != "application/json":
-            return parse_str(raw.decode(errors="replace"))
-        try:
-            params = json.loads(raw)
-        except ValueError:
-            return {}  # PHP finds no parameters then, thus no `auth`
-        return params if isinstance(params, dict) else {}
-
-    def write(self, data: bytes) -> None:
-        self.wfile.write(data)
-
-    def pause(self, seconds: float) -> bool:
-        return not self.server.bitrix.sockets.closing.wait(seconds)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: `calls` has it all."""

@@ -1,4 +1,4 @@
-"""The open sockets of the stand-in, so that closing it ends whoever waits on one."""
+"""The open sockets of the stand-in, so that closing it ends everything that waits on one."""
 
 import socket
 from collections.abc import Iterator
