@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from handler.answers import Answer, Refused
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.envelope import SENSIBLE_LENGTH, Event
+from handler.events.envelope import Event
 from handler.instance import Instance
 from handler.log import Log
-from handler.portal import Portal, read_portal
+from handler.portal import Portal, read_portal, remind_of_problem
 from handler.records import dead_letter
 from handler.records.documents import Delivery
+from handler.records.recorder import name_connectors
 from handler.stores.interface import Document, StoreUnavailable
 from handler.tokens import accepts, token_digest
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # They change which tokens a portal accepts, so the store is asked, not this instance's memory.
 _CHANGE_TOKENS = (names.INSTALL, names.UNINSTALL)
 
+_REMIND_SECONDS = 2  # the event itself has been dealt with; a reminder may as well come later
+
 
 def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer:
     """Do what an event, sent to `url`, asks for; raises `Refused` or `StoreUnavailable`."""
@@ -29,11 +32,15 @@ def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer
     digest = token_digest(event.auth.application_token.get_secret_value())
     with _kept_until_verified(instance, event, digest, log):
         portal = _verify(instance, event, digest, deadline)
-    if event.name in names.DELETIONS and portal:
-        return _take_deletions(instance, event, portal, log, deadline)
-    if event.name in names.MESSAGES and portal and instance.recorder.messages:
-        return _take_messages(instance, event, instance.recorder.messages, deadline)
-    answer = _other_event(instance, event, portal, deadline, digest=digest, url=url)
+    try:
+        if event.name in names.DELETIONS and portal:
+            return _take_deletions(instance, event, portal, log, deadline)
+        if event.name in names.MESSAGES and portal and instance.recorder.messages:
+            return _take_messages(instance, event, instance.recorder.messages, deadline)
+        answer = _other_event(instance, event, portal, log, digest=digest, url=url)
+    finally:
+        if portal and portal.problem:
+            _remind(instance, event, portal, log)
     if event.name in _CHANGE_TOKENS:
         instance.trusted.forget(event.auth.member_id)
     return answer
@@ -67,24 +74,31 @@ def _other_event(
     instance: Instance,
     event: Event,
     portal: Portal | None,
-    deadline: Deadline,
+    log: Log,
     *,
     digest: str,
     url: str,
 ) -> Answer:
-    if portal is None:
-        return instance.application.install(event, digest, url, deadline)
+    delivery = _delivery(instance, event, portal.domain if portal else None)
     match event.name:
         case names.TEST:
             return Answer(200, {"status": "ok", "event": event.name})
         case names.INSTALL:
-            return instance.application.update(event, portal, url, deadline)
+            known = portal is not None
+            return instance.application.install(event, digest, url, delivery, log, known=known)
         case names.UNINSTALL:
-            return instance.application.uninstall(event, digest, deadline)
+            return instance.application.uninstall(event, digest)
         case names.OFFLINE_PING:
-            ping = _delivery(instance, event, portal.domain)
-            return instance.application.recover(event, portal, ping, deadline)
+            return instance.application.recover(event, url, delivery, log)
     return Answer(200, {"status": "ignored", "event": event.name})
+
+
+def _remind(instance: Instance, event: Event, portal: Portal, log: Log) -> None:
+    """Log once a day that a portal has a problem, whatever became of the event."""
+    with suppress(StoreUnavailable):
+        store, deadline = instance.open_store(), Deadline(_REMIND_SECONDS)
+        if remind_of_problem(store, portal, event.name, log, now=instance.now(), deadline=deadline):
+            instance.trusted.forget(portal.member_id)
 
 
 def _take_deletions(
@@ -97,7 +111,7 @@ def _take_deletions(
         if not reading.invalid:
             complete += reading.documents
         counts = instance.recorder.record(reading.documents, deadline)
-        about = {**_ids(reading.documents), **_left_out(reading.left_out)}
+        about = {**_ids(reading.documents), **name_connectors(reading.left_out)}
         if reading.invalid:
             name = instance.recorder.quarantine(delivery, event.data, reading.invalid, deadline)
             raise Refused(
@@ -121,14 +135,6 @@ def _ids(documents: Sequence[Document]) -> Mapping[str, object]:
     return {"ids": list(unique)} if documents else {}
 
 
-def _left_out(connectors: Sequence[str]) -> Mapping[str, object]:
-    """Say in the log what CONNECTORS left out: the connectors, and of how many deletions."""
-    if not connectors:
-        return {}
-    named = ", ".join(dict.fromkeys(connectors))
-    return {"connector": named[:SENSIBLE_LENGTH], "ignored": len(connectors)}
-
-
 def _take_messages(
     instance: Instance, event: Event, messages: "Messages", deadline: Deadline
 ) -> Answer:
@@ -141,7 +147,7 @@ def _take_messages(
     kept = sum(
         messages.keep(member_id, one, deadline, update=update, at=at) for one in said.messages
     )
-    left_out = _left_out(said.left_out)
+    left_out = name_connectors(said.left_out)
     if said.faults:
         raise Refused(
             422,

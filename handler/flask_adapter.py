@@ -79,4 +79,6 @@ def _public_url(request: flask.Request) -> str:
     """Return the address that was called, as the caller saw it: Cloud Run ends TLS."""
     secure = request.headers.get("X-Forwarded-Proto") == "https"
     scheme = "https" if secure else request.scheme
-    return f"{scheme}://{request.host}{request.path}"
+    # As it was spelled, with its query: `request.path` is decoded, and might lead elsewhere.
+    target = str(request.environ.get("RAW_URI", ""))
+    return f"{scheme}://{request.host}{target if target.startswith('/') else request.path}"

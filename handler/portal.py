@@ -1,11 +1,12 @@
 """A portal, as `portals/{member_id}` keeps it: whose events are accepted, and where it lives."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from handler.deadline import Deadline
 from handler.events.fields import Model, OrNone
+from handler.log import Log
 from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 
 PORTALS = "portals"
@@ -13,6 +14,8 @@ PORTALS = "portals"
 # An application that is deleted and added again has a new token, and the old one's uninstall
 # may come after the new one's install: so the former token stays accepted until then.
 _TOKENS_KEPT = 2
+
+_REMIND_AFTER = timedelta(days=1)
 
 _WITHOUT_PROBLEM = {"problem": None, "problem_since": None, "problem_logged_at": None}
 
@@ -134,6 +137,49 @@ def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | No
     """Return a portal, if it is known."""
     document = store.get(portal_path(member_id), deadline)
     return Portal.from_fields(member_id, document.fields) if document else None
+
+
+def log_problem(log: Log, before: Portal, after: Portal, event: str) -> None:
+    """Log that a problem of a portal has begun, has changed or is over."""
+    if after.problem and after.problem != before.problem:
+        _log_problem(log, after, event)
+    elif before.problem and not after.problem:
+        known = {"event": event, "member_id": after.member_id, "domain": after.domain}
+        log("INFO", f"This is over: {before.problem}", outcome="portal_well", **known)
+
+
+def remind_of_problem(
+    store: Store, portal: Portal, event: str, log: Log, *, now: datetime, deadline: Deadline
+) -> bool:
+    """Log a lasting problem again, once a day over all instances; tell whether it was time to."""
+
+    def is_due(portal: Portal) -> bool:
+        logged = portal.problem_logged_at
+        return bool(portal.problem) and (logged is None or now - logged >= _REMIND_AFTER)
+
+    def note(stored: Portal | None) -> Portal | None:
+        if not stored or not is_due(stored):
+            return None
+        return stored.model_copy(update={"problem_logged_at": now})
+
+    if not is_due(portal):
+        return False
+    reminded = change_portal(store, portal.member_id, note, deadline)
+    if reminded:
+        _log_problem(log, reminded, event)
+    return True
+
+
+def _log_problem(log: Log, portal: Portal, event: str) -> None:
+    log(
+        "ERROR",
+        str(portal.problem),
+        outcome="portal_problem",
+        event=event,
+        member_id=portal.member_id,
+        domain=portal.domain,
+        problem_since=str(portal.problem_since or ""),
+    )
 
 
 def change_portal(

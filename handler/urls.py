@@ -2,7 +2,7 @@
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 # A handler's address longer than this is cut by some versions of event.bind.
 MAX_HANDLER_URL: Final = 180
@@ -36,3 +36,29 @@ def is_secure_url(url: str) -> bool:
         and parts.username is None
         and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
     )
+
+
+def host_of(url: str) -> str:
+    """Return a URL's host in lower case; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two URLs lead to the same handler: they may differ in how they are spelled.
+
+    That is: in the scheme, a default port, percent-encoding, or slashes at the end of the path.
+    """
+    return _unspelled(one) == _unspelled(other)
+
+
+def _unspelled(url: str) -> tuple[object, ...]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return (url,)
+    plain_port = None if port in (80, 443) else port
+    return (host_of(url), plain_port, unquote(parts.path).rstrip("/"), unquote(parts.query))

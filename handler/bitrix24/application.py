@@ -1,25 +1,31 @@
-"""The application's life at a portal: installed, updated, pinged, uninstalled."""
+"""The application's life at a portal: installed, pinged, uninstalled."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from handler.answers import Answer
 from handler.bitrix24.install import NotProven, prove, refused
-from handler.bitrix24.offline_queue import Drained, drain
-from handler.bitrix24.rest import OUTGOING_SECONDS, Bitrix24Error, Rest
-from handler.bitrix24.subscription import administrator_id, subscribe
+from handler.bitrix24.lease import Held, Leases, NotTaken
+from handler.bitrix24.offline_queue import Drained
+from handler.bitrix24.rest import OUTGOING_SECONDS
+from handler.bitrix24.upkeep import Upkeep
+from handler.bitrix24.visit import Visit
 from handler.deadline import Deadline
 from handler.events.envelope import Event
-from handler.portal import Portal, change_portal
+from handler.log import Log
+from handler.portal import Portal, change_portal, read_portal
 from handler.records.documents import Delivery
-from handler.records.recorder import Recorder
+from handler.records.recorder import Recorder, name_connectors
 from handler.settings import Settings
 from handler.stores.interface import Store
 
 _TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
 
 _WAIT_SECONDS = 2
+
+_IN_USE = "The portal's queue was being drained all the time: choose Reinstall again."
+_NOT_READ = "The offline queue was not read; the next ping goes on."
 
 
 class Application:
@@ -43,40 +49,56 @@ class Application:
         self._proofs = proofs
         self._now = now
 
-    def install(self, event: Event, digest: str, url: str, deadline: Deadline) -> Answer:
-        """Accept a portal's new token if the install is proven; raises `Refused` if it is not."""
-        outgoing, seconds_left = Deadline(OUTGOING_SECONDS), deadline.remaining
-        if not self._proofs.acquire(timeout=_WAIT_SECONDS):
-            raise refused(
-                NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
-            )
+    def install(
+        self, event: Event, digest: str, url: str, ping: Delivery, log: Log, *, known: bool
+    ) -> Answer:
+        """Accept a portal's token if the install is proven; raises `Refused` if it is not.
+
+        If the token is known already (Reinstall), the answer tells instead, and nothing changes.
+        """
         try:
-            proven, administrator = prove(event.auth, self._settings, outgoing)
+            proven, administrator = self._prove(event)
         except NotProven as reason:
-            raise refused(reason) from None
-        finally:
-            self._proofs.release()
+            if not known:
+                raise refused(reason) from None
+            self._change(event, self._touched)
+            return _installed([str(reason)])
         now = self._now()
 
         def accept(stored: Portal | None) -> Portal:
-            known = {name: getattr(proven, name) for name in proven.model_fields_set}
-            return (stored or proven).model_copy(update=known).with_token(digest, now)
+            confirmed = {name: getattr(proven, name) for name in proven.model_fields_set}
+            return (stored or proven).model_copy(update=confirmed).with_token(digest, now)
 
-        # The proof took its own time, not the store's.
-        change_portal(self._open_store(), proven.member_id, accept, Deadline(seconds_left))
-        return self._subscribed(event, proven, url, outgoing, administrator)
+        self._change(event, accept)
+        held = self._leases(event).take(administrator or 0, postponable=False)
+        if not isinstance(held, Held):
+            return _installed([_IN_USE])
+        upkeep, visit = self._visit(event, held, url, ping, log)
+        with visit.released():
+            upkeep.bind(administrator)
+            if upkeep.checked and not upkeep.queue_is_new:
+                visit.drain()
+            else:
+                visit.done.left = 0 if upkeep.checked else None
+                visit.end()
+        return _installed(upkeep.details, upkeep.other_hosts)
 
-    def update(self, event: Event, portal: Portal, url: str, deadline: Deadline) -> Answer:
-        """Subscribe again after an update of the application, whose token is known already."""
-        now = self._now()
+    def recover(self, event: Event, url: str, ping: Delivery, log: Log) -> Answer:
+        """Drain the portal's offline queue with the token that the ping brought."""
+        held = self._leases(event).take(event.auth.user_id or 0)
+        if held is NotTaken.POSTPONED:
+            return Answer(200, {"status": "postponed"})
+        if not isinstance(held, Held):
+            return _recovered(Drained(detail=_NOT_READ), [], [])
+        upkeep, visit = self._visit(event, held, url, ping, log)
+        with visit.released():
+            if upkeep.begin():
+                visit.drain()
+            else:
+                visit.end()
+        return _recovered(visit.done, upkeep.details, upkeep.other_hosts)
 
-        def touch(stored: Portal | None) -> Portal | None:
-            return stored and stored.model_copy(update={"updated_at": now})
-
-        change_portal(self._open_store(), portal.member_id, touch, deadline)
-        return self._subscribed(event, portal, url, Deadline(OUTGOING_SECONDS))
-
-    def uninstall(self, event: Event, digest: str, deadline: Deadline) -> Answer:
+    def uninstall(self, event: Event, digest: str) -> Answer:
         """Accept the event's token no longer; the records stay, even if it asks to clean up."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
@@ -84,43 +106,72 @@ class Application:
         def give_up(stored: Portal | None) -> Portal | None:
             return stored and stored.without_token(digest, now, clean=clean)
 
-        change_portal(self._open_store(), event.auth.member_id, give_up, deadline)
+        self._change(event, give_up)
         return Answer(200, {"status": "uninstalled"})
 
-    def recover(self, event: Event, portal: Portal, ping: Delivery, deadline: Deadline) -> Answer:
-        """Drain the portal's offline queue with the token that the ping brought."""
+    def _prove(self, event: Event) -> tuple[Portal, int | None]:
+        if not self._proofs.acquire(timeout=_WAIT_SECONDS):
+            raise NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
         try:
-            rest = _rest(event, portal, Deadline(min(OUTGOING_SECONDS, deadline.remaining)))
-        except Bitrix24Error as error:
-            done = Drained(problem=f"The offline queue was not read: {error}.")
-        else:
-            done = drain(rest, self._recorder, ping, deadline)
-        quarantined = {"quarantined": done.quarantined}
-        detail = {"detail": done.problem} if done.problem else {}
-        return Answer(200, {"status": "recovered", **vars(done.counts), **quarantined, **detail})
+            return prove(
+                event.auth,
+                self._settings,
+                lambda: read_portal(self._open_store(), event.auth.member_id, self._deadline()),
+                Deadline(OUTGOING_SECONDS),
+            )
+        finally:
+            self._proofs.release()
 
-    def _subscribed(
-        self,
-        event: Event,
-        portal: Portal,
-        url: str,
-        outgoing: Deadline,
-        administrator: int | None = None,
-    ) -> Answer:
-        try:
-            rest = _rest(event, portal, outgoing)
-            administrator = administrator or administrator_id(rest, event.auth.user_id)
-            problems = subscribe(rest, self._settings.function_url or url, administrator)
-        except Bitrix24Error as error:
-            problems = [f"No event could be bound: {error}."]
-        detail = {"detail": " ".join(problems)} if problems else {}
-        return Answer(200, {"status": "installed", "subscribed": not problems, **detail})
+    def _touched(self, stored: Portal | None) -> Portal | None:
+        return stored and stored.model_copy(update={"updated_at": self._now()})
+
+    def _change(self, event: Event, change: Callable[[Portal | None], Portal | None]) -> None:
+        change_portal(self._open_store(), event.auth.member_id, change, self._deadline())
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._settings.store_deadline_seconds)
+
+    def _leases(self, event: Event) -> Leases:
+        seconds = self._settings.store_deadline_seconds
+        return Leases(self._open_store(), event.auth.member_id, self._now, seconds)
+
+    def _visit(
+        self, event: Event, held: Held, url: str, ping: Delivery, log: Log
+    ) -> tuple[Upkeep, Visit]:
+        upkeep = Upkeep(
+            event.auth,
+            held.portal,
+            url=self._settings.function_url or url,
+            settings=self._settings,
+            deadline=held.deadline,
+            now=self._now,
+        )
+        visit = Visit(
+            event,
+            held,
+            upkeep,
+            settings=self._settings,
+            recorder=self._recorder,
+            ping=ping,
+            log=log,
+            now=self._now,
+        )
+        return upkeep, visit
 
 
-def _rest(event: Event, portal: Portal, outgoing: Deadline) -> Rest:
-    """Reach the portal at its confirmed endpoint with the event's token."""
-    if portal.client_endpoint is None:
-        raise Bitrix24Error("the portal was entered by hand, without --endpoint")
-    if event.auth.access_token is None:
-        raise Bitrix24Error("the event brought no access token")
-    return Rest(portal.client_endpoint, event.auth.access_token.get_secret_value(), outgoing)
+def _installed(details: Sequence[str], other_hosts: Sequence[str] = ()) -> Answer:
+    detail = {"detail": " ".join(details)} if details else {}
+    body = {"status": "installed", "subscribed": not details, **detail}
+    return Answer(200, body, log=_hosts(other_hosts))
+
+
+def _recovered(done: Drained, details: Sequence[str], other_hosts: Sequence[str]) -> Answer:
+    told = [*details, *([done.detail] if done.detail else [])]
+    counts = {"quarantined": done.quarantined, "ignored": len(done.left_out)}
+    detail = {"detail": " ".join(told)} if told else {}
+    body = {"status": "recovered", **vars(done.counts), **counts, **detail}
+    return Answer(200, body, log={**name_connectors(done.left_out), **_hosts(other_hosts)})
+
+
+def _hosts(other_hosts: Sequence[str]) -> Mapping[str, object]:
+    return {"other_hosts": other_hosts} if other_hosts else {}

@@ -2,69 +2,267 @@
 
 Bitrix24 does not resend events, but a portal also writes those that are bound offline into a
 queue of its own. ONOFFLINEEVENT brings a token that may read it, so it is drained then. Rows are
-stored first and removed afterwards, exactly those: whatever ends a drain in between, the rows are
-still there at the next ping, and come to the same documents.
+stored first and removed afterwards: whatever ends a drain in between, the rows are still there at
+the next ping, and come to the same documents.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from handler.bitrix24.budget import Budget, OutOfTime
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.deadline import Deadline
 from handler.events import names
 from handler.events.fields import Model, Number, OrNone, Text, UserId
+from handler.log import Log, count
+from handler.records import dead_letter
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document
 
 _PAGE = 50  # rows; what event.offline.list gives at a time
 
-# With less left, of the seconds or of the share of a shorter STORE_DEADLINE_SECONDS, a page might
-# not be done in time; the next ping goes on.
-_LEAST_SECONDS = 2.0
-_LEAST_SHARE = 0.25
+# With less left, no further page is begun; the first one of a drain needs a call's time only.
+_SECONDS_FOR_A_PAGE = 2.0
+_SECONDS_FOR_A_CALL = 0.3
+
+# Past the end of the work, what was fetched can still be stored before the lease ends.
+_SECONDS_TO_STORE = 1.5
 
 _OURS = {"EVENT_NAME": names.DELETION}
+
+UNKNOWN: Final = "more than 0"
+
+# Errors of a batch that say nothing of whether batches are allowed.
+_PASSING = ("", "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "expired_token", "invalid_token")
 
 
 @dataclass
 class Drained:
-    """What a drain has done; `problem` tells why it ended before the queue was empty."""
+    """What drains have done; `detail` tells why the last one ended before the queue was empty.
+
+    `left_out` has the connector of each deletion that CONNECTORS leaves out. `left` is how many
+    rows are in the queue then, 0 where it is empty; `None`: it was not read. `calls` are those of
+    the last drain that were answered.
+    """
 
     counts: Counts = field(default_factory=Counts)
     quarantined: int = 0
-    problem: str | None = None
+    left_out: list[str] = field(default_factory=list)
+    left: int | str | None = UNKNOWN
+    detail: str | None = None
+    error: Bitrix24Error | None = field(default=None, compare=False)
+    calls: int = field(default=0, compare=False)
 
 
-def drain(rest: Rest, recorder: Recorder, ping: Delivery, deadline: Deadline) -> Drained:
-    """Store and remove the queue's deletions, as many as there is time for.
+class Queue:
+    """A portal's offline queue, as one token reads it.
 
-    Where the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Elsewhere
-    they are listed, stored and taken one by one: `event.offline.get` takes no list of ids.
-
-    `ping` is the delivery of the ping. Raises `StoreUnavailable`; nothing is removed then that
-    is not stored.
+    Where the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Elsewhere a
+    page is listed, stored and taken with one request. `ping` is the delivery of the ping,
+    `deadline` that of the work, `page_seconds` that of storing one page.
     """
-    work = _Drain(rest, recorder, ping, deadline)
-    try:
+
+    def __init__(
+        self,
+        rest: Rest,
+        recorder: Recorder,
+        ping: Delivery,
+        budget: Budget,
+        log: Log,
+        *,
+        deadline: Deadline,
+        page_seconds: float,
+    ) -> None:
+        self._rest = rest
+        self._recorder = recorder
+        self._ping = ping
+        self._budget = budget
+        self._log = log
+        self._deadline = deadline
+        self._page_seconds = page_seconds
+        self._reserves = True
+        self._batches = True
+        self._stuck = 0  # rows that could be neither read nor taken
+
+    def drain(self, done: Drained, *, reserved: bool) -> None:
+        """Store and remove the queue's deletions, as many as there is time for; add to `done`.
+
+        `reserved`: an earlier drain may have left rows reserved, which are not given out again.
+        Raises `StoreUnavailable`; nothing is removed then that is not stored or in the log.
+        """
+        done.left, done.detail, done.error, done.calls = UNKNOWN, None, None, 0
+        self._budget.least_seconds, self._stuck = _SECONDS_FOR_A_CALL, 0
         try:
-            work.by_reservation()
+            if not self._reserves or not self._by_reservation(done, reserved=reserved):
+                self._reserves = False
+                self._by_pages(done)
         except Bitrix24Error as error:
-            if error.code != "WRONG_LICENSE":
+            done.error = error
+            done.detail = f"The offline queue is not empty yet: {error}."
+        except OutOfTime:
+            done.left = self._count(done)
+            done.detail = "The offline queue is not empty yet; the next ping goes on."
+        else:
+            done.left = self._stuck
+            if self._stuck:
+                rows = count(self._stuck, "row")
+                done.detail = f"{rows} of the offline queue can be neither read nor taken."
+
+    def _by_reservation(self, done: Drained, *, reserved: bool) -> bool:
+        """Reserve, store and clear; tell whether the portal's plan allows that."""
+        while True:
+            try:
+                batch = self._call(done, "event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
+            except Bitrix24Error as error:
+                if error.code != "WRONG_LICENSE":
+                    raise
+                return False
+            given, rows = _rows(_events(batch))
+            if rows:
+                self._store(done, rows)
+                self._clear(done, batch.get("process_id"), rows)
+            self._stuck += given - len(rows)
+            if given < _PAGE:  # there were no more at that moment
+                break
+            self._budget.least_seconds = _SECONDS_FOR_A_PAGE
+        if reserved:
+            self._clear_reserved(done)
+        return True
+
+    def _clear_reserved(self, done: Drained) -> None:
+        found: dict[int, _Row] = {}
+        while True:
+            known = len(found)
+            given, page = self._list(done, known)
+            found |= {row.id: row for row in page}
+            if given < _PAGE or len(found) == known:
+                break
+        by_process: dict[str, list[_Row]] = {}
+        for row in found.values():
+            if row.process_id:
+                by_process.setdefault(row.process_id, []).append(row)
+        for process_id, rows in by_process.items():
+            self._store(done, rows)
+            self._clear(done, process_id, rows)
+
+    def _by_pages(self, done: Drained) -> None:
+        passed = 0  # rows at the front that cannot be taken
+        taken: set[int] = set()
+        while True:
+            given, rows = self._list(done, passed)
+            fresh = [row for row in rows if row.id not in taken]
+            asked = {row.id for row in fresh}
+            gone: set[int] = set()
+            if fresh:
+                self._store(done, fresh)
+                gone = self._take(done, fresh, whole=len(rows) == given)
+                taken |= asked
+            passed += given - len(fresh)
+            if given < _PAGE and asked <= gone:
+                break
+            self._budget.least_seconds = _SECONDS_FOR_A_PAGE
+        self._stuck = passed
+
+    def _take(self, done: Drained, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
+        """Remove stored rows with one request; return the ids of those that the portal gave.
+
+        `whole`: every row between the first and the last of them was stored.
+        """
+        answers: Sequence[object] | None = None
+        if self._batches:
+            answers = self._take_batch(done, rows)
+            self._batches = answers is not None
+        if answers is None and not whole:
+            one = {row.id: {"ID": row.id} for row in rows}
+            answers = [self._call(done, "event.offline.get", filter=only) for only in one.values()]
+        if answers is None:
+            ids = [row.id for row in rows]
+            span = {">=ID": min(ids), "<=ID": max(ids), **_OURS}
+            answers = [self._call(done, "event.offline.get", filter=span, order={"ID": "ASC"})]
+            self._keep_unasked(done, set(ids), _events(answers[0]))
+        given = [row for answer in answers for row in _rows(_events(answer))[1]]
+        return {row.id for row in given}
+
+    def _take_batch(self, done: Drained, rows: Sequence["_Row"]) -> Sequence[object] | None:
+        """Take exactly these rows by a batch; return the answers, if the portal allows that."""
+        commands = {
+            f"r{row.id}": f"event.offline.get?{urlencode({'filter[ID]': row.id})}" for row in rows
+        }
+        try:
+            answer = self._call(done, "batch", halt=0, cmd=commands)
+        except Bitrix24Error as error:
+            if error.code in _PASSING:
                 raise
-            work.one_by_one()
-    except Bitrix24Error as error:
-        work.done.problem = f"The offline queue is not empty yet: {error}."
-    except _OutOfTime:
-        work.done.problem = "The offline queue is not empty yet; the next ping goes on."
-    return work.done
+            return None
+        results = answer.get("result") if isinstance(answer, Mapping) else None
+        return list(results.values()) if isinstance(results, Mapping) else None
 
+    def _keep_unasked(self, done: Drained, asked: set[int], events: object) -> None:
+        """Store what a range has removed besides: rows that were committed late."""
+        for one in events if isinstance(events, list) else ():
+            _, rows = _rows([one])
+            if rows and rows[0].id in asked:
+                continue
+            if rows:
+                with suppress(Exception):  # it goes to the log then, whatever it is
+                    self._store(done, rows)
+                    continue
+            unknown = replace(
+                self._ping, event=names.DELETION, via="offline", event_at=None, user_id=None
+            )
+            delivery = self._delivery(rows[0]) if rows else unknown
+            data = one.get("EVENT_DATA", one) if isinstance(one, Mapping) else one
+            dead_letter.keep_event(self._log, delivery, data)
 
-class _OutOfTime(Exception):  # noqa: N818 - it ends a drain, nothing went wrong
-    pass
+    def _list(self, done: Drained, start: int) -> "tuple[int, list[_Row]]":
+        order = {"ID": "ASC"}
+        return _rows(self._call(done, "event.offline.list", filter=_OURS, order=order, start=start))
+
+    def _clear(self, done: Drained, process_id: object, rows: Sequence["_Row"]) -> None:
+        # Never without ids: that would clear the whole batch.
+        ids = [row.id for row in rows]
+        if self._call(done, "event.offline.clear", process_id=process_id, id=ids) is not True:
+            raise Bitrix24Error("event.offline.clear is not confirmed")
+
+    def _count(self, done: Drained) -> int | str:
+        """Count what is left, if there is time."""
+        self._budget.least_seconds = _SECONDS_FOR_A_CALL
+        try:
+            given, _ = self._list(done, 0)
+        except (Bitrix24Error, OutOfTime):
+            return UNKNOWN
+        return given if given < _PAGE else f"more than {_PAGE - 1}"
+
+    def _store(self, done: Drained, rows: Sequence["_Row"]) -> None:
+        seconds = min(self._page_seconds, self._deadline.remaining + _SECONDS_TO_STORE)
+        deadline = Deadline(seconds)
+        documents: list[Document] = []
+        for row in rows:
+            delivery = self._delivery(row)
+            reading = self._recorder.read(delivery, row.data)
+            documents += reading.documents
+            done.left_out += reading.left_out
+            if reading.invalid:
+                self._recorder.quarantine(delivery, row.data, reading.invalid, deadline)
+                done.quarantined += 1
+        done.counts += self._recorder.record(documents, deadline)
+
+    def _delivery(self, row: "_Row") -> Delivery:
+        user_id = row.additional.user_id if row.additional else None
+        return replace(
+            self._ping, event=row.event, via="offline", event_at=row.time, user_id=user_id
+        )
+
+    def _call(self, done: Drained, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
+        result = self._rest.call(method, **parameters)
+        done.calls += 1
+        return result
 
 
 class _Additional(Model):
@@ -82,84 +280,23 @@ class _Row(Model):
     process_id: Annotated[Text | None, OrNone] = Field(None, alias="PROCESS_ID")
 
 
-class _Drain:
-    def __init__(self, rest: Rest, recorder: Recorder, ping: Delivery, deadline: Deadline) -> None:
-        self._rest = rest
-        self._recorder = recorder
-        self._ping = ping
-        self._deadline = deadline
-        self._least_seconds = min(_LEAST_SECONDS, deadline.remaining * _LEAST_SHARE)
-        self.done = Drained()
-
-    def by_reservation(self) -> None:
-        while True:
-            batch = self._call("event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
-            rows = _rows(batch.get("events") if isinstance(batch, Mapping) else None)
-            if not rows:
-                break
-            self._store(rows)
-            self._clear(batch.get("process_id"), rows)
-        # What an earlier drain reserved and did not come to clear is not given out again.
-        reserved = [row for row in self._all() if row.process_id]
-        for process_id in {row.process_id for row in reserved}:
-            rows = [row for row in reserved if row.process_id == process_id]
-            self._store(rows)
-            self._clear(process_id, rows)
-
-    def one_by_one(self) -> None:
-        taken: set[int] = set()
-        while rows := [row for row in self._list(0) if row.id not in taken]:
-            self._store(rows)
-            for row in rows:
-                self._call("event.offline.get", filter={"ID": row.id})
-                taken.add(row.id)
-
-    def _all(self) -> list[_Row]:
-        rows: dict[int, _Row] = {}
-        while page := {row.id: row for row in self._list(len(rows)) if row.id not in rows}:
-            rows |= page
-        return list(rows.values())
-
-    def _list(self, start: int) -> list[_Row]:
-        order = {"ID": "ASC"}
-        return _rows(self._call("event.offline.list", filter=_OURS, order=order, start=start))
-
-    def _clear(self, process_id: object, rows: Sequence[_Row]) -> None:
-        # Never without ids: that would clear the whole batch.
-        ids = [row.id for row in rows]
-        self._call("event.offline.clear", process_id=process_id, id=ids)
-
-    def _store(self, rows: Sequence[_Row]) -> None:
-        documents: list[Document] = []
-        for row in rows:
-            delivery = self._delivery(row)
-            reading = self._recorder.read(delivery, row.data)
-            documents += reading.documents
-            if reading.invalid:
-                self._recorder.quarantine(delivery, row.data, reading.invalid, self._deadline)
-                self.done.quarantined += 1
-        self.done.counts += self._recorder.record(documents, self._deadline)
-
-    def _delivery(self, row: _Row) -> Delivery:
-        user_id = row.additional.user_id if row.additional else None
-        return replace(
-            self._ping, event=row.event, via="offline", event_at=row.time, user_id=user_id
-        )
-
-    def _call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
-        if min(self._rest.remaining, self._deadline.remaining) <= self._least_seconds:
-            raise _OutOfTime
-        return self._rest.call(method, **parameters)
+def _events(batch: object) -> object:
+    return batch.get("events") if isinstance(batch, Mapping) else None
 
 
-def _rows(listed: object) -> list[_Row]:
-    """Read rows; those of other events, and what is no row, are left alone."""
+def _rows(listed: object) -> tuple[int, list[_Row]]:
+    """Read rows; return how many there were, and those that can be read and are deletions.
+
+    Raises `Bitrix24Error` for what is no list: it must not pass for an empty queue.
+    """
+    if not isinstance(listed, list):
+        raise Bitrix24Error("the portal's answer makes no sense")
     rows = []
-    for one in listed if isinstance(listed, list) else []:
+    for one in listed:
         try:
             row = _Row.model_validate(one)
         except ValidationError:
             continue
         if row.event == names.DELETION:
             rows.append(row)
-    return rows
+    return len(listed), rows

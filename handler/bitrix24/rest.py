@@ -86,8 +86,8 @@ class Rest:
     """The REST methods below one endpoint, called with one OAuth access token.
 
     `endpoint` ends with a slash and is confirmed: it never comes from a request. `pace` is
-    called before each request, and may wait, or end the work by an error of its own. Each method
-    raises `Bitrix24Error`.
+    called before each request, and may wait, or end the work by an error of its own. No single
+    request takes longer than `longest` seconds. Each method raises `Bitrix24Error`.
     """
 
     def __init__(
@@ -95,11 +95,14 @@ class Rest:
         endpoint: str,
         access_token: str,
         deadline: Deadline,
+        *,
+        longest: float = OUTGOING_SECONDS,
         pace: Callable[[], object] = lambda: None,
     ) -> None:
         self._endpoint = endpoint
         self._access_token = access_token
         self._deadline = deadline
+        self._longest = longest
         self._pace = pace
 
     @property
@@ -120,7 +123,8 @@ class Rest:
     def _call_once(self, method: str, parameters: Mapping[str, object]) -> Any:  # noqa: ANN401
         self._pace()
         body = json.dumps({**parameters, "auth": self._access_token}).encode()
-        status, answer = _post(self._endpoint + method, body, self._deadline)
+        deadline = Deadline(min(self.remaining, self._longest))
+        status, answer = _post(self._endpoint + method, body, deadline)
         if status in _REDIRECTS:
             raise RedirectError(f"{method} is answered with a redirect (HTTP {status})")
         try:

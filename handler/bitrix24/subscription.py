@@ -1,16 +1,24 @@
 """What the function is subscribed to at a portal, and how it gets there."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.events import names
 from handler.events.fields import whole_number
-from handler.urls import MAX_HANDLER_URL
+from handler.settings import Settings
+from handler.urls import MAX_HANDLER_URL, host_of, same_address
 
-# A bulk deletion must not ping once a message: a portal allows about two calls a second.
+# Today's server stores it and does not heed it: pings come up to once a second (source).
 _PING_PAUSE_SECONDS = 60
+
+# event.bind is refused while another bind of the same handler runs; both take a moment.
+_BUSY = "has already started"
+_BUSY_PAUSES_SECONDS = (0.3, 1.0)
+
+_ALREADY_BOUND = "already binded"
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,59 @@ class Binding:
         return f"{self.event} (offline queue)" if self.offline else self.event
 
 
-BINDINGS: Final = (
+@dataclass(frozen=True)
+class Bound:
+    """A binding as the portal lists it; `user` is its `auth_type`, 0 where it has none."""
+
+    event: str
+    handler: str = ""
+    user: int = 0
+    offline: bool = False
+    connector: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is missing, what is stale, and the other hosts that have bindings of their own."""
+
+    missing: Sequence[Binding]
+    stale: Sequence[Bound]
+    other_hosts: Sequence[str]
+
+
+@dataclass
+class Corrected:
+    """What correcting the bindings came to.
+
+    `problems` says what could not be done, `errors` why. `queue_is_new`: the offline binding was
+    not there before, so that the queue has nothing yet.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    errors: list[Bitrix24Error] = field(default_factory=list)
+    other_hosts: Sequence[str] = ()
+    queue_is_new: bool = False
+
+
+_ALWAYS: Final = (
     Binding(names.DELETION),
     Binding(names.DELETION, offline=True),
     Binding(names.OFFLINE_PING, as_administrator=True, minimum_pause=_PING_PAUSE_SECONDS),
     Binding(names.UNINSTALL, as_administrator=True),
 )
+
+
+_WITH_TEXTS: Final = (Binding(names.MESSAGE_ADD), Binding(names.MESSAGE_UPDATE))
+
+
+def wanted(settings: Settings) -> tuple[Binding, ...]:
+    """Return the bindings that the settings call for."""
+    return _ALWAYS if settings.keep_text_days is None else (*_ALWAYS, *_WITH_TEXTS)
+
+
+def unwanted(settings: Settings) -> frozenset[str]:
+    """Return the events that were bound under other settings, and would only cost."""
+    return names.MESSAGES if settings.keep_text_days is None else frozenset()
 
 
 def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
@@ -46,53 +101,101 @@ def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
     """
     profile = rest.call("profile")
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
-        raise Bitrix24Error("the token's user is not an administrator of the portal")
+        raise NotAdministratorError("the token's user is not an administrator of the portal")
     try:
         return whole_number(profile.get("ID"))
     except ValueError:
         return otherwise
 
 
-def missing(rest: Rest, url: str) -> list[Binding]:
-    """Return those bindings that are not there yet; raises `Bitrix24Error`."""
+class NotAdministratorError(Bitrix24Error):
+    """The portal says that the token's user is not an administrator."""
+
+
+def bound_at(rest: Rest) -> list[Bound]:
+    """Return the application's bindings, of all users for an administrator.
+
+    Raises `Bitrix24Error`.
+    """
     listed = rest.call("event.get")
-    bound = {
-        (
-            str(one.get("event")).upper(),
-            "" if str(one.get("offline")) == "1" else str(one.get("handler")),
-        )
+    return [
+        _bound(one)
         for one in (listed if isinstance(listed, list) else [])
         if isinstance(one, Mapping)
-    }
-    return [
-        binding
-        for binding in BINDINGS
-        if (binding.event, "" if binding.offline else url) not in bound
     ]
 
 
-def subscribe(rest: Rest, url: str, administrator: int | None) -> list[str]:
-    """Bind what is missing, as far as it goes; return what could not be bound, and why.
+def compare(
+    bound: Sequence[Bound],
+    bindings: Sequence[Binding],
+    url: str,
+    administrator: int | None,
+    unwanted: frozenset[str] = frozenset(),
+) -> Comparison:
+    """Compare what is bound with what should be, at this address and as this administrator.
+
+    Stale is the same event as another user, or at another spelling of the address, and an event
+    that is `unwanted`.
+    """
+    needed = [_as_bound(binding, url, administrator) for binding in bindings]
+    events = {binding.event for binding in bindings}
+    return Comparison(
+        missing=[
+            binding for binding, needs in zip(bindings, needed, strict=True) if needs not in bound
+        ],
+        stale=[
+            one
+            for one in bound
+            if one.event in events | unwanted
+            and not one.offline
+            and one not in needed
+            and same_address(one.handler, url)
+        ],
+        other_hosts=sorted({host_of(one.handler) for one in bound} - {host_of(url), ""}),
+    )
+
+
+def subscribe(
+    rest: Rest,
+    bindings: Sequence[Binding],
+    url: str,
+    administrator: int | None,
+    unwanted: frozenset[str] = frozenset(),
+) -> Corrected:
+    """Bind what is missing, then unbind what is stale, as far as it goes.
 
     `administrator` is the token's user. Raises `Bitrix24Error` when not even a beginning can be
     made.
     """
     if len(url) > MAX_HANDLER_URL:
-        return [f"The function's address is longer than {MAX_HANDLER_URL} characters."]
-    problems = []
-    for binding in missing(rest, url):
+        told = f"The function's address is longer than {MAX_HANDLER_URL} characters."
+        return Corrected([told], [Bitrix24Error(told)])
+    found = compare(bound_at(rest), bindings, url, administrator, unwanted)
+    queue_is_new = any(binding.offline for binding in found.missing)
+    corrected = Corrected(other_hosts=found.other_hosts, queue_is_new=queue_is_new)
+    not_bound = set()
+    for binding in found.missing:
         try:
             _bind(rest, binding, url, administrator)
         except Bitrix24Error as error:
-            if "already binded" not in error.description:
-                problems.append(f"{binding} could not be bound: {error}.")
-    return problems
+            not_bound.add(binding.event)
+            corrected.problems.append(f"{binding} could not be bound: {error}.")
+            corrected.errors.append(error)
+    for one in found.stale:
+        if one.event in not_bound:
+            continue  # it does at least some of the work
+        try:
+            rest.call("event.unbind", event=one.event, handler=one.handler, auth_type=one.user)
+        except Bitrix24Error as error:
+            corrected.problems.append(f"{one.event} is bound twice, and stays so: {error}.")
+            corrected.errors.append(error)
+    return corrected
 
 
-def unsubscribe(rest: Rest, url: str) -> int:
+def unsubscribe(rest: Rest, bindings: Sequence[Binding], url: str) -> int:
     """Remove the bindings; return how many there were. Raises `Bitrix24Error`."""
     removed = 0
-    for binding in BINDINGS:
+    for binding in bindings:
         where = {"event_type": "offline"} if binding.offline else {"handler": url}
         result = rest.call("event.unbind", event=binding.event, **where)
         count = result.get("count") if isinstance(result, Mapping) else None
@@ -100,14 +203,46 @@ def unsubscribe(rest: Rest, url: str) -> int:
     return removed
 
 
-def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> None:
-    parameters: dict[str, object] = {"event": binding.event}
+def _as_bound(binding: Binding, url: str, administrator: int | None) -> Bound:
     if binding.offline:
-        parameters["event_type"] = "offline"
-    else:
-        parameters["handler"] = url
+        return Bound(binding.event, offline=True)
+    return Bound(binding.event, url, (administrator or 0) if binding.as_administrator else 0)
+
+
+def _bound(one: Mapping[str, object]) -> Bound:
+    event = str(one.get("event")).upper()
+    if str(one.get("offline")) == "1":
+        return Bound(event, offline=True, connector=str(one.get("connector_id") or ""))
+    return Bound(event, str(one.get("handler") or ""), _user(one.get("auth_type")))
+
+
+def _user(auth_type: object) -> int:
+    try:
+        return whole_number(auth_type)
+    except ValueError:
+        return 0
+
+
+def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> None:
+    for pause in (*_BUSY_PAUSES_SECONDS, None):
+        try:
+            rest.call("event.bind", **dict(_parameters(binding, url, administrator)))
+        except Bitrix24Error as error:
+            if _ALREADY_BOUND in error.description:
+                return
+            if _BUSY not in error.description or pause is None or rest.remaining < pause:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+def _parameters(
+    binding: Binding, url: str, administrator: int | None
+) -> Iterator[tuple[str, object]]:
+    yield "event", binding.event
+    yield ("event_type", "offline") if binding.offline else ("handler", url)
     if binding.as_administrator and administrator is not None:
-        parameters["auth_type"] = administrator
+        yield "auth_type", administrator
     if binding.minimum_pause:
-        parameters["options"] = {"minTimeout": binding.minimum_pause}
-    rest.call("event.bind", **parameters)
+        yield "options", {"minTimeout": binding.minimum_pause}

@@ -7,14 +7,16 @@ from typing import Any
 
 from handler.bitrix24.rest import OUTGOING_SECONDS, Bitrix24Error, Rest
 from handler.bitrix24.subscription import (
-    BINDINGS,
     administrator_id,
-    missing,
+    bound_at,
+    compare,
     subscribe,
     unsubscribe,
+    wanted,
 )
 from handler.commands.console import CommandError, print_table
 from handler.deadline import Deadline
+from handler.settings import Settings
 from handler.urls import is_secure_url
 
 
@@ -68,8 +70,9 @@ def _reporting(
 
 
 def _status(options: argparse.Namespace, rest: Rest) -> int:
-    absent = missing(rest, options.url)
-    bound = {str(binding): binding not in absent for binding in BINDINGS}
+    bindings = wanted(Settings())
+    absent = compare(bound_at(rest), bindings, options.url, administrator_id(rest, None)).missing
+    bound = {str(binding): binding not in absent for binding in bindings}
     if options.json:
         print(json.dumps(bound))
     else:
@@ -80,7 +83,8 @@ def _status(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _bind(options: argparse.Namespace, rest: Rest) -> int:
-    problems = subscribe(rest, options.url, administrator_id(rest, None))
+    administrator = administrator_id(rest, None)
+    problems = subscribe(rest, wanted(Settings()), options.url, administrator).problems
     if options.json:
         print(json.dumps({"subscribed": not problems, "problems": problems}))
     else:
@@ -89,6 +93,6 @@ def _bind(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _unbind(options: argparse.Namespace, rest: Rest) -> int:
-    removed = unsubscribe(rest, options.url)
+    removed = unsubscribe(rest, wanted(Settings()), options.url)
     print(json.dumps({"removed": removed}) if options.json else f"{removed} bindings removed.")
     return 0

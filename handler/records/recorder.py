@@ -1,12 +1,13 @@
 """Recording: what is not in the store yet goes there once, and nothing is ever changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from handler.deadline import Deadline
 from handler.events.deletion import Deletion, parse_deletions
+from handler.events.envelope import SENSIBLE_LENGTH
 from handler.events.faults import InvalidData
 from handler.records.documents import (
     RECEIVED_AT,
@@ -53,6 +54,14 @@ def as_decided(settings: Settings) -> Settings:
     shell, which may lack CONNECTORS and RETENTION_DAYS, or have others.
     """
     return replace(settings, connectors=frozenset(), retention_days=None)
+
+
+def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
+    """Say, for the log, what CONNECTORS left out: the connectors, and of how many deletions."""
+    if not left_out:
+        return {}
+    named = ", ".join(dict.fromkeys(left_out))
+    return {"connector": named[:SENSIBLE_LENGTH], "ignored": len(left_out)}
 
 
 class Recorder:

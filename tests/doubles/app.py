@@ -128,6 +128,12 @@ class Stage:
         written = {**(found.fields if found else {}), **fields}
         assert store.put(Document(path, written, found and found.version), Deadline(5))
 
+    def replace(self, path: str, fields: Fields) -> None:
+        """Write a document in place of the one that is there."""
+        store = LocalStore(str(self.store))
+        found = store.get(path, Deadline(5))
+        assert store.put(Document(path, fields, found and found.version), Deadline(5))
+
 
 def install_body(installation: Installation, token: Token | None, **changes: Value) -> bytes:
     """Build an ONAPPINSTALL with other fields in `auth`; `None` leaves one out."""

@@ -41,23 +41,26 @@ REFUSED = {
     "detail": "The install could not be proven to come from the portal;"
     " the function's log tells why.",
 }
-WHAT_TO_DO = ("save the application's form again", "try again in a minute")
+WHAT_TO_DO = ("choose Reinstall for the application in Bitrix24", "try again in a minute")
 
 IF_YOURS = (
-    "If it was yours, save the application's form again, as an administrator of the portal, or"
-    " enter the portal by hand: python -m handler portals add."
+    "If it was yours, choose Reinstall for the application in Bitrix24, as an administrator of the"
+    " portal, or enter the portal by hand: python -m handler portals add."
 )
 NOBODY_ALLOWED = (
     "No installs are accepted. Set ALLOWED_PORTALS to the portal's domain, or CLIENT_ID to the"
-    " application's, and save the application's form again."
+    " application's, and choose Reinstall for the application in Bitrix24."
 )
 NOT_ALLOWED = (
     "The portal {} is not in ALLOWED_PORTALS, and the application is not the one of CLIENT_ID."
-    " If it was yours, set one of them and save the application's form again."
+    " If it was yours, set one of them and choose Reinstall for the application in Bitrix24."
 )
-NO_TOKEN = f"The install has no access_token, so nobody can confirm it. {IF_YOURS}"
+NO_TOKEN = f"The install has no access_token, so it cannot be confirmed. {IF_YOURS}"
 NO_SERVER = f"The install names no OAuth server of BITRIX24_OAUTH_SERVERS. {IF_YOURS}"
-NO_SENSE = f"The OAuth server's answer to app.info makes no sense. {IF_YOURS}"
+NO_SENSE = (
+    "The OAuth server does not confirm the install: its answer to app.info makes no sense."
+    f" {IF_YOURS}"
+)
 OTHER_PORTAL = f"The access token belongs to another portal than the install names. {IF_YOURS}"
 TOO_MANY = "Too many installs at once. If it was yours, try again in a minute."
 
@@ -274,9 +277,6 @@ class TestDestinations:
     @pytest.mark.parametrize(
         "named",
         [
-            None,
-            "",
-            ["{oauth}"],
             "{evil}/rest/",
             "{evil}/oauth/rest/",
             "{oauth}.evil/rest/",

@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from handler.bitrix24.rest import Rest
+from handler.deadline import Deadline
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, install_body
 from tests.doubles.bitrix24 import (
@@ -109,6 +111,8 @@ def test_a_proven_install_is_stored_as_verified_and_bound(
     assert (answer.status, answer.json) == (200, INSTALLED)
     document = dict(stage.portal(portal))
     assert document.pop("installed_at") == document.pop("updated_at")
+    assert {"checked_at", "drained_at"} < set(document)  # its queue is new, so it is empty
+    del document["checked_at"], document["drained_at"]
     assert document == {
         "member_id": portal.member_id,
         "domain": "ours.bitrix24.com",
@@ -119,6 +123,7 @@ def test_a_proven_install_is_stored_as_verified_and_bound(
         "scope": "imopenlines,crm",
         "token_digests": [token_digest(installation.application_token)],
         "active": True,
+        "bound_as": 1,
     }
     assert list(stage.documents) == [f"portals/{portal.member_id}"]
     assert bound(installation) == EVERYTHING
@@ -239,7 +244,7 @@ def test_a_scope_that_is_a_list_is_stored_as_text(stage: Stage, portal: Portal, 
     assert stage.portal(portal)["client_endpoint"] == portal.client_endpoint
 
 
-def test_an_update_needs_no_proof_changes_nothing_and_binds_again(
+def test_a_reinstall_is_proven_again_and_binds_again(
     stage: Stage, portal: Portal, app: App
 ) -> None:
     """Updating an application keeps its token, and removes its bindings (page event-bind)."""
@@ -249,10 +254,29 @@ def test_an_update_needs_no_proof_changes_nothing_and_binds_again(
     installation.lose_bindings()
     assert install(app, installation).json == INSTALLED
     after = dict(stage.portal(portal))
-    assert after.pop("updated_at") > before.pop("updated_at")  # type: ignore[operator] # timestamps
+    for moved_on in ("updated_at", "checked_at", "drained_at"):
+        assert after.pop(moved_on) > before.pop(moved_on)  # type: ignore[operator] # timestamps
     assert after == before
-    assert len(stage.bitrix.calls_to("app.info")) == 1
+    assert len(stage.bitrix.calls_to("app.info")) == 2
     assert bound(installation) == EVERYTHING
+
+
+def test_a_reinstall_stores_anew_all_that_is_confirmed(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """Such as where the portal is, what the application may, and a portal that was by hand."""
+    installation = portal.install(scope="imopenlines,crm")
+    install(app, installation)
+    known = stage.portal(portal)
+    stale = {"domain": "old.bitrix24.com", "client_endpoint": "https://old.example.com/rest/"}
+    odd = {"server_endpoint": "https://old.example.com/", "scope": "crm", "status": "T"}
+    stage.write(f"portals/{portal.member_id}", {**stale, **odd, "problem": "Any."})
+    assert install(app, installation).json == INSTALLED
+    after = stage.portal(portal)
+    names = {*stale, *odd}
+    assert {name: known[name] for name in names} == {name: after[name] for name in names}
+    assert "problem" not in after
+    assert app.log_lines[-2].items() >= {"outcome": "portal_well", "severity": "INFO"}.items()
 
 
 def test_what_is_bound_already_is_left_alone(stage: Stage, portal: Portal, app: App) -> None:
@@ -277,45 +301,196 @@ def test_binding_what_somebody_else_has_just_bound_is_fine(
     assert len(stage.bitrix.calls_to("event.bind")) == 8
 
 
-def test_an_update_without_a_token_is_accepted_and_tells_what_is_missing(
-    portal: Portal, app: App
+@pytest.mark.parametrize(
+    ("settings", "user", "why"),
+    [
+        ({"ALLOWED_PORTALS": "ours.bitrix24.com"}, None, "has no access_token"),
+        ({"ALLOWED_PORTALS": "ours.bitrix24.com"}, 27, "is not an administrator of the portal"),
+        ({}, 1, "No installs are accepted. Set ALLOWED_PORTALS"),
+        ({"CLIENT_ID": "local.other"}, 1, "is not the one of CLIENT_ID"),
+    ],
+)
+def test_a_reinstall_that_is_not_proven_changes_only_when_it_was_updated(
+    stage: Stage, portal: Portal, settings: dict[str, str], user: int | None, why: str
 ) -> None:
-    """ONAPPINSTALL comes with OAuth tokens usually, not always."""
+    """Its token is known, so it is told why, and events go on being accepted."""
+    app = stage.start(ALLOWED_PORTALS=portal.domain)
     installation = portal.install()
     install(app, installation)
-    answer = app.post(installation.install_event(None))
-    detail = "No event could be bound: the event brought no access token."
-    assert answer.json == {"status": "installed", "subscribed": False, "detail": detail}
+    before = dict(stage.portal(portal))
+    installation.lose_bindings()
+    token = installation.token(user) if user else None
+    other = stage.start(**settings)
+    answer = other.post(installation.install_event(token))
+    assert (answer.status, answer.json["subscribed"]) == (200, False)
+    assert why in answer.json["detail"]
+    assert "Reinstall" in answer.json["detail"]
+    assert other.log_lines[-1]["message"] == answer.json["detail"]
+    assert other.log_lines[-1]["severity"] == "WARNING"
+    after = dict(stage.portal(portal))
+    assert after.pop("updated_at") > before.pop("updated_at")  # type: ignore[operator] # timestamps
+    assert after == before
+    assert installation.bindings == []
+    assert accepts(app, installation)
 
 
-def test_an_update_of_a_portal_without_endpoint_tells_what_is_missing(
+def test_a_portal_that_was_entered_by_hand_is_known_whole_after_a_reinstall(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """A document with a digest and `active` is enough for events, but nothing can be bound."""
+    """A document with a digest and `active` is enough for events; the rest is proven."""
     installation = portal.install()
     digests = [token_digest(installation.application_token)]
     stage.write(f"portals/{portal.member_id}", {"token_digests": digests, "active": True})
-    answer = install(app, installation)
-    detail = "No event could be bound: the portal was entered by hand, without --endpoint."
-    assert answer.json == {"status": "installed", "subscribed": False, "detail": detail}
-    assert not stage.bitrix.calls
+    assert install(app, installation).json == INSTALLED
+    assert stage.portal(portal)["client_endpoint"] == portal.client_endpoint
+    assert bound(installation) == EVERYTHING
 
 
-def test_an_update_by_somebody_else_tells_that_an_administrator_is_needed(
-    portal: Portal, app: App
+class TestAllowedOnce:
+    """ALLOWED_PORTALS counts once: a portal may be renamed, its member_id stays."""
+
+    @pytest.fixture
+    def renamed(self, portal: Portal, app: App) -> Installation:
+        """Install the application, and rename the portal."""
+        installation = portal.install("local.ours")
+        install(app, installation)
+        portal.domain = "renamed.bitrix24.com"
+        return installation
+
+    def test_a_renamed_portal_is_known(
+        self, stage: Stage, portal: Portal, app: App, renamed: Installation
+    ) -> None:
+        """By its member_id: with its old token, and with that of an application added anew."""
+        assert install(app, renamed).json == INSTALLED
+        assert stage.portal(portal)["domain"] == "renamed.bitrix24.com"
+        added_anew = renamed.delete_and_add()
+        assert install(app, added_anew).json == INSTALLED
+        assert stage.portal(portal)["client_id"] == added_anew.client_id
+
+    def test_a_portal_that_was_removed_is_not(
+        self, stage: Stage, portal: Portal, app: App, renamed: Installation
+    ) -> None:
+        """`portals remove` ends it; then only the setting counts."""
+        removed = {"active": False, "removed_at": stage.portal(portal)["updated_at"]}
+        stage.write(f"portals/{portal.member_id}", removed)
+        assert install(app, renamed).status == 403
+        portal.domain = "ours.bitrix24.com"
+        assert install(app, renamed).json == INSTALLED
+        assert "removed_at" not in stage.portal(portal)
+
+    @pytest.mark.parametrize(
+        ("settings", "accepted"),
+        [
+            ({"CLIENT_ID": "local.other"}, False),
+            ({"CLIENT_ID": "local.ours"}, True),
+            ({"CLIENT_ID": "local.other", "ALLOWED_PORTALS": "another.bitrix24.com"}, True),
+        ],
+    )
+    def test_where_only_the_application_counts_it_must_still_be_the_one(
+        self, stage: Stage, renamed: Installation, settings: dict[str, str], *, accepted: bool
+    ) -> None:
+        """CLIENT_ID alone knows no portals."""
+        answer = install(stage.start(**settings), renamed)
+        assert answer.json["subscribed"] is accepted
+
+    def test_another_application_of_a_portal_that_client_id_let_in_is_refused(
+        self, stage: Stage
+    ) -> None:
+        """A stranger's portal was accepted for one application, and not for all of its own."""
+        strange = stage.bitrix.add_portal("strange.bitrix24.com")
+        app = stage.start(CLIENT_ID="app.ours", ALLOWED_PORTALS="ours.bitrix24.com")
+        assert install(app, strange.install("app.ours")).json == INSTALLED
+        assert install(app, strange.install("local.theirs")).status == 403
+
+
+@pytest.mark.parametrize("domain", ["ours.bitrix24.com", "ours.bitrix24.ru"])
+@pytest.mark.parametrize("named", [None, "", ["x"]])
+def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
+    stage: Stage, domain: str, named: Value
 ) -> None:
-    """Offline events and bindings with auth_type need an administrator's token."""
+    """A portal with a domain of its own may not tell its server; both hosts are fixed."""
+    portal = stage.bitrix.add_portal(domain)
+    installation = portal.install()
+    body = install_body(installation, installation.token(), server_endpoint=named)
+    assert stage.start(ALLOWED_PORTALS=domain).post(body).json == INSTALLED
+    assert stage.portal(portal)["server_endpoint"] == portal.server_endpoint
+
+
+def test_the_queue_is_drained_by_a_reinstall(stage: Stage, portal: Portal, app: App) -> None:
+    """What the function missed while it was not known where the portal is comes at once."""
     installation = portal.install()
     install(app, installation)
-    installation.lose_bindings()
-    answer = app.post(installation.install_event(installation.token(user_id=27)))
-    assert answer.json["subscribed"] is False
-    assert answer.json["detail"] == (
-        "No event could be bound: the token's user is not an administrator of the portal."
-    )
-    assert app.log_lines[-1]["message"] == answer.json["detail"]
-    assert app.log_lines[-1]["severity"] == "WARNING"
-    assert installation.bindings == []
+    portal.delete_message("one", "two", deliver=False)
+    assert install(app, installation).json == INSTALLED
+    assert portal.queue(installation) == []
+    assert sum("/deletions/" in path for path in stage.documents) == 2
+
+
+def test_a_reinstall_by_another_administrator_takes_the_bindings_over(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """Bound first as the new one, then unbound as the former: nothing is missed in between."""
+    installation = portal.install()
+    install(app, installation)
+    portal.administrators.add(7)
+    stage.bitrix.calls.clear()
+    assert app.post(installation.install_event(installation.token(7))).json == INSTALLED
+    theirs = [
+        {**one, "auth_type": "7"} if one.get("auth_type") == "1" else one for one in EVERYTHING
+    ]
+    assert sorted(map(str, bound(installation))) == sorted(map(str, theirs))
+    assert stage.portal(portal)["bound_as"] == 7
+    changes = [call for call in stage.bitrix.calls if call.method.endswith("bind")]
+    assert [call.method for call in changes] == ["event.bind"] * 2 + ["event.unbind"] * 2
+    assert [call.params["auth_type"] for call in changes] == [7, 7, 1, 1]
+
+
+@pytest.mark.parametrize("stale", [f"{ADDRESS}", f"{ADDRESS}//", f"{ADDRESS}/%2F"])
+def test_another_spelling_of_the_address_is_unbound_and_other_hosts_are_left(
+    portal: Portal, app: App, stale: str
+) -> None:
+    """Each would deliver everything twice; what is bound elsewhere is another program's."""
+    installation = portal.install()
+    rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
+    for handler in (stale, "https://other.example.com/hook"):
+        rest.call("event.bind", event=DELETE, handler=handler)
+    assert install(app, installation).json == INSTALLED
+    handlers = [one.handler for one in installation.bindings if one.event == DELETE]
+    assert sorted(handlers) == ["", f"{ADDRESS}/", "https://other.example.com/hook"]
+    assert app.log_lines[-1]["other_hosts"] == ["other.example.com"]
+
+
+def test_what_is_stale_stays_where_nothing_could_be_bound_in_its_place(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """It does at least some of the work."""
+    installation = portal.install()
+    rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
+    rest.call("event.bind", event=DELETE, handler=ADDRESS)
+    stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
+    assert install(app, installation).json["subscribed"] is False
+    assert ADDRESS in [one.handler for one in installation.bindings]
+
+
+def test_what_cannot_be_unbound_is_told(stage: Stage, portal: Portal, app: App) -> None:
+    """Everything is delivered twice then, which does no harm, but costs."""
+    installation = portal.install()
+    rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
+    rest.call("event.bind", event=DELETE, handler=ADDRESS)
+    stage.bitrix.fault("event.unbind", Refusal(500, "INTERNAL_SERVER_ERROR"))
+    told = "ONOPENLINEMESSAGEDELETE is bound twice, and stays so: event.unbind is refused"
+    assert install(app, installation).json["detail"].startswith(told)
+
+
+@pytest.mark.parametrize(("times", "subscribed"), [(2, True), (3, False)])
+def test_a_bind_that_meets_another_one_is_made_again(
+    stage: Stage, portal: Portal, app: App, times: int, *, subscribed: bool
+) -> None:
+    """Binds of one handler exclude each other, as when two events are bound at once."""
+    busy = Refusal(400, "ERROR_CORE", "Process of binding the handler has already started")
+    stage.bitrix.fault("event.bind", busy, times=times)
+    assert install(app, portal.install()).json["subscribed"] is subscribed
+    assert ("problem" in stage.portal(portal)) is not subscribed
 
 
 def test_a_missing_permission_is_told_in_plain_words(portal: Portal, app: App) -> None:
@@ -418,15 +593,17 @@ def test_the_function_url_of_the_settings_is_what_is_bound(stage: Stage, portal:
     assert {one.handler for one in installation.bindings} == {"", url}
 
 
+@pytest.mark.parametrize("target", ["/a/b", "/a%20b/%2Fc/", "/a?b=c%20d&e", "/"])
 def test_the_address_that_was_called_is_bound_as_the_caller_saw_it(
-    portal: Portal, app: App
+    portal: Portal, app: App, target: str
 ) -> None:
-    """Cloud Run ends TLS, and says so in X-Forwarded-Proto; the query is no part of it."""
+    """Cloud Run ends TLS, and says so in X-Forwarded-Proto; a path is not spelled anew."""
     installation = portal.install()
     body = installation.install_event(installation.token())
     seen = {"X-Forwarded-Proto": "https"}
-    app.post(body, address="http://f.example.com/a/b?c=d", headers=seen)
-    assert {one.handler for one in installation.bindings} == {"", "https://f.example.com/a/b"}
+    app.post(body, address=f"http://f.example.com{target}", headers=seen)
+    handlers = {one.handler for one in installation.bindings}
+    assert handlers == {"", f"https://f.example.com{target}"}
 
 
 @pytest.mark.parametrize(("length", "subscribed"), [(180, True), (181, False)])

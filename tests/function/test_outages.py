@@ -611,7 +611,7 @@ class TestLife:
             double.start()
         double.heal()
         answer = site.post(app.offline_ping(app.token()))
-        counts = {"recorded": 3, "duplicates": 0, "quarantined": 0}
+        counts = {"recorded": 3, "duplicates": 0, "quarantined": 0, "ignored": 0}
         assert {"status": "recovered", **counts} == answer.body
         assert [] == app.portal.queue(app)
 

@@ -148,13 +148,13 @@ def test_the_method_the_path_and_the_type_are_those_of_the_request(
 @pytest.mark.parametrize(
     ("headers", "url"),
     [
-        ({"Host": "f.run.app"}, "http://f.run.app/path"),
-        ({"Host": "f.run.app", "X-Forwarded-Proto": "https"}, "https://f.run.app/path"),
-        ({"Host": "f.run.app", "X-Forwarded-Proto": "file"}, "http://f.run.app/path"),
+        ({"Host": "f.run.app"}, "http://f.run.app/path?query"),
+        ({"Host": "f.run.app", "X-Forwarded-Proto": "https"}, "https://f.run.app/path?query"),
+        ({"Host": "f.run.app", "X-Forwarded-Proto": "file"}, "http://f.run.app/path?query"),
     ],
 )
 def test_the_address_is_the_one_that_the_caller_saw(headers: dict[str, str], url: str) -> None:
-    """Cloud Run ends TLS before the function, and says so."""
+    """Cloud Run ends TLS before the function, and says so; the query is part of an address."""
     request, _, _ = call(Stream(b""), None, **headers)
 
     assert url == request.url

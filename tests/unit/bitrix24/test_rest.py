@@ -10,14 +10,16 @@ import pytest
 
 from handler.bitrix24.rest import Bitrix24Error, RedirectError, Rest, UnansweredError
 from handler.bitrix24.subscription import (
-    BINDINGS,
     Binding,
     administrator_id,
-    missing,
+    bound_at,
+    compare,
     subscribe,
     unsubscribe,
+    wanted,
 )
 from handler.deadline import Deadline
+from handler.settings import Settings
 from tests.doubles.bitrix24 import (
     Bitrix24,
     BodyDrip,
@@ -38,6 +40,7 @@ from tests.doubles.bitrix24 import (
 from tests.stopwatch import Stopwatch
 
 URL = "https://function.example.com/"
+BINDINGS = wanted(Settings())
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +231,7 @@ class TestAnswers:
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"))
         token = installation.token().access_token
         endpoint = installation.portal.client_endpoint
-        Rest(endpoint, token, Deadline(10), lambda: paced.append(1)).call("profile")
+        Rest(endpoint, token, Deadline(10), pace=lambda: paced.append(1)).call("profile")
         assert len(paced) == len(bitrix.calls_to("profile")) == 2
 
     def test_a_portal_that_asks_to_slow_down_is_asked_again(
@@ -391,6 +394,11 @@ class TestEndpoints:
         assert bitrix.calls == []
 
 
+def missing(caller: Rest, administrator: int = 1) -> list[Binding]:
+    """Return what is not bound yet."""
+    return list(compare(bound_at(caller), BINDINGS, URL, administrator).missing)
+
+
 class TestSubscription:
     """What is bound, and what is missing."""
 
@@ -399,17 +407,17 @@ class TestSubscription:
     ) -> None:
         """Bound again, nothing changes."""
         caller = rest(installation)
-        assert missing(caller, URL) == list(BINDINGS)
-        assert subscribe(caller, URL, 1) == []
-        assert missing(caller, URL) == []
-        assert subscribe(caller, URL, 1) == []
+        assert missing(caller) == list(BINDINGS)
+        assert subscribe(caller, BINDINGS, URL, 1).problems == []
+        assert missing(caller) == []
+        assert subscribe(caller, BINDINGS, URL, 1).problems == []
         assert len(installation.bindings) == 4
 
     def test_bindings_of_another_address_do_not_count(self, installation: Installation) -> None:
         """But for the offline binding, which has none."""
         caller = rest(installation)
-        subscribe(caller, "https://old.example.com/", 1)
-        assert [str(one) for one in missing(caller, URL)] == [
+        subscribe(caller, BINDINGS, "https://old.example.com/", 1)
+        assert [str(one) for one in missing(caller)] == [
             "ONOPENLINEMESSAGEDELETE",
             "ONOFFLINEEVENT",
             "ONAPPUNINSTALL",
@@ -422,11 +430,11 @@ class TestSubscription:
         name = "onopenlinemessagedelete"
         offline = {"event": name, "offline": "1", "handler": URL}
         bitrix.fault("event.get", OtherResult({"result": [offline]}))
-        assert missing(rest(installation), URL) == [one for one in BINDINGS if not one.offline]
+        assert missing(rest(installation)) == [one for one in BINDINGS if not one.offline]
         bitrix.fault(
             "event.get", OtherResult({"result": [{"event": name, "offline": 0, "handler": URL}]})
         )
-        assert Binding("ONOPENLINEMESSAGEDELETE") not in missing(rest(installation), URL)
+        assert Binding("ONOPENLINEMESSAGEDELETE") not in missing(rest(installation))
 
     def test_whoever_is_no_administrator_cannot_begin(self, installation: Installation) -> None:
         """His bindings would be his alone, and the offline ones are refused."""
@@ -438,7 +446,7 @@ class TestSubscription:
         installation.portal.administrators.add(42)
         caller = rest(installation, user=42)
         assert administrator_id(caller, 1) == 42
-        assert subscribe(caller, URL, 42) == []
+        assert subscribe(caller, BINDINGS, URL, 42).problems == []
         users = {(one.event, one.user_id) for one in installation.bindings}
         assert users == {
             ("ONOPENLINEMESSAGEDELETE", 0),
@@ -454,7 +462,7 @@ class TestSubscription:
         bitrix.fault("profile", OtherResult({"result": profile}), times=2)
         assert administrator_id(rest(installation), 42) == 42
         assert administrator_id(rest(installation), None) is None
-        assert subscribe(rest(installation), URL, None) == []
+        assert subscribe(rest(installation), BINDINGS, URL, None).problems == []
         assert {one.user_id for one in installation.bindings} == {0}
 
     @pytest.mark.parametrize(
@@ -471,10 +479,10 @@ class TestSubscription:
     ) -> None:
         """The others are bound all the same, and a second time completes it."""
         bitrix.fault("event.bind", fault, after=1)
-        (problem,) = subscribe(rest(installation), URL, 1)
+        (problem,) = subscribe(rest(installation), BINDINGS, URL, 1).problems
         assert problem.startswith("ONOPENLINEMESSAGEDELETE (offline queue) could not be bound: ")
         assert why in problem
-        assert subscribe(rest(installation), URL, 1) == []
+        assert subscribe(rest(installation), BINDINGS, URL, 1).problems == []
         assert len(installation.bindings) == 4
 
     def test_unsubscribing_removes_what_was_bound_and_nothing_else(
@@ -482,9 +490,9 @@ class TestSubscription:
     ) -> None:
         """Other addresses of the same application stay; the offline queue has only one binding."""
         caller = rest(installation)
-        subscribe(caller, "https://other.example.com/", 1)
-        subscribe(caller, URL, 1)
-        assert unsubscribe(caller, URL) == 4
+        subscribe(caller, BINDINGS, "https://other.example.com/", 1)
+        subscribe(caller, BINDINGS, URL, 1)
+        assert unsubscribe(caller, BINDINGS, URL) == 4
         assert {one.handler for one in installation.bindings} == {"https://other.example.com/"}
         assert [call.params for call in bitrix.calls_to("event.unbind")] == [
             {"event": "ONOPENLINEMESSAGEDELETE", "handler": URL},
@@ -492,22 +500,22 @@ class TestSubscription:
             {"event": "ONOFFLINEEVENT", "handler": URL},
             {"event": "ONAPPUNINSTALL", "handler": URL},
         ]
-        assert unsubscribe(caller, URL) == 0
+        assert unsubscribe(caller, BINDINGS, URL) == 0
 
     @pytest.mark.parametrize("result", [None, [], {}, {"count": "2"}, {"count": None}, True])
     def test_an_odd_count_counts_nothing(
         self, bitrix: Bitrix24, installation: Installation, result: object
     ) -> None:
         """event.unbind tells how many; whatever else a portal answers is no fault of ours."""
-        subscribe(rest(installation), URL, 1)
+        subscribe(rest(installation), BINDINGS, URL, 1)
         bitrix.fault("event.unbind", OtherResult({"result": result}))
-        assert unsubscribe(rest(installation), URL) == 3
+        assert unsubscribe(rest(installation), BINDINGS, URL) == 3
 
     @pytest.mark.parametrize("length", [180, 181])
     def test_an_address_that_is_too_long_is_not_bound(
         self, installation: Installation, length: int
     ) -> None:
         """Some versions of event.bind would cut it, and call another address."""
-        problems = subscribe(rest(installation), URL.ljust(length, "x"), 1)
+        problems = subscribe(rest(installation), BINDINGS, URL.ljust(length, "x"), 1).problems
         assert len(problems) == (length > 180)
         assert len(installation.bindings) == (0 if problems else 4)

@@ -1,0 +1,169 @@
+"""One drain of a portal at a time, over all instances: a lease in the portal's document.
+
+It lasts 12 seconds, is never renewed, and ends by itself when its instance is killed; the work
+under it ends after 10. An event of the same user that comes meanwhile leaves a note that rows were
+announced, and is done; only in the last seconds one such event waits, and then goes on itself.
+Another user's event waits too: its token may be the only one that can read the queue.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from secrets import token_hex
+from typing import Final
+
+from handler.deadline import Deadline
+from handler.portal import Lease, Portal, change_portal, read_portal
+from handler.stores.interface import Store
+
+LEASE_SECONDS: Final = 12
+WORK_SECONDS: Final = 10
+
+# With less left, the holder might end before it comes to see a note.
+_LAST_SECONDS = 3
+
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+class NotTaken(Enum):
+    """Why there is no lease."""
+
+    POSTPONED = auto()
+    """The same user's drain is under way, and will see to it."""
+    HELD = auto()
+    """The event has waited, and another one was faster."""
+    GONE = auto()
+    """The portal is not active any more."""
+
+
+class Held:
+    """A lease that this event holds.
+
+    `portal` is as it was then. `overdue`: an earlier holder never released it, so that rows may
+    have stayed reserved. `deadline` is that of the work.
+    """
+
+    def __init__(self, leases: "Leases", portal: Portal, nonce: str, *, overdue: bool) -> None:
+        self.portal = portal
+        self.overdue = overdue
+        self.deadline = Deadline(WORK_SECONDS)
+        self._leases = leases
+        self._nonce = nonce
+
+    def finish(
+        self,
+        change: Callable[[Portal], Portal],
+        *,
+        goes_on: bool,
+        deadline: Deadline | None = None,
+    ) -> tuple[Portal, Portal] | None:
+        """End the lease and change the portal; return it as it was before, and after.
+
+        With `goes_on`, if rows were announced meanwhile and no other event sees to them, the note
+        of it is taken instead, and the lease goes on: then the answer is `None`.
+        """
+        seen: tuple[Portal, Portal] | None = None
+
+        def end(stored: Portal | None) -> Portal | None:
+            nonlocal seen
+            lease = stored.drain if stored else None
+            if not stored or not lease or lease.nonce != self._nonce:
+                seen = seen or (self.portal, self.portal)  # its end was stored, or it was too late
+                return None
+            if goes_on and lease.again and not lease.follows:
+                seen = None
+                noted = lease.model_copy(update={"again": False})
+                return stored.model_copy(update={"drain": noted})
+            changed = change(stored) if stored.active else stored
+            seen = stored, changed.model_copy(update={"drain": None})
+            return seen[1]
+
+        self._leases.change(end, deadline)
+        return seen
+
+
+class Leases:
+    """The lease of one portal, for one event of one user."""
+
+    def __init__(
+        self, store: Store, member_id: str, now: Callable[[], datetime], store_seconds: float
+    ) -> None:
+        self._store = store
+        self._member_id = member_id
+        self._now = now
+        self._store_seconds = store_seconds
+
+    def take(self, user: int, *, postponable: bool = True) -> Held | NotTaken:
+        """Take the lease, at once or when the one under way ends; raises `StoreUnavailable`.
+
+        What is not `postponable` waits in any case.
+        """
+        first = self._compete(user, postponable=postponable, may_wait=True)
+        if not isinstance(first, Lease):
+            return first
+        self._wait_for_the_end_of(first)
+        second = self._compete(user, postponable=postponable, may_wait=False)
+        return NotTaken.HELD if isinstance(second, Lease) else second
+
+    def change(
+        self, change: Callable[[Portal | None], Portal | None], deadline: Deadline | None = None
+    ) -> None:
+        """Change the portal, by compare-and-set."""
+        deadline = deadline or Deadline(self._store_seconds)
+        change_portal(self._store, self._member_id, change, deadline)
+
+    def _compete(self, user: int, *, postponable: bool, may_wait: bool) -> Held | NotTaken | Lease:
+        """Take the lease if it is free; return the one to wait for if it is not."""
+        nonce = token_hex(8)
+        overdue = False
+        outcome: Held | NotTaken | Lease = NotTaken.GONE
+
+        def attempt(stored: Portal | None) -> Portal | None:
+            nonlocal outcome, overdue
+            if stored is None or not stored.active:
+                outcome = NotTaken.GONE
+                return None
+            lease = stored.drain
+            if lease and lease.nonce == nonce:  # the answer to this event's own write was lost
+                outcome = Held(self, stored, nonce, overdue=overdue)
+                return None
+            left = self._seconds_left(lease)
+            if lease and left:
+                outcome, note = _met(lease, left, user, postponable=postponable, waits=may_wait)
+                return stored.model_copy(update={"drain": note}) if note else None
+            overdue = lease is not None
+            outcome = Held(self, stored, nonce, overdue=overdue)
+            until = self._now() + timedelta(seconds=LEASE_SECONDS)
+            taken = Lease(until=until, nonce=nonce, user=user)
+            return stored.model_copy(update={"drain": taken})
+
+        self.change(attempt)
+        return outcome
+
+    def _seconds_left(self, lease: Lease | None) -> float:
+        """Return how long a lease lasts; one that would last too long is nobody's."""
+        left = (lease.until - self._now()).total_seconds() if lease else 0.0
+        return left if 0 < left < 2 * LEASE_SECONDS else 0.0
+
+    def _wait_for_the_end_of(self, lease: Lease) -> None:
+        patience = Deadline(self._seconds_left(lease))
+        while patience.remaining:
+            time.sleep(min(_LOOK_AGAIN_SECONDS, patience.remaining))
+            portal = read_portal(self._store, self._member_id, Deadline(self._store_seconds))
+            if not portal or not portal.drain or portal.drain.nonce != lease.nonce:
+                return
+
+
+def _met(
+    lease: Lease, left: float, user: int, *, postponable: bool, waits: bool
+) -> tuple[NotTaken | Lease, Lease | None]:
+    """Decide what an event does that meets a lease: the outcome, and the note that it leaves."""
+    if lease.user != user or not postponable:
+        return lease, None
+    if left >= _LAST_SECONDS:
+        note: Mapping[str, object] = {"again": True}
+        return NotTaken.POSTPONED, None if lease.again else lease.model_copy(update=note)
+    if lease.follows:
+        return NotTaken.POSTPONED, None
+    return lease, lease.model_copy(update={"follows": True}) if waits else None

@@ -1,0 +1,101 @@
+"""Whose access token it is, as Bitrix24's OAuth server says: one of two fixed hosts.
+
+Where a portal is, and whose application a token was issued to, comes from here and never from a
+request: `app.info` vouches for `member_id`, `client_id`, the domain and the endpoint.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+from handler.bitrix24.rest import Bitrix24Error, Rest
+from handler.deadline import Deadline
+from handler.events.envelope import Auth
+from handler.events.fields import Model, OrNone, Text, UserId
+from handler.portal import Portal
+from handler.settings import Settings
+from handler.urls import is_secure_url
+
+# The zones whose portals belong to oauth.bitrix24.tech; all others to oauth.bitrix.info.
+_TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
+_TECH = ".tech"
+
+
+class UnknownServerError(Bitrix24Error):
+    """The event names an OAuth server that is not one of BITRIX24_OAUTH_SERVERS."""
+
+
+def _endpoint(url: str) -> str:
+    if not is_secure_url(url):
+        raise ValueError
+    return url.rstrip("/") + "/"
+
+
+def _joined(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+class _Install(Model):
+    member_id: Text
+    domain: Annotated[Text, AfterValidator(str.lower)]
+    client_endpoint: Annotated[Text, AfterValidator(_endpoint)]
+    status: Annotated[Text | None, OrNone] = None
+    scope: Annotated[Text | None, BeforeValidator(_joined), OrNone] = None
+
+
+class _AppInfo(Model):
+    client_id: Text
+    user_id: UserId = None
+    install: _Install
+
+
+class Confirmed(Model):
+    """What the OAuth server confirms of an access token."""
+
+    portal: Portal
+    user_id: int | None
+
+
+def confirm(auth: Auth, settings: Settings, deadline: Deadline) -> Confirmed:
+    """Ask whose the event's access token is; raises `Bitrix24Error`.
+
+    The server is the one that the event names, if it is known; where it names none, both are
+    asked, its zone's first.
+    """
+    token = auth.access_token
+    if token is None:
+        raise Bitrix24Error("the event brought no access token")
+    *others, last = _servers(auth, settings.oauth_servers)
+    for server in others:
+        try:
+            return _ask(server, token.get_secret_value(), deadline)
+        except Bitrix24Error:
+            continue  # the other one may know the token
+    return _ask(last, token.get_secret_value(), deadline)
+
+
+def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:
+    """Return the known OAuth servers to ask, in their order; raises `UnknownServerError`."""
+    named = auth.server_endpoint
+    if named is None:
+        is_tech = (auth.domain or "").lower().endswith(_TECH_ZONES)
+        return sorted(known, key=lambda server: server.endswith(_TECH) is not is_tech)
+    for server in known:
+        if named.rstrip("/").lower() in (server.lower(), f"{server.lower()}/rest"):
+            return [server]
+    raise UnknownServerError("the event names no OAuth server of BITRIX24_OAUTH_SERVERS")
+
+
+def _ask(server: str, token: str, deadline: Deadline) -> Confirmed:
+    try:
+        info = _AppInfo.model_validate(Rest(f"{server}/rest/", token, deadline).call("app.info"))
+    except ValidationError:
+        raise Bitrix24Error("its answer to app.info makes no sense") from None
+    known = {name: getattr(info.install, name) for name in info.install.model_fields_set}
+    portal = Portal(
+        **{name: value for name, value in known.items() if value is not None},
+        server_endpoint=f"{server}/rest/",
+        client_id=info.client_id,
+    )
+    return Confirmed(portal=portal, user_id=info.user_id)

@@ -1,0 +1,186 @@
+"""What keeps a portal right by itself: where it is, what is bound there, and as whom.
+
+Each ping brings an administrator's token. With it, and under the drain's lease, the bindings are
+compared once a day, and while there is a problem once in ten minutes; where the portal is not found
+any more, the OAuth server is asked where it is now, once an hour at most.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from handler.bitrix24 import problems
+from handler.bitrix24.budget import Budget
+from handler.bitrix24.oauth import confirm
+from handler.bitrix24.rest import Bitrix24Error, Rest, UnansweredError
+from handler.bitrix24.subscription import (
+    NotAdministratorError,
+    administrator_id,
+    subscribe,
+    unwanted,
+    wanted,
+)
+from handler.deadline import Deadline
+from handler.events.envelope import Auth
+from handler.portal import Portal
+from handler.settings import Settings
+from handler.urls import MAX_HANDLER_URL
+
+_CHECKED_EVERY = timedelta(days=1)
+_TRIED_AGAIN_AFTER = timedelta(minutes=10)  # while there is a problem
+_ASKED_AGAIN_AFTER = timedelta(hours=1)
+
+# So that a portal that has moved and hangs leaves time to ask where it is now.
+_LONGEST_CALL_SECONDS = 4
+
+
+class Upkeep:
+    """What one event finds out about its portal, and changes there; `portal` is as stored before.
+
+    `update` is what changes in the portal's document, `problem` what the portal has then, and
+    `details` are what the event's answer says of it.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        portal: Portal,
+        *,
+        url: str,
+        settings: Settings,
+        deadline: Deadline,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.portal = portal
+        self.problem = portal.problem
+        self.details: list[str] = []
+        self.other_hosts: list[str] = []
+        self.queue_is_new = False
+        self.update: dict[str, object] = {}
+        self._auth = auth
+        self._url = url
+        self._settings = settings
+        self._deadline = deadline
+        self._now = now
+        self._confirmed = False
+
+    @property
+    def checked(self) -> bool:
+        """Whether the bindings were compared."""
+        return "checked_at" in self.update
+
+    def begin(self) -> bool:
+        """Check what is due; tell whether the queue can be drained with the event's token."""
+        if self.portal.client_endpoint is None:
+            return self._fails(problems.BY_HAND)
+        if self._auth.access_token is None:
+            return self._fails(problems.NO_TOKEN)
+        if self._is_due():
+            return self._confirm(is_check=True)
+        if self._names_another_domain() and self._may_ask():
+            return self._confirm(is_check=False)
+        return True
+
+    def has_moved(self) -> bool:
+        """Tell whether the portal is somewhere else now; to be asked when it does not answer."""
+        if self._confirmed or not self._may_ask():
+            return False
+        return self._confirm(is_check=False) and self._confirmed
+
+    def bind(self, administrator: int | None) -> None:
+        """Bind what is missing as this administrator, and unbind what is stale."""
+        settings = self._settings
+        bindings, no_longer = wanted(settings), unwanted(settings)
+        try:
+            done = subscribe(self.rest(), bindings, self._url, administrator, no_longer)
+        except Bitrix24Error as error:
+            self.details.append(f"No event could be bound: {error}.")
+            self.problem = _problem(error)
+            return
+        self.details += done.problems
+        self.other_hosts += done.other_hosts
+        self.queue_is_new = done.queue_is_new
+        self.problem = _problem(done.errors[0]) if done.errors else None
+        if len(self._url) > MAX_HANDLER_URL:
+            self.problem = problems.ADDRESS
+        self.update |= {"checked_at": self._now()}
+        if not done.errors:
+            self.update |= {"bound_as": administrator}
+
+    def note(self, error: Bitrix24Error | None) -> None:
+        """Note why the queue could not be drained, if that is the portal's problem."""
+        if error is None:
+            return
+        found = problems.lasting(error)
+        if isinstance(error, UnansweredError) and self._confirmed:
+            found = problems.out_of_reach(error)
+        self.problem = found or self.problem
+
+    def rest(self, budget: Budget | None = None) -> Rest:
+        """Reach the portal at its confirmed endpoint with the event's token."""
+        token = self._auth.access_token
+        return Rest(
+            self.portal.client_endpoint or "",
+            token.get_secret_value() if token else "",
+            self._deadline,
+            longest=_LONGEST_CALL_SECONDS,
+            pace=budget.spend if budget else lambda: None,
+        )
+
+    def _confirm(self, *, is_check: bool) -> bool:
+        """Ask whose token it is and where the portal is; check the bindings if that is proven.
+
+        Tell whether the queue can be drained with the event's token.
+        """
+        self.update["asked_at"] = self._now()
+        try:
+            confirmed = confirm(self._auth, self._settings, self._deadline)
+        except Bitrix24Error as error:
+            self.details.append(f"The portal could not be checked: {error}.")
+            return True
+        known, found = self.portal, confirmed.portal
+        if found.member_id != known.member_id or known.client_id not in (None, found.client_id):
+            self.details.append("The access token belongs to another portal or application.")
+            return False
+        self._confirmed = True
+        self._learn({**found.to_fields(), "client_id": known.client_id})
+        try:
+            administrator = administrator_id(self.rest(), confirmed.user_id)
+        except NotAdministratorError:
+            return self._fails(problems.ADMINISTRATOR)
+        except Bitrix24Error as error:
+            self.details.append(f"The portal could not be checked: {error}.")
+            self.note(error)
+            return not isinstance(error, UnansweredError)
+        self._learn({"client_id": found.client_id})
+        self.bind(administrator)
+        if is_check and self.checked:
+            del self.update["asked_at"]
+        return True
+
+    def _learn(self, fields: Mapping[str, object]) -> None:
+        self.portal = self.portal.model_copy(update=fields)
+        self.update |= fields
+
+    def _fails(self, problem: str) -> bool:
+        self.details.append(problem)
+        self.problem = problem
+        return False
+
+    def _is_due(self) -> bool:
+        checked, tried = self.portal.checked_at, self.portal.asked_at
+        if not self.problem and checked and self._now() - checked < _CHECKED_EVERY:
+            return False
+        last = max((one for one in (checked, tried) if one), default=None)
+        return last is None or self._now() - last >= _TRIED_AGAIN_AFTER
+
+    def _may_ask(self) -> bool:
+        asked = self.portal.asked_at
+        return asked is None or self._now() - asked >= _ASKED_AGAIN_AFTER
+
+    def _names_another_domain(self) -> bool:
+        named, known = self._auth.domain, self.portal.domain
+        return bool(named and known) and str(named).lower() != str(known).lower()
+
+
+def _problem(error: Bitrix24Error) -> str:
+    return problems.lasting(error) or problems.BINDINGS

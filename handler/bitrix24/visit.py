@@ -1,0 +1,123 @@
+"""What one event does at its portal under the lease: looks after it, drains its queue, notes it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+
+from handler.bitrix24.budget import Budget
+from handler.bitrix24.lease import Held
+from handler.bitrix24.offline_queue import UNKNOWN, Drained, Queue
+from handler.bitrix24.rest import UnansweredError
+from handler.bitrix24.upkeep import Upkeep
+from handler.deadline import Deadline
+from handler.events.envelope import Event
+from handler.log import Log
+from handler.portal import Portal, QueueLeft, log_problem
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
+from handler.settings import Settings
+from handler.stores.interface import StoreUnavailable
+
+# What a holder that never released its lease may still have had to pay for: at most 20 calls in
+# its 10 seconds of work, and its lease lasted 12.
+_UNKNOWN_DEBT = timedelta(seconds=8)
+
+# A lease that cannot be released ends by itself; nothing waits long for it.
+_RELEASE_SECONDS = 1
+
+# With less left, another drain would not come to its second call.
+_SECONDS_FOR_A_DRAIN = 0.6
+
+
+class Visit:
+    """A visit; `done` counts what was drained. Each method may raise `StoreUnavailable`."""
+
+    def __init__(
+        self,
+        event: Event,
+        held: Held,
+        upkeep: Upkeep,
+        *,
+        settings: Settings,
+        recorder: Recorder,
+        ping: Delivery,
+        log: Log,
+        now: Callable[[], datetime],
+    ) -> None:
+        portal = held.portal
+        self.done = Drained()
+        self._event = event
+        self._held = held
+        self._upkeep = upkeep
+        self._settings = settings
+        self._recorder = recorder
+        self._ping = ping
+        self._log = log
+        self._now = now
+        paid_until = now() + _UNKNOWN_DEBT if held.overdue else portal.calls_until
+        self._budget = Budget(paid_until, now, held.deadline)
+        self._queue: Queue | None = None
+        # Unless the last drain saw all of the queue, rows may have stayed reserved.
+        self._reserved = held.overdue or portal.drained_at is None or portal.queue_left is not None
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Release the lease if anything goes wrong, if that is possible."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreUnavailable):
+                self._held.finish(self._noted, goes_on=False, deadline=Deadline(_RELEASE_SECONDS))
+            raise
+
+    def drain(self) -> None:
+        """Drain the queue, where the portal is now, as often as rows are announced meanwhile."""
+        self._drain_once()
+        while not self.end(goes_on=True):
+            self._drain_once()
+
+    def end(self, *, goes_on: bool = False) -> bool:
+        """Release the lease and note what was found; `False` if rows were announced meanwhile."""
+        time_is_left = self._held.deadline.remaining > _SECONDS_FOR_A_DRAIN
+        goes_on = goes_on and time_is_left and self.done.error is None
+        seen = self._held.finish(self._noted, goes_on=goes_on)
+        if seen is None:
+            return False
+        log_problem(self._log, *seen, self._event.name)
+        return True
+
+    def _drain_once(self) -> None:
+        reserved = self._reserved or self._upkeep.checked
+        self._queue = self._queue or self._open_queue()
+        self._queue.drain(self.done, reserved=reserved)
+        self._reserved = self.done.left != 0
+        silent = isinstance(self.done.error, UnansweredError) and not self.done.calls
+        if silent and self._upkeep.has_moved():
+            self._queue = self._open_queue()
+            self._queue.drain(self.done, reserved=True)
+        self._upkeep.note(self.done.error)
+
+    def _open_queue(self) -> Queue:
+        return Queue(
+            self._upkeep.rest(self._budget),
+            self._recorder,
+            self._ping,
+            self._budget,
+            self._log,
+            deadline=self._held.deadline,
+            page_seconds=self._settings.store_deadline_seconds,
+        )
+
+    def _noted(self, stored: Portal) -> Portal:
+        """Return the portal with all that this visit found out."""
+        now, left = self._now(), self.done.left
+        announced = stored.drain and stored.drain.again and not stored.drain.follows
+        if left == 0 and announced:
+            left = UNKNOWN
+            self.done.detail = "More was announced at the end; the next ping goes on."
+        update = {**self._upkeep.update, "calls_until": self._budget.paid_until}
+        if left == 0:
+            update |= {"drained_at": now, "queue_left": None}
+        elif left is not None:
+            update |= {"queue_left": QueueLeft(rows=left, at=now)}
+        return stored.model_copy(update=update).with_problem(self._upkeep.problem, now)

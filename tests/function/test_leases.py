@@ -1,0 +1,350 @@
+"""One drain of a portal at a time, by a lease in its document, over all instances."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from handler.bitrix24.budget import Budget, OutOfTime
+from handler.bitrix24.lease import Held, Leases, NotTaken
+from handler.deadline import Deadline
+from handler.portal import Portal
+from handler.stores.interface import Document, Fields
+from tests.doubles.app import App, Stage
+from tests.doubles.bitrix24 import Installation
+from tests.doubles.bitrix24.faults import Exchange
+from tests.doubles.bitrix24.http_message import Message
+from tests.doubles.memory_store import MemoryStore
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+POSTPONED = {"status": "postponed"}
+
+
+class Clock:
+    """A time that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Rival:
+    """A portal's document, and those who want its lease."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.clock = Clock()
+        self.write(active=True)
+
+    def write(self, **fields: object) -> None:
+        document = self.store.documents.get("portals/m", Document("portals/m", {}))
+        self.store.write("portals/m", {**document.fields, **fields})  # type: ignore[dict-item] # the caller's
+
+    @property
+    def leases(self) -> Leases:
+        return Leases(self.store, "m", self.clock, 1)
+
+    def take(self, user: int = 1) -> Held | NotTaken:
+        return self.leases.take(user)
+
+    def held(self, user: int = 1) -> Held:
+        taken = self.take(user)
+        assert isinstance(taken, Held)
+        return taken
+
+    @property
+    def lease(self) -> Fields:
+        found = self.store.documents["portals/m"].fields.get("drain", {})
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture
+def rival() -> Rival:
+    """Keep a portal in a store of its own."""
+    return Rival()
+
+
+def unchanged(portal: Portal) -> Portal:
+    """Change nothing when a lease is released."""
+    return portal
+
+
+class TestLease:
+    """Who takes it, who waits, who leaves a note."""
+
+    def test_a_lease_is_taken_and_released(self, rival: Rival) -> None:
+        """It lasts 12 seconds; a portal without one has no such field."""
+        held = rival.held(7)
+        assert rival.lease.items() >= {"user": 7, "until": NOW + timedelta(seconds=12)}.items()
+        assert not held.overdue
+        assert held.finish(unchanged, goes_on=True)
+        assert rival.lease == {}
+
+    def test_the_same_users_event_leaves_a_note_and_is_done(self, rival: Rival) -> None:
+        """The note is taken once: the holder goes on, and then releases."""
+        held = rival.held()
+        assert (rival.take(), rival.take()) == (NotTaken.POSTPONED, NotTaken.POSTPONED)
+        assert rival.lease["again"] is True
+        assert held.finish(unchanged, goes_on=True) is None
+        assert rival.lease["again"] is False
+        assert held.finish(unchanged, goes_on=True)
+        assert rival.lease == {}
+
+    def test_a_note_is_seen_by_who_cannot_go_on(self, rival: Rival) -> None:
+        """So that the portal says that something is left."""
+        held = rival.held()
+        rival.take()
+        seen: list[Portal] = []
+        assert held.finish(lambda portal: seen.append(portal) or portal, goes_on=False)  # type: ignore[func-returns-value] # it is kept
+        assert seen[0].drain
+        assert seen[0].drain.again
+
+    def test_in_its_last_seconds_one_event_waits_and_the_others_need_not(
+        self, rival: Rival
+    ) -> None:
+        """Who waits will see to all that was announced."""
+        held = rival.held()
+        rival.clock.move(9.5)
+        with ThreadPoolExecutor() as pool:
+            follower = pool.submit(rival.take)
+            while not rival.lease.get("follows"):
+                time.sleep(0.01)
+            assert rival.take() is NotTaken.POSTPONED
+            assert held.finish(unchanged, goes_on=True)  # though there may be a note
+            taken = follower.result()
+        assert isinstance(taken, Held)
+        assert not taken.overdue
+
+    def test_another_users_event_waits_for_the_release(self, rival: Rival) -> None:
+        """Its token may be the only one that can read the queue."""
+        held = rival.held(1)
+        with ThreadPoolExecutor() as pool:
+            other = pool.submit(rival.take, 2)
+            time.sleep(0.05)
+            assert not other.done()
+            assert held.finish(unchanged, goes_on=True)
+            assert isinstance(other.result(), Held)
+        assert rival.lease["user"] == 2
+
+    def test_an_event_that_has_waited_in_vain_gives_up(self, rival: Rival) -> None:
+        """Or is postponed, if it is its own user's drain that was faster."""
+        for faster, outcome in ((3, NotTaken.HELD), (2, NotTaken.POSTPONED)):
+            rival.write(drain={"until": NOW + timedelta(seconds=5), "nonce": "1", "user": 1})
+            with ThreadPoolExecutor() as pool:
+                other = pool.submit(rival.take, 2)
+                time.sleep(0.05)
+                until = NOW + timedelta(seconds=12)
+                rival.write(drain={"until": until, "nonce": "2", "user": faster})
+                assert other.result() is outcome
+
+    @pytest.mark.parametrize("seconds", [0, -1, 1_000_000])
+    def test_a_lease_that_was_never_released_ends_by_itself(
+        self, rival: Rival, seconds: float
+    ) -> None:
+        """Its instance was killed; one that would last for days is nobody's, either."""
+        until = NOW + timedelta(seconds=seconds)
+        rival.write(drain={"until": until, "nonce": "n", "user": 1})
+        assert rival.held().overdue
+
+    def test_an_overdue_holder_releases_nothing(self, rival: Rival) -> None:
+        """Its lease is another's by then."""
+        late = rival.held()
+        rival.clock.move(13)
+        rival.held()
+        lease = rival.lease
+        assert late.finish(lambda portal: portal.model_copy(update={"scope": "x"}), goes_on=True)
+        assert rival.lease == lease
+        assert "scope" not in rival.store.documents["portals/m"].fields
+
+    @pytest.mark.parametrize("fields", [{"active": False}, {"active": None}])
+    def test_a_portal_that_is_not_active_has_none(self, fields: Fields) -> None:
+        """Nor does one appear where there is none."""
+        rival = Rival()
+        rival.write(**fields)
+        assert rival.take() is NotTaken.GONE
+        del rival.store.documents["portals/m"]
+        assert rival.take() is NotTaken.GONE
+        assert rival.store.documents == {}
+
+    def test_an_uninstalled_portal_is_not_changed_by_who_releases(self, rival: Rival) -> None:
+        """Only the lease goes."""
+        held = rival.held()
+        rival.write(active=False)
+        held.finish(lambda portal: portal.model_copy(update={"scope": "x"}), goes_on=False)
+        assert rival.store.documents["portals/m"].fields == {"active": False}
+
+    def test_a_lost_answer_is_no_rival(self) -> None:
+        """A store that retries a write may be told of a conflict with its own success."""
+
+        class Lossy(MemoryStore):
+            lost = 1
+
+            def put(self, document: Document, deadline: Deadline) -> bool:
+                written = super().put(document, deadline)
+                self.lost -= 1
+                return written and self.lost < 0
+
+        rival = Rival(Lossy())
+        held = rival.held()
+        assert not held.overdue
+        rival.store.lost = 1  # type: ignore[attr-defined] # it is a lossy one
+        assert held.finish(unchanged, goes_on=True)
+        assert rival.lease == {}
+
+
+class Second:
+    """A time of seconds that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        return self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+
+    def budget(self, seconds: float, paid_until: datetime | None = None) -> Budget:
+        """Make a budget for a drain that may last so many seconds."""
+        deadline = Deadline(seconds, self)
+        return Budget(paid_until, lambda: NOW, deadline, clock=self, sleep=self.sleep)
+
+    def calls(self, budget: Budget) -> list[float]:
+        """Return when each call is made, until there is no time for another."""
+        made = []
+        try:
+            while True:
+                budget.spend()
+                made.append(self.passed)
+        except OutOfTime:
+            return made
+
+
+class TestBudget:
+    """Ten calls at once, and one a second beyond that, over all drains of a portal."""
+
+    def test_some_calls_are_kept_for_the_end(self) -> None:
+        """What is announced in a drain's last seconds can be fetched then."""
+        second = Second()
+        made = second.calls(second.budget(10))
+        assert made == [*[0] * 6, 1, 2, 3, 4, 5, 6, 7, *[8] * 5, 9]
+        assert len(second.calls(second.budget(2))) == 11  # a short one begins with its end
+
+    def test_the_next_drain_pays_for_the_one_before(self) -> None:
+        """What is owed is in the portal's document: ten calls' time at the most."""
+        second = Second()
+        budget = second.budget(10)
+        made = second.calls(budget)
+        owed = budget.paid_until
+        assert owed == NOW + timedelta(seconds=len(made) - second.passed)
+        made += second.calls(second.budget(10, owed))
+        for start in made:
+            within = [at for at in made if start <= at < start + 30]
+            assert len(within) <= 10 + (max(within) - start) + 1
+        assert second.budget(10, NOW + timedelta(days=9)).paid_until == NOW + timedelta(seconds=10)
+        assert second.budget(10, NOW - timedelta(days=9)).paid_until is None
+
+
+class TestPings:
+    """Pings that meet, over HTTP."""
+
+    @pytest.fixture
+    def stage(self, tmp_path: Path) -> Iterator[Stage]:
+        """Set the stage."""
+        with Stage(tmp_path) as stage:
+            yield stage
+
+    @pytest.fixture
+    def app(self, stage: Stage) -> App:
+        """Start the function."""
+        return stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+
+    @pytest.fixture
+    def installation(self, stage: Stage, app: App) -> Installation:
+        """Install the application."""
+        portal = stage.bitrix.add_portal("ours.bitrix24.com", pings=False)
+        installation = portal.install()
+        app.post(installation.install_event(installation.token()))
+        return installation
+
+    def test_a_ping_that_meets_a_drain_is_postponed_and_its_rows_are_fetched(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """At once, by another instance even; the drain under way goes on with another round."""
+        other = stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+        clearing, go_on = threading.Event(), threading.Event()
+
+        def hold(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            message = effect()
+            clearing.set()
+            assert go_on.wait(9)
+            exchange.write(message.encode())
+
+        stage.bitrix.fault("event.offline.clear", hold)
+        portal = installation.portal
+        portal.delete_message(deliver=False)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(app.post, installation.offline_ping(installation.token()))
+            assert clearing.wait(9)
+            portal.delete_message("late", deliver=False)
+            for instance in (other, app):
+                ping = installation.offline_ping(installation.token())
+                assert instance.post(ping).json == POSTPONED
+            go_on.set()
+            assert first.result().json["recorded"] == 2
+        assert portal.queue(installation) == []
+        assert [line["outcome"] for line in other.log_lines] == ["postponed"]
+        assert not {"drain", "queue_left"} & set(stage.portal(portal))
+
+    def test_a_drain_that_was_killed_leaves_its_rows_to_the_next(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """Reserved, and its lease never released."""
+        portal = installation.portal
+        deletions = [one for _ in range(3) for one in portal.delete_message(deliver=False)]
+        rows = portal.queue(installation)
+        portal.offline.reserve(portal.offline.select(installation.client_id))
+        ended = datetime.now(UTC) - timedelta(seconds=1)
+        lease: Fields = {"until": ended, "nonce": "n", "user": 1}
+        stage.write(f"portals/{portal.member_id}", {"drain": lease})  # type: ignore[dict-item] # a map
+        answer = app.post(installation.offline_ping(installation.token()))
+        assert answer.json["recorded"] == len(rows) == len(deletions)
+        assert portal.queue(installation) == []
+
+    def test_a_drain_that_fails_releases_its_lease(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """The next ping need not wait for its end."""
+
+        def break_the_recording(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            message = effect()
+            stage.write(f"portals/{installation.portal.member_id}", {"note": "changed"})
+            exchange.write(message.encode())
+
+        stage.bitrix.fault("event.offline.get", break_the_recording)
+        installation.portal.delete_message(deliver=False)
+        assert app.post(installation.offline_ping(installation.token())).json["recorded"] == 1
+        assert "drain" not in stage.portal(installation.portal)
+        assert stage.portal(installation.portal)["note"] == "changed"
+
+    def test_an_install_waits_for_the_drain_under_way(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """Bindings are changed under the lease only; where it stays held, that is told."""
+        until = datetime.now(UTC) + timedelta(seconds=1)
+        portal = installation.portal
+        lease: Fields = {"until": until, "nonce": "n", "user": 1}
+        stage.write(f"portals/{portal.member_id}", {"drain": lease})  # type: ignore[dict-item] # a map
+        answer = app.post(installation.install_event(installation.token()))
+        assert answer.json["subscribed"] is True
+        assert datetime.now(UTC) > until

@@ -1,0 +1,440 @@
+"""It stays right by itself: what a year does to a portal, and the pings that put it right."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from handler.bitrix24 import problems
+from handler.bitrix24.rest import Rest
+from handler.deadline import Deadline
+from handler.stores.interface import Fields, Value
+from handler.tokens import token_digest
+from tests.doubles.app import ADDRESS, App, Stage, event_body
+from tests.doubles.bitrix24 import (
+    Disconnect,
+    Fault,
+    Installation,
+    OtherResult,
+    Portal,
+    Redirect,
+    Refusal,
+    Silence,
+)
+from tests.doubles.function import Response
+
+DELETE = "ONOPENLINEMESSAGEDELETE"
+PING = "ONOFFLINEEVENT"
+EMPTY = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0, "ignored": 0}
+
+
+class Life:
+    """A portal whose application is installed, and the function's one instance."""
+
+    def __init__(self, stage: Stage, app: App) -> None:
+        self.stage = stage
+        self.app = app
+        self.portal: Portal = stage.bitrix.add_portal("ours.bitrix24.com", pings=False)
+        self.installation: Installation = self.portal.install("local.ours")
+        answer = self.reinstall()
+        assert answer.json == {"status": "installed", "subscribed": True}
+        stage.bitrix.calls.clear()
+
+    def reinstall(self, user: int = 1) -> Response:
+        """Choose Reinstall as an administrator."""
+        return self.app.post(self.installation.install_event(self.installation.token(user)))
+
+    def ping(self, user: int | None = 1) -> Response:
+        """Ping with a user's token, or with none."""
+        token = self.installation.token(user) if user else None
+        return self.app.post(self.installation.offline_ping(token))
+
+    def delete(self) -> None:
+        """Delete a message that only the queue tells of."""
+        self.portal.delete_message(deliver=False)
+
+    def write(self, **fields: Value) -> None:
+        """Change the portal's document by hand."""
+        self.stage.write(f"portals/{self.portal.member_id}", fields)
+
+    def pass_time(self, **duration: float) -> None:
+        """Let time pass for the portal, as far as its document tells."""
+        document = self.stage.portal(self.portal)
+        passed = timedelta(**duration)
+        ends = {name: time for name, time in document.items() if isinstance(time, datetime)}
+        self.write(**{name: time - passed for name, time in ends.items()})
+
+    @property
+    def document(self) -> Fields:
+        return self.stage.portal(self.portal)
+
+    @property
+    def queue(self) -> int:
+        return len(self.portal.queue(self.installation))
+
+    @property
+    def asked(self) -> list[str]:
+        """The methods that were called since it was last asked."""
+        methods = [call.method for call in self.stage.bitrix.calls]
+        self.stage.bitrix.calls.clear()
+        return methods
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The outcomes of all lines of the log about problems."""
+        told = [str(line["outcome"]) for line in self.app.log_lines]
+        return [outcome for outcome in told if outcome.startswith("portal_")]
+
+    def users_of(self, event: str) -> list[int]:
+        return [one.user_id for one in self.installation.bindings if one.event == event]
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """Install the application, a moment ago."""
+    with Stage(tmp_path) as stage:
+        yield Life(stage, stage.start(ALLOWED_PORTALS="ours.bitrix24.com"))
+
+
+CHECK = ["app.info", "profile", "event.get"]
+DRAIN = ["event.offline.get"]
+
+
+class TestChecks:
+    """The bindings are compared once a day, and while there is a problem once in ten minutes."""
+
+    @pytest.mark.parametrize(
+        ("hours", "problem", "checked"),
+        [(23.9, None, False), (24.1, None, True), (0.1, "Any.", False), (0.2, "Any.", True)],
+    )
+    def test_a_ping_checks_the_bindings_when_it_is_time(
+        self, life: Life, hours: float, problem: str | None, *, checked: bool
+    ) -> None:
+        """And what is found right ends a problem."""
+        life.pass_time(hours=hours)
+        if problem:
+            life.write(problem=problem)
+        assert life.ping().json == EMPTY
+        assert (life.asked[:3] == CHECK) is checked
+        assert ("problem" in life.document) is bool(problem and not checked)
+        again = life.ping()
+        assert again.json == EMPTY
+        assert life.asked == DRAIN
+
+    @pytest.mark.parametrize("event", [DELETE, PING, "ONAPPUNINSTALL", ""])
+    def test_lost_bindings_are_bound_again(self, life: Life, event: str) -> None:
+        """Portals lose them by updates and restores, and nothing says so."""
+        life.installation.lose_bindings(event)
+        life.pass_time(days=2)
+        assert life.ping().json == EMPTY
+        events = sorted(one.event for one in life.installation.bindings)
+        assert events == sorted([DELETE, DELETE, PING, "ONAPPUNINSTALL"])
+
+    def test_a_portal_of_version_0_1_0_is_upgraded_by_a_ping(self, life: Life) -> None:
+        """It has none of the new fields, and its bindings may be of another spelling."""
+        names = ("bound_as", "checked_at", "drained_at")
+        old = {name: value for name, value in life.document.items() if name not in names}
+        life.installation.bindings.clear()
+        rest = Rest(
+            life.portal.client_endpoint, life.installation.token().access_token, Deadline(9)
+        )
+        for event in (DELETE, PING):
+            rest.call("event.bind", event=event, handler=ADDRESS, auth_type=1)
+        path = f"portals/{life.portal.member_id}"
+        life.stage.replace(path, old)
+        assert life.ping().json == EMPTY
+        assert set(names) < set(life.document)
+        assert {one.handler for one in life.installation.bindings} == {"", f"{ADDRESS}/"}
+        assert (life.users_of(DELETE), life.users_of(PING)) == ([0, 0], [1])
+        assert "event.offline.list" in life.asked  # drains of then left rows reserved
+
+    def test_messages_are_bound_with_keep_text_days_alone(self, life: Life) -> None:
+        """Bound while the setting is there, by the next check; unbound without it."""
+        messages = ["ONOPENLINEMESSAGEADD", "ONOPENLINEMESSAGEUPDATE"]
+        with_texts = life.stage.start(ALLOWED_PORTALS="ours.bitrix24.com", KEEP_TEXT_DAYS="7")
+        for app, bound in ((with_texts, messages), (life.app, [])):
+            life.pass_time(days=2)
+            assert app.post(life.installation.offline_ping(life.installation.token())).json == EMPTY
+            events = {(one.event, one.user_id) for one in life.installation.bindings}
+            assert [event for event in messages if (event, 0) in events] == bound
+            assert len(life.installation.bindings) == 4 + len(bound)
+
+    def test_fields_that_another_revision_wrote_survive(self, life: Life) -> None:
+        """Two revisions serve side by side during a rollout."""
+        life.write(newer="field", newest={"a": 1})
+        life.pass_time(days=2)
+        life.ping()
+        assert (life.document["newer"], life.document["newest"]) == ("field", {"a": 1})
+
+    def test_a_check_that_cannot_ask_the_oauth_server_comes_again_after_a_while(
+        self, life: Life
+    ) -> None:
+        """The queue is drained meanwhile, and nothing is changed."""
+        life.pass_time(days=2)
+        before = list(life.installation.bindings)
+        life.delete()
+        life.stage.bitrix.fault("app.info", Refusal(503, "OVERLOADED"), times=2)
+        answer = life.ping()
+        assert answer.json["recorded"] == 1
+        assert answer.json["detail"].startswith("The portal could not be checked: ")
+        assert (life.asked[0], life.ping().json) == ("app.info", EMPTY)
+        assert life.asked == DRAIN
+        life.pass_time(minutes=11)
+        life.ping()
+        assert life.asked == ["app.info", *DRAIN]
+        assert life.installation.bindings == before
+        assert "problem" not in life.document
+
+    def test_what_could_not_be_bound_is_a_problem_until_it_is_bound(self, life: Life) -> None:
+        """The log tells of its beginning and of its end."""
+        life.installation.lose_bindings("ONAPPUNINSTALL")
+        life.pass_time(days=2)
+        life.stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
+        assert "ONAPPUNINSTALL could not be bound" in life.ping().json["detail"]
+        assert life.document["problem"] == problems.BINDINGS
+        life.pass_time(minutes=11)
+        assert life.ping().json == EMPTY
+        assert not {"problem", "problem_since", "problem_logged_at"} & set(life.document)
+        assert life.outcomes == ["portal_problem", "portal_well"]
+        begun = next(one for one in life.app.log_lines if one["outcome"] == "portal_problem")
+        assert (begun["severity"], begun["message"]) == ("ERROR", problems.BINDINGS)
+        assert (begun["event"], begun["member_id"]) == (PING, life.portal.member_id)
+
+    def test_a_lost_permission_is_a_problem(self, life: Life) -> None:
+        """Without imopenlines the event does not exist."""
+        life.installation.scope = "crm"
+        life.installation.lose_bindings()
+        life.pass_time(days=2)
+        life.ping()
+        assert life.document["problem"] == problems.PERMISSION
+        life.installation.scope = "crm,imopenlines"
+        assert life.reinstall().json["subscribed"] is True
+        assert "problem" not in life.document
+
+
+class TestAdministrators:
+    """The token of a ping is that of the user as whom it is bound."""
+
+    @pytest.mark.parametrize("change", ["demote", "dismiss"])
+    def test_an_administrator_who_goes_is_a_problem_until_another_one_reinstalls(
+        self, life: Life, change: str
+    ) -> None:
+        """The remedy that is told works: bound as the new one, and everything is drained."""
+        life.portal.promote(7)
+        life.delete()
+        getattr(life.portal, change)(1)
+        (pinged,) = [life.ping(None if change == "dismiss" else 1)]
+        assert pinged.json["recorded"] == 0
+        expected = problems.NO_TOKEN if change == "dismiss" else problems.ADMINISTRATOR
+        assert life.document["problem"] == expected
+        assert "choose Reinstall" in expected
+        assert life.queue == 1
+        assert life.document["queue_left"]["rows"] == "more than 0"  # type: ignore[index, call-overload] # a map
+        life.ping(None if change == "dismiss" else 1)
+        assert life.outcomes == ["portal_problem"]  # once, while it lasts
+
+        assert life.reinstall(7).json == {"status": "installed", "subscribed": True}
+        assert (life.users_of(PING), life.users_of("ONAPPUNINSTALL")) == ([7], [7])
+        assert life.queue == 0
+        assert life.document["bound_as"] == 7
+        assert not {"problem", "queue_left"} & set(life.document)
+        assert life.outcomes == ["portal_problem", "portal_well"]
+
+    def test_a_check_by_a_demoted_user_binds_nothing(self, life: Life) -> None:
+        """Bound without rights, the deletion event's user would be that one for everybody."""
+        life.installation.lose_bindings()
+        life.portal.demote(1)
+        life.pass_time(days=2)
+        assert life.ping().json["detail"] == problems.ADMINISTRATOR
+        assert life.installation.bindings == []
+        assert life.asked == ["app.info", "profile"]
+
+    def test_a_plan_that_has_ended_is_a_problem(self, life: Life) -> None:
+        """ACCESS_DENIED means three things; each has its own remedy."""
+        life.portal.commercial = False
+        life.delete()
+        life.ping()
+        assert life.document["problem"] == problems.PLAN
+        life.portal.commercial = True
+        life.pass_time(minutes=11)
+        assert life.ping().json["recorded"] == 1
+        assert "problem" not in life.document
+
+    def test_a_passing_error_is_no_problem(self, life: Life) -> None:
+        """It is told in the answer, and the next ping goes on."""
+        life.delete()
+        life.stage.bitrix.fault("event.offline.get", Refusal(429, "OPERATION_TIME_LIMIT"))
+        assert "in a few minutes" in life.ping().json["detail"]
+        assert "problem" not in life.document
+        assert life.ping().json["recorded"] == 1
+
+
+class TestRenamed:
+    """A portal is renamed: its member_id stays, its domain and endpoint change."""
+
+    @pytest.mark.parametrize("old_address", [None, Disconnect(), Silence()])
+    def test_the_next_ping_finds_it(self, life: Life, old_address: Fault | None) -> None:
+        """The old address redirects or is not there; app.info says where it is now."""
+        life.delete()
+        former = life.document["client_endpoint"]
+        life.portal.rename("renamed.bitrix24.com", old_address=old_address)
+        assert life.ping().json == EMPTY | {"recorded": 1}
+        assert life.queue == 0
+        assert life.document["domain"] == "renamed.bitrix24.com"
+        assert former != life.document["client_endpoint"] == life.portal.client_endpoint
+        assert "problem" not in life.document
+
+    @pytest.mark.parametrize("by_hand", [True, False])
+    def test_it_is_found_though_the_event_names_the_old_domain(
+        self, life: Life, *, by_hand: bool
+    ) -> None:
+        """By its redirect alone; also where `domain` is not known, or a client."""
+        life.portal.rename("renamed.bitrix24.com")
+        auth = life.installation.auth(life.installation.token())
+        if by_hand:
+            fields = {name: life.document[name] for name in ("token_digests", "active")}
+            former = {"client_endpoint": life.document["client_endpoint"]}
+            times = {name: datetime.now(UTC) for name in ("checked_at", "drained_at")}
+            path = f"portals/{life.portal.member_id}"
+            life.stage.replace(path, {**fields, **former, **times})
+        life.delete()
+        old = {**auth, "domain": "ours.bitrix24.com"}
+        assert life.app.post(event_body(PING, [], old)).json["recorded"] == 1
+        assert life.document["domain"] == "renamed.bitrix24.com"
+        assert life.document["client_id"] == "local.ours"
+
+    def test_where_it_is_is_asked_once_an_hour(self, life: Life) -> None:
+        """A portal whose licence has ended redirects as well, and is nowhere else."""
+        gone = Redirect("https://www.bitrix24.com/")
+        for method in ("event.offline.get", "profile"):
+            life.stage.bitrix.fault(method, gone, times=None)
+        assert "redirect" in life.ping().json["detail"]
+        assert life.document["problem"] == problems.MOVED
+        assert life.asked.count("app.info") == 1
+        life.write(checked_at=datetime.now(UTC))
+        life.ping()
+        assert "app.info" not in life.asked
+        life.stage.bitrix.clear_faults()
+        life.pass_time(hours=1)
+        assert life.ping().json == EMPTY
+        assert life.outcomes == ["portal_problem", "portal_well"]
+
+    def test_an_event_that_names_another_domain_asks_once_an_hour(self, life: Life) -> None:
+        """It may be a name of the portal's own that the OAuth server does not know."""
+        auth = {**life.installation.auth(life.installation.token()), "domain": "crm.example.com"}
+        ping = event_body(PING, [], auth)
+        assert [life.app.post(ping).json for _ in range(2)] == [EMPTY] * 2
+        assert life.asked.count("app.info") == 1
+        assert life.document["domain"] == "ours.bitrix24.com"
+
+    def test_a_portal_that_does_not_answer_anywhere_is_a_problem(self, life: Life) -> None:
+        """Where the OAuth server says that it is, either."""
+        for method in ("event.offline.get", "profile"):
+            life.stage.bitrix.fault(method, Disconnect(), times=None)
+        assert life.ping().status == 200
+        assert life.document["problem"] == problems.SILENT
+
+    def test_a_single_call_that_is_lost_is_no_problem(self, life: Life) -> None:
+        """The portal is asked again where the OAuth server says that it is."""
+        life.delete()
+        life.stage.bitrix.fault("event.offline.get", Disconnect())
+        assert life.ping().json["recorded"] == 1
+        assert "problem" not in life.document
+        life.delete()
+        life.stage.bitrix.fault("event.offline.get", Disconnect())
+        assert "cannot be reached" in life.ping().json["detail"]  # asked within this hour
+        assert "problem" not in life.document
+
+    def test_a_reinstall_finds_it_too(self, life: Life) -> None:
+        """Although ALLOWED_PORTALS knows the old name only."""
+        life.delete()
+        life.portal.rename("renamed.bitrix24.com")
+        assert life.reinstall().json == {"status": "installed", "subscribed": True}
+        assert life.document["domain"] == "renamed.bitrix24.com"
+        assert life.queue == 0
+
+
+class TestForgedPings:
+    """What a leaked application token can do: delay a drain, and no more."""
+
+    def forge(self, life: Life, installation: Installation, user: int = 1) -> Response:
+        """Ping for our portal, with a valid token of another application or portal."""
+        token = installation.token(user)
+        auth = {**life.installation.auth(token), "domain": "evil.example.com"}
+        return life.app.post(event_body(PING, [], auth))
+
+    @pytest.mark.parametrize("where", ["another portal", "another application"])
+    def test_an_answer_for_another_portal_or_application_moves_nothing(
+        self, life: Life, where: str
+    ) -> None:
+        """Nor does it end a problem, or drain what is not there."""
+        portal = life.portal
+        if where == "another portal":
+            portal = life.stage.bitrix.add_portal("evil.bitrix24.com")
+        life.write(problem="Any.", problem_logged_at=datetime.now(UTC))
+        life.pass_time(minutes=15)
+        life.delete()
+        before = life.document
+        answer = self.forge(life, portal.install("local.evil"))
+        told = "The access token belongs to another portal or application."
+        assert answer.json["detail"].startswith(told)
+        kept = ("domain", "client_endpoint", "client_id", "problem", "bound_as", "checked_at")
+        assert {name: before[name] for name in kept} == {name: life.document[name] for name in kept}
+        assert life.queue == 1
+
+    def test_a_client_is_learnt_from_an_administrator_only(self, life: Life) -> None:
+        """A portal entered by hand has none yet; an employee's token proves too little."""
+        known = ("token_digests", "active", "domain", "client_endpoint")
+        path = f"portals/{life.portal.member_id}"
+        life.stage.replace(path, {name: life.document[name] for name in known})
+        self.forge(life, life.portal.install("local.evil"), user=27)
+        assert "client_id" not in life.document
+        life.pass_time(minutes=11)
+        assert life.ping().json == EMPTY
+        assert life.document["client_id"] == "local.ours"
+
+    def test_a_portal_without_endpoint_asks_nobody(self, life: Life) -> None:
+        """The request's own endpoint is not believed; the problem says what to do."""
+        digests = [token_digest(life.installation.application_token)]
+        path = f"portals/{life.portal.member_id}"
+        life.stage.replace(path, {"token_digests": digests, "active": True})
+        assert life.ping().json["detail"] == problems.BY_HAND
+        assert life.asked == []
+        assert life.reinstall().json["subscribed"] is True
+        assert "problem" not in life.document
+
+
+class TestReminders:
+    """While a problem lasts, the first event after a day says so again."""
+
+    def test_any_event_reminds_once_a_day(self, life: Life) -> None:
+        """Over all instances: the portal's document says when."""
+        life.portal.demote(1)
+        life.ping()
+        other = life.stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+        body = life.installation.event(DELETE, {"odd": 1})
+        for app in (life.app, other):
+            app.post(body)
+        assert life.outcomes == ["portal_problem"]
+        life.pass_time(days=1.1)
+        restarted = life.stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
+        for app in (restarted, other, restarted):
+            assert app.post(body).status == 422
+        told = [line for line in restarted.log_lines if line["outcome"] == "portal_problem"]
+        assert [line["message"] for line in told] == [problems.ADMINISTRATOR]
+        assert [line["outcome"] for line in other.log_lines].count("portal_problem") == 0
+
+    def test_an_uninstalled_portal_has_no_problem(self, life: Life) -> None:
+        """Nobody needs to look after it."""
+        life.portal.demote(1)
+        life.ping()
+        life.app.post(life.installation.uninstall_event())
+        assert "problem" not in life.document
+
+    def test_an_odd_list_of_bindings_is_checked_as_none(self, life: Life) -> None:
+        """What is bound already is bound, then."""
+        life.pass_time(days=2)
+        life.stage.bitrix.fault("event.get", OtherResult({"result": None}))
+        assert life.ping().json == EMPTY
+        assert len(life.installation.bindings) == 4
