@@ -16,15 +16,6 @@ INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 FUZZ_SECONDS ?= 60
 
-# The documentation's own sample.
-SAMPLE_MEMBER_ID := a223c6b3710f85df22e9377d6c4f7553
-SAMPLE_TOKEN := 51856fefc120afa4b628cc82d3935cce
-SAMPLE_FORM := event=ONOPENLINEMESSAGEDELETE&data[CONNECTOR]=livechat&data[LINE]=128\
-&data[DATA][0][im][chat_id]=1024&data[DATA][0][im][message_id]=2057&data[DATA][0][message][id]=2057\
-&data[DATA][0][chat][id]=1024&auth[member_id]=$(SAMPLE_MEMBER_ID)&auth[application_token]=$(SAMPLE_TOKEN)
-EMPTY :=
-SPACE := $(EMPTY) $(EMPTY)
-
 .PHONY: help run test chaos bench fuzz mutants audit lock clean
 .DEFAULT_GOAL := test
 
@@ -53,17 +44,21 @@ chaos: $(INSTALLED)
 
 # The sample's portal is entered by hand, since nothing installs an application here.
 run: $(INSTALLED)
+	@$(BIN)/python -c 'import sys; sys.exit(not 0 < int(sys.argv[1]) < 65536)' "$(PORT)" 2>/dev/null || \
+		{ echo "PORT=$(PORT) is not valid: use a number from 1 to 65535, as in make run PORT=8081" >&2; exit 1; }
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
 		{ echo "Port $(PORT) is taken; choose another: make run PORT=8081" >&2; exit 1; }
-	@export STORE=local LOCAL_STORE_PATH=.data/try.sqlite3; \
-	$(BIN)/python -m handler portals add --member-id $(SAMPLE_MEMBER_ID) --token $(SAMPLE_TOKEN) \
-		--domain some-domain.bitrix24.com || exit 1; \
+	@export STORE=local LOCAL_STORE_PATH=.data/try-$(PORT).sqlite3; rm -f "$$LOCAL_STORE_PATH"*; \
+	sample() { $(BIN)/python -c "from handler.commands import sample_event; print(sample_event.$$1)"; }; \
+	$(BIN)/python -m handler portals add --member-id "$$(sample MEMBER_ID)" --token "$$(sample TOKEN)" \
+		--domain "$$(sample DOMAIN)" || exit 1; \
 	$(BIN)/functions-framework --target=handle --host=127.0.0.1 --port=$(PORT) & server=$$!; \
 	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; trap 'exit 0' INT TERM; \
-	$(BIN)/python -m handler send --url http://127.0.0.1:$(PORT) --wait 30 || exit 1; \
+	$(BIN)/python -m handler send --url http://127.0.0.1:$(PORT) --wait 30 \
+		--shape documentation --message-id "$$(sample MESSAGE_ID)" || exit 1; \
 	echo; echo "The record, as stored:"; $(BIN)/python -m handler deletions --limit 1 --json; \
 	echo; echo "Serving on http://127.0.0.1:$(PORT) until Ctrl-C. Delete another message, from another terminal:"; echo; \
-	echo "curl http://127.0.0.1:$(PORT) -d '$(subst $(SPACE),,$(SAMPLE_FORM))'"; echo; \
+	$(BIN)/python -m handler send --url http://127.0.0.1:$(PORT) --curl; echo; \
 	wait $$server
 
 bench: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
@@ -36,6 +37,14 @@ def positive_number(text: str) -> int:
         if 0 < number <= _MAX_LIMIT:
             return number
     raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_MAX_LIMIT}")
+
+
+def secret(option: str) -> str:
+    """Read what a shell's history must not keep: `-` stands for a line of standard input."""
+    text = sys.stdin.readline().strip() if option == "-" else option
+    if not text:
+        raise CommandError("The token is empty: copy auth[application_token] from the portal.")
+    return text
 
 
 def store_deadline() -> Deadline:

@@ -1,7 +1,6 @@
 """`portals`: enter, list, remove and purge portals by hand."""
 
 import argparse
-import sys
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ from handler.commands.console import (
     member_id,
     print_json,
     print_table,
+    secret,
     store_deadline,
 )
 from handler.commands.portal_option import find_portal, find_portals, portal_domain, portal_name
@@ -48,9 +48,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 
 def _add(options: argparse.Namespace) -> int:
-    token = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105
-    if not token:
-        raise CommandError("The token is empty: copy auth[application_token] from the portal.")
+    token = secret(options.token)
     endpoint = options.endpoint and options.endpoint.rstrip("/") + "/"
     if endpoint and not is_secure_url(endpoint):
         raise CommandError("--endpoint: give https://…/rest/ (plain http to this machine only).")

@@ -1,17 +1,31 @@
-"""`send`: a sample event to a running function, as Bitrix24 would send it."""
+"""`send`: a sample event to a running function, as Bitrix24 sends it today."""
 
 import argparse
-import http.client
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from typing import Any
-from urllib.parse import quote_plus
+import http
+import secrets
+import shlex
+import sys
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote_plus, urlsplit
 
-from handler.commands.console import CommandError
+from handler.commands import sample_event
+from handler.commands.console import CommandError, printable, secret
+from handler.commands.portal_option import portal_domain
+from handler.commands.posting import post, wait
+from handler.commands.sample_event import SHAPES, Sample, fields, form_body
 
-_TIMEOUT_SECONDS = 30
+# For `livechat`, the documentation's connector, Bitrix24 makes no event of today's shapes.
+_TODAY: Final = {"connector": "myconnector", "line": "107", "chat_id": "channel-123"}
+_DOCUMENTATION: Final = {"connector": "livechat", "line": "128", "chat_id": "1024"}
+
+_IN_CURL: Final = ("event", "auth[member_id]", "auth[application_token]")
+
+# Where a shell puts new ids, and how: one without $RANDOM has another process number at least.
+_ID = "__id__"
+_NUMBER = "__number__"
+_BY_THE_SHELL: Final = {_ID: "$(date +%s)$$$RANDOM", _NUMBER: "$(date +%s)"}
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -20,7 +34,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "send",
         help="send a sample event to a running function",
         description=__doc__,
-        epilog="All defaults are those of the documentation's sample event.",
+        epilog="Its portal is that of the documentation's sample, unless another is given.",
     )
     parser.add_argument(
         "--url",
@@ -31,111 +45,108 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     )
     parser.add_argument(
         "--shape",
-        choices=["portal", "customer"],
+        choices=SHAPES,
         default="portal",
-        help="deleted inside Bitrix24, or by the customer",
+        help="deleted inside Bitrix24 (default), by the customer, or the documentation's sample",
     )
-    parser.add_argument("--member-id", metavar="M", default="a223c6b3710f85df22e9377d6c4f7553")
-    parser.add_argument("--token", metavar="T", default="51856fefc120afa4b628cc82d3935cce")
-    parser.add_argument("--domain", metavar="D", default="some-domain.bitrix24.com")
-    parser.add_argument("--connector", metavar="C", default="livechat")
-    parser.add_argument("--line", metavar="N", default="128")
-    parser.add_argument("--chat-id", metavar="ID", default="1024", help="the external chat")
-    parser.add_argument("--message-id", metavar="ID", default="2056", help="the external message")
+    parser.add_argument(
+        "--member-id", metavar="M", default=sample_event.MEMBER_ID, help="the portal"
+    )
+    parser.add_argument(
+        "--token",
+        metavar="T",
+        default=sample_event.TOKEN,
+        help="the application token; - reads it from standard input",
+    )
+    parser.add_argument(
+        "--domain",
+        metavar="D",
+        default=sample_event.DOMAIN,
+        type=portal_domain,
+        help="the portal's",
+    )
+    parser.add_argument("--connector", metavar="C", help="the connector's id")
+    parser.add_argument("--line", metavar="N", help="the number of the open line")
+    parser.add_argument("--chat-id", metavar="ID", help="the external chat")
+    parser.add_argument(
+        "--message-id", metavar="ID", help="the external message; a new one unless it is given"
+    )
     parser.add_argument("--wait", metavar="SECONDS", type=float, default=0, help="until it is up")
-    parser.add_argument("--json", action="store_true", help="print the answer's JSON alone")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print the answer's JSON alone")
+    output.add_argument(
+        "--curl", action="store_true", help="print it as a curl command instead of sending it"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show the body, but not the token")
     parser.set_defaults(run=_send)
 
 
 def _http_url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise argparse.ArgumentTypeError("give the function's http(s) address")
     return text
 
 
 def _send(options: argparse.Namespace) -> int:
-    _wait(options.url, options.wait)
-    status, body = _post(options.url, form_body(_event(options)))
-    if options.json:
-        print(body)
-    else:
-        print(f"{options.url} answers {status}: {body}")
+    event = _sample(options).event()
+    if options.curl:
+        print(_curl(options.url, event))
+        return 0
+    if options.verbose:
+        for name, value in fields(event):
+            shown = "(not shown)" if name == "auth[application_token]" else printable(value)
+            print(f"{name}={shown}", file=sys.stderr)
+    wait(options.url, options.wait)
+    status, answer = post(options.url, form_body(event))
+    answer = answer.rstrip("\n")
+    print(answer if options.json else f"{options.url} answers {status}: {answer}")
     return 0 if status == http.HTTPStatus.OK else 1
 
 
-def _event(options: argparse.Namespace) -> Mapping[str, object]:
-    external = {"message": {"id": options.message_id}, "chat": {"id": options.chat_id}}
-    if options.shape == "portal":
-        im = {"chat_id": 1024, "message_id": 2056}
-        data = {
-            "CONNECTOR": options.connector,
-            "LINE": options.line,
-            "DATA": {0: {"im": im, **external}},
-        }
-    else:
-        connector = {
-            "connector_id": options.connector,
-            "line_id": options.line,
-            "chat_id": options.chat_id,
-            "user_id": 1985,
-        }
-        data = {"DATA": {"connector": connector, **external}}
-    endpoint = f"https://{options.domain}/rest/"
-    return {
-        "event": "ONOPENLINEMESSAGEDELETE",
-        "eventId": 1,
-        "data": data,
-        "ts": 1714649632,
-        "auth": {
-            "access_token": "s6p6eclrvim6da22ft9ch94ekreb52lv",
-            "expires_in": 3600,
-            "scope": "imopenlines",
-            "domain": options.domain,
-            "server_endpoint": "https://oauth.bitrix.info/rest/",
-            "status": "F",
-            "client_endpoint": endpoint,
-            "member_id": options.member_id,
-            "refresh_token": "4s386p3q0tr8dy89xvmt96234v3dljg8",
-            "application_token": options.token,
-        },
-    }
+def _sample(options: argparse.Namespace) -> Sample:
+    """Make the sample; what is not given is as in the shape's own."""
+    defaults = _DOCUMENTATION if options.shape == "documentation" else _TODAY
+    message_id, im_message_id = _ids(options)
+    return Sample(
+        shape=options.shape,
+        member_id=options.member_id,
+        token=secret(options.token),
+        domain=options.domain,
+        **{name: getattr(options, name) or value for name, value in defaults.items()},
+        message_id=message_id,
+        im_message_id=im_message_id,
+    )
 
 
-def form_body(event: Mapping[str, object]) -> bytes:
-    """Encode an event as PHP's `http_build_query` does."""
-    return "&".join(
-        f"{quote_plus(name)}={quote_plus(value)}" for name, value in _fields(event)
-    ).encode()
+def _ids(options: argparse.Namespace) -> tuple[str, str]:
+    """Return the external id and Bitrix24's own number, which always belong together.
+
+    In the documentation's sample they are the same number.
+    """
+    given: str | None = options.message_id
+    if options.shape == "documentation":
+        if given and not (given.isascii() and given.isdigit()):
+            raise CommandError("--message-id: in the documentation's sample, ids are numbers.")
+        number = given or (_NUMBER if options.curl else str(secrets.randbelow(10**12)))
+        return number, number
+    if options.curl and not given:
+        return f"ext-msg-{_ID}", _NUMBER
+    message_id = given or f"ext-msg-{secrets.token_hex(6)}"
+    return message_id, str(zlib.crc32(message_id.encode()))
 
 
-def _fields(values: Mapping[Any, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        name = f"{prefix}[{key}]" if prefix else str(key)
-        if isinstance(value, Mapping):
-            yield from _fields(value, name)
-        else:
-            yield name, str(value)
-
-
-def _wait(url: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS).close()
-        except urllib.error.HTTPError:
-            return  # it answers: /any/path takes events, but no GET
-        except (OSError, ValueError, http.client.HTTPException):
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _post(url: str, body: bytes) -> tuple[int, str]:
-    try:
-        # urllib calls a body a form, as Bitrix24 does, unless it is told another type.
-        with urllib.request.urlopen(url, body, timeout=_TIMEOUT_SECONDS) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read().decode(errors="replace")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise CommandError(f"{url} does not answer: {error}. Is the function running?") from None
+def _curl(url: str, event: Mapping[str, object]) -> str:
+    """Write what matters of it as a command; the shell puts in new ids, each time it is run."""
+    body = "&".join(
+        f"{name}={quote_plus(value)}"
+        for name, value in fields(event)
+        if name.startswith("data") or name in _IN_CURL
+    )
+    for place, by_the_shell in _BY_THE_SHELL.items():
+        body = body.replace(place, f"'{by_the_shell}'")
+    return f"curl {shlex.quote(url)} -d '{body}'"

@@ -1,22 +1,33 @@
 """`python -m handler send`, to a receiver and to the function."""
 
 import errno
+import io
 import os
+import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.client import BadStatusLine, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple, Self
+from urllib.error import URLError
 from urllib.parse import parse_qsl
 
 import pytest
+from b24pysdk.credentials.oauth_event_data import OAuthEventData
 
+from handler.commands import sample_event
+from handler.commands.posting import why
+from handler.commands.sample_event import MEMBER_ID, SHAPES
+from handler.events.body import decode_body
+from handler.events.deletion import parse_deletions
+from handler.events.envelope import parse_event
 from tests import samples
 from tests.commands.shell import Shell
 from tests.doubles.function import FORM, Function, free_port
-
-MEMBER_ID = "a223c6b3710f85df22e9377d6c4f7553"
 
 
 class Request(NamedTuple):
@@ -73,30 +84,51 @@ class TestSend:
             yield receiver
 
     def test_a_sample_of_each_shape_is_recorded(self, shell: Shell, tmp_path: Path) -> None:
-        """By the function itself, once it is up."""
-        token = "51856fefc120afa4b628cc82d3935cce"
-        shell("portals", "add", "--member-id", MEMBER_ID, "--token", token)
+        """By the function itself, once it is up; and it is a new one each time."""
+        shell("portals", "add", "--member-id", MEMBER_ID, "--token", sample_event.TOKEN)
         with Function(
             tmp_path / "log", STORE="local", LOCAL_STORE_PATH=str(shell.path)
         ) as function:
-            send = ("send", "--url", function.url, "--wait", "5")
-            answers = shell.json(*send)
-            answers += shell.json(*send, "--shape", "customer", "--message-id", "2")
+            send = ("send", "--url", function.url, "--wait", "5", "--shape")
+            answers = [shell.json(*send, shape) for shape in (*SHAPES, *SHAPES)]
 
-        assert [{"status": "recorded", "recorded": 1, "duplicates": 0}] * 2 == answers
+        assert [[{"status": "recorded", "recorded": 1, "duplicates": 0}]] * 6 == answers
         records = shell.records()
-        assert [("customer", "2"), ("portal", "2056")] == [
-            (record["origin"], record["message_id"]) for record in records
-        ]
+        origins = sorted(record["origin"] for record in records)
+        assert ["customer"] * 2 + ["portal"] * 4 == origins
+        assert 6 == len({record["message_id"] for record in records})
 
-    def test_the_documentations_sample_is_sent_by_default(
+    def test_the_documentations_sample_is_sent_byte_by_byte(
         self, shell: Shell, receiver: Receiver
     ) -> None:
-        """Byte by byte, and nothing else."""
-        done = shell("send", "--url", receiver.url)
+        """With its own id, and nothing else."""
+        ids = ("--shape", "documentation", "--message-id", sample_event.MESSAGE_ID)
+
+        done = shell("send", "--url", receiver.url, *ids)
 
         assert (0, f"{receiver.url} answers 200: {{}}\n", "") == done
         assert [("POST", "/", FORM, SAMPLE)] == receiver.requests
+
+    @pytest.mark.parametrize(
+        ("shape", "name"), [("portal", "portal-one-message"), ("customer", "customer")]
+    )
+    def test_today_is_the_default(
+        self, shell: Shell, receiver: Receiver, shape: str, name: str
+    ) -> None:
+        """The fields of what a portal sends, in their order; for a connector that has such events.
+
+        The official SDK reads it.
+        """
+        shell("send", "--url", receiver.url, *(("--shape", shape) if shape != "portal" else ()))
+
+        (request,) = receiver.requests
+        sent = parse_qsl(request.body.decode())
+        real = parse_qsl(samples.form(name).decode())
+        extra = {"data[DATA][chat][name]"}
+        assert [field for field, _ in real if field not in extra] == [field for field, _ in sent]
+        assert "livechat" not in request.body.decode()
+        read = OAuthEventData.from_dict(dict(sent))
+        assert (MEMBER_ID, False) == (read.auth.member_id, read.is_system)
 
     @pytest.mark.parametrize(
         ("shape", "data"),
@@ -106,8 +138,8 @@ class TestSend:
                 {
                     "data[CONNECTOR]": "C",
                     "data[LINE]": "7",
-                    "data[DATA][0][im][chat_id]": "1024",
-                    "data[DATA][0][im][message_id]": "2056",
+                    "data[DATA][0][im][chat_id]": "1807",
+                    "data[DATA][0][im][message_id]": "3418989076",
                     "data[DATA][0][message][id]": "№ 1",
                     "data[DATA][0][chat][id]": "a=b&c",
                 },
@@ -119,8 +151,9 @@ class TestSend:
                     "data[DATA][connector][line_id]": "7",
                     "data[DATA][connector][chat_id]": "a=b&c",
                     "data[DATA][connector][user_id]": "1985",
-                    "data[DATA][message][id]": "№ 1",
                     "data[DATA][chat][id]": "a=b&c",
+                    "data[DATA][message][id]": "№ 1",
+                    "data[DATA][message][user_id]": "1985",
                 },
             ),
         ],
@@ -128,24 +161,101 @@ class TestSend:
     def test_what_tells_events_apart_can_be_chosen(
         self, shell: Shell, receiver: Receiver, shape: str, data: dict[str, str]
     ) -> None:
-        """The rest stays as it is in the documentation."""
+        """The same id is the same message, inside Bitrix24 too."""
         where = ("--url", f"{receiver.url}/hook", "--shape", shape)
-        whose = ("--member-id", "M", "--token", "T", "--domain", "x.bitrix24.com")
+        whose = ("--member-id", "M", "--token", "T", "--domain", "https://x.bitrix24.com/")
         what = ("--connector", "C", "--line", "7", "--chat-id", "a=b&c", "--message-id", "№ 1")
 
         assert [{}] == shell.json("send", *where, *whose, *what)
 
         (request,) = receiver.requests
         assert "/hook" == request.path
-        sample = parse_qsl(SAMPLE.decode())
-        assert dict(parse_qsl(request.body.decode())) == {
-            **{name: value for name, value in sample if not name.startswith("data")},
-            **data,
+        sent = dict(parse_qsl(request.body.decode()))
+        assert data == {name: value for name, value in sent.items() if name.startswith("data")}
+        auth = {
             "auth[domain]": "x.bitrix24.com",
             "auth[client_endpoint]": "https://x.bitrix24.com/rest/",
             "auth[member_id]": "M",
             "auth[application_token]": "T",
         }
+        assert auth.items() <= sent.items()
+
+    def test_the_ids_of_the_documentation_are_one_number(
+        self, shell: Shell, receiver: Receiver
+    ) -> None:
+        """Its page types external ids as numbers, and shows Bitrix24's own for them."""
+        documentation = ("send", "--url", receiver.url, "--shape", "documentation")
+        assert 0 == shell(*documentation, "--message-id", "7")[0]
+        sent = dict(parse_qsl(receiver.requests[0].body.decode()))
+        ids = ("data[DATA][0][im][message_id]", "data[DATA][0][message][id]")
+        assert ["7", "7"] == [sent[name] for name in ids]
+
+        told = "--message-id: in the documentation's sample, ids are numbers.\n"
+        assert (1, "", told) == shell(*documentation, "--message-id", "ext-msg-1")
+
+    def test_the_body_can_be_seen_without_the_token(self, shell: Shell, receiver: Receiver) -> None:
+        """On the terminal and not in the answer; nothing in it commands the terminal."""
+        chosen = ("--message-id", "a\x1b[b", "--token", "secret-token")
+
+        code, out, err = shell("send", "--url", receiver.url, "--verbose", "--json", *chosen)
+
+        assert (0, "{}\n") == (code, out)
+        assert "data[DATA][0][message][id]=a\\x1b[b\n" in err
+        assert "auth[application_token]=(not shown)\n" in err
+        assert "secret-token" not in err
+        assert len(parse_qsl(receiver.requests[0].body.decode())) == err.count("\n")
+
+    def test_the_token_can_be_read_from_standard_input(
+        self, shell: Shell, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A shell's history does not keep it then."""
+        monkeypatch.setattr("sys.stdin", io.StringIO("secret-token\n"))
+
+        assert 0 == shell("send", "--url", receiver.url, "--token", "-")[0]
+
+        sent = dict(parse_qsl(receiver.requests[0].body.decode()))
+        assert "secret-token" == sent["auth[application_token]"]
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+        code, _, err = shell("send", "--url", receiver.url, "--token", "-")
+        assert (1, "The token is empty") == (code, err.partition(":")[0])
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_a_curl_command_sends_another_deletion_each_time(
+        self, shell: Shell, receiver: Receiver, shape: str
+    ) -> None:
+        """For those who have no Python where they try the function."""
+        code, command, err = shell("send", "--url", receiver.url, "--shape", shape, "--curl")
+        assert (0, "") == (code, err)
+        assert [] == receiver.requests
+
+        # In place of curl: what it is given, in two shells.
+        show = 'curl() { printf %s "$3"; }; '
+        bodies = [
+            subprocess.run(
+                ["/bin/sh", "-c", show + command], capture_output=True, text=True, check=True
+            ).stdout
+            for _ in range(2)
+        ]
+
+        for body in bodies:
+            event = parse_event(decode_body(FORM, body.encode()))
+            (deletion,) = parse_deletions(event.name, event.data, None).deletions
+            assert (MEMBER_ID, sample_event.TOKEN) == (
+                event.auth.member_id,
+                event.auth.application_token.get_secret_value(),
+            )
+            assert deletion.message_id.removeprefix("ext-msg-").isdigit()
+        if shape != "documentation":  # whose ids are the time alone
+            assert bodies[0] != bodies[1]
+
+    def test_a_curl_command_keeps_the_id_that_is_given(self, shell: Shell) -> None:
+        """And quotes what a shell would take apart."""
+        given = ("--message-id", "it's $1", "--url", "http://127.0.0.1/a&b")
+
+        _, command, _ = shell("send", "--curl", *given)
+
+        assert command.startswith("curl 'http://127.0.0.1/a&b' -d 'event=ONOPENLINEMESSAGEDELETE&")
+        assert "[message][id]=it%27s+%241&" in command
 
     @pytest.mark.parametrize(("status", "code"), [(200, 0), (202, 1), (403, 1)])
     def test_the_answer_is_shown_whatever_it_is(
@@ -186,20 +296,68 @@ class TestSend:
         (receiver,) = receivers
         assert ["GET", "POST"] == [request.method for request in receiver.requests]
 
+    def test_a_redirect_is_not_a_success(self, shell: Shell, receiver: Receiver) -> None:
+        """Urllib would GET the other address, which says no more than that something is there."""
+        receiver.status["POST"] = 302
+
+        assert 1 == shell("send", "--url", receiver.url)[0]
+        assert ["POST"] == [request.method for request in receiver.requests]
+
     @pytest.mark.parametrize("wait", [[], ["--wait", "0.05"]])
     def test_nobody_there_is_said_plainly(self, shell: Shell, wait: list[str]) -> None:
         """Also after waiting."""
-        reason = f"[Errno {errno.ECONNREFUSED}] {os.strerror(errno.ECONNREFUSED)}"
-        for url, why in (
-            (f"http://127.0.0.1:{free_port()}", f"<urlopen error {reason}>"),
-            (f"https://127.0.0.1:{free_port()}", f"<urlopen error {reason}>"),
-            ("http://[::1", "Invalid IPv6 URL"),
-        ):
-            told = f"{url} does not answer: {why}. Is the function running?\n"
+        reason = os.strerror(errno.ECONNREFUSED)
+        for scheme in ("http", "https"):
+            url = f"{scheme}://127.0.0.1:{free_port()}"
+            told = f"{url} does not answer: {reason}. Is the function running?\n"
             assert (1, "", told) == shell("send", "--url", url, *wait)
 
-    def test_an_address_is_one_of_the_web(self, shell: Shell) -> None:
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (URLError(socket.gaierror(-2, "x")), "no server has this name. Check the address."),
+            (ssl.SSLCertVerificationError(1, "x"), "its certificate is not valid."),
+            (URLError(ssl.SSLError(1, "x")), "it does not speak https. Try http://."),
+            (TimeoutError("timed out"), "30 seconds were not enough. Is the function running?"),
+            (
+                URLError(OSError(errno.ENETUNREACH, "x")),
+                f"{os.strerror(errno.ENETUNREACH)}. Is the function running?",
+            ),
+            (BadStatusLine("x"), "it does not speak HTTP. Is this the function's address?"),
+            (
+                RemoteDisconnected("x"),
+                "it does not speak HTTP. Is this the function's address?",
+            ),
+        ],
+    )
+    def test_no_error_of_python_is_shown(self, error: Exception, reason: str) -> None:
+        """A sentence says what it means."""
+        assert reason == why(error)
+
+    def test_what_is_not_http_is_said_so(self, shell: Shell) -> None:
+        """Another service may listen at the port."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    request = b""
+                    while not request.endswith(sample_event.TOKEN.encode()):
+                        request += connection.recv(65_536)
+                    connection.sendall(b"SSH-2.0-x\r\n")
+
+            thread = Thread(target=answer)
+            thread.start()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            done = shell("send", "--url", url)
+            thread.join()
+
+        told = f"{url} does not answer: it does not speak HTTP. Is this the function's address?\n"
+        assert (1, "", told) == done
+
+    @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[::1", "http://", "https://a:0"])
+    def test_an_address_is_one_of_the_web(self, shell: Shell, url: str) -> None:
         """No file is taken for a function's answer."""
         told = "python -m handler send: error: argument --url: give the function's http(s) address"
 
-        assert told == shell.usage_error("send", "--url", "file:///etc/passwd")
+        assert told == shell.usage_error("send", "--url", url)

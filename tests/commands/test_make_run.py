@@ -1,0 +1,77 @@
+"""`make run`: the function, tried on a machine where nothing is configured."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.doubles.function import ROOT, environment, free_port
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("make") and shutil.which("curl") and (ROOT / ".venv/.installed").exists()),
+    reason="needs make, curl, and the environment that `make` makes",
+)
+
+RECORDED = {"status": "recorded", "recorded": 1, "duplicates": 0}
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Choose a port, and remove the store that `make run` has made for it."""
+    port = free_port()
+    yield port
+    for path in (ROOT / ".data").glob(f"try-{port}.sqlite3*"):
+        path.unlink()
+
+
+def make_run(port: int | str) -> subprocess.Popen[str]:
+    """Start it in a group of its own, as a terminal does."""
+    return subprocess.Popen(
+        ["/usr/bin/env", "make", "--no-print-directory", "run", f"PORT={port}"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(port: int) -> None:
+    """The store begins empty; the ids in the printed command vary."""
+    for _ in range(2):
+        with make_run(port) as running:
+            try:
+                assert running.stdout
+                said = []
+                for line in running.stdout:
+                    said.append(line)
+                    if line.startswith("curl "):
+                        break
+                assert any('"recorded": 1, "duplicates": 0' in line for line in said), said
+                (record,) = [json.loads(line) for line in said if line.startswith('{"id":')]
+                assert ("livechat", "2056") == (record["connector"], record["message_id"])
+                for _ in range(2):
+                    answer = subprocess.run(
+                        ["/bin/sh", "-c", said[-1]], capture_output=True, text=True, check=True
+                    ).stdout
+                    assert {"status": "recorded", "recorded": 1, "duplicates": 0} == json.loads(
+                        answer
+                    )
+            finally:
+                os.killpg(running.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", ""])
+def test_a_port_that_is_none_is_told_apart_from_one_that_is_taken(port: str) -> None:
+    """With what would be valid."""
+    with make_run(port) as running:
+        said, _ = running.communicate()
+
+    told = f"PORT={port} is not valid: use a number from 1 to 65535, as in make run PORT=8081"
+    assert told in said
+    assert running.returncode != 0
