@@ -18,6 +18,7 @@ from b24pysdk.errors import (
 from b24pysdk.errors.oauth import BitrixOauthWrongClient
 from requests.adapters import HTTPAdapter
 
+from handler.commands import main
 from tests.doubles.bitrix24 import (
     OPERATION_TIME_LIMIT,
     WRONG_CLIENT,
@@ -203,3 +204,21 @@ def test_the_stand_ins_events_are_read(
     assert ours.auth.member_id == app.portal.member_id
     for body in (app.install_event(app.token()), app.offline_ping(app.token()), app.test_event({})):
         assert read(body).auth.oauth_token.refresh_token
+
+
+@pytest.mark.parametrize("shape", ["portal", "customer"])
+def test_what_send_sends_is_read(handler: Handler, shape: str) -> None:
+    """The body of today, and with a user's token."""
+    assert main(["send", "--url", handler.url, "--shape", shape, "--message-id", "ext-1"]) == 0
+    event = read(handler.raw[0])
+    assert (event.event, event.is_system, event.auth.user_id) == (DELETE, False, 27)
+    messages = event.data["DATA"]
+    message = messages if shape == "customer" else messages[0]
+    assert message["message"]["id"] == "ext-1"
+
+
+def test_the_documentations_sample_is_refused(handler: Handler) -> None:
+    """It names its handler `eventId`, and has no user: a body that servers sent years ago."""
+    assert main(["send", "--url", handler.url, "--shape", "documentation"]) == 0
+    with pytest.raises(OAuthEventData.ValidationError, match="event_handler_id"):
+        read(handler.raw[0])
