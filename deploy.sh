@@ -109,7 +109,8 @@ show() {
 	local line='  $' word
 	for word in "$@"; do
 		case $word in
-		*[!A-Za-z0-9_./:@=,+%\|-]* | "") word="'$(printf '%s' "$word" | sed "s/'/'\\\\''/g")'" ;;
+		"|") ;;
+		*[!A-Za-z0-9_./:@=,+%-]* | "") word="'$(printf '%s' "$word" | sed "s/'/'\\\\''/g")'" ;;
 		esac
 		if [ $((${#line} + ${#word})) -gt 96 ] && [ "$line" != '  $' ]; then
 			printf '%s \\\n' "$line"
@@ -377,8 +378,10 @@ enable_apis() {
 
 # check ARGUMENTS: deploy/check.py with gcloud's own Python, and its token.
 check() {
-	local python
-	python=$(gcloud info --format='value(basic.python_location)')
+	local root python
+	IFS='	' read -r root python <<<"$(gcloud info --format='value(installation.sdk_root,basic.python_location)')"
+	# On macOS that Python has no certificates but gcloud's.
+	case $OSTYPE in darwin*) export SSL_CERT_FILE="${SSL_CERT_FILE-$root/lib/third_party/certifi/cacert.pem}" ;; esac
 	gcloud auth print-access-token | "$python" deploy/check.py "$O_project" "$@"
 }
 
@@ -714,7 +717,7 @@ deploy() {
 	uptime
 	alerts
 	if dry; then
-		printf '\nThat was a dry run: nothing was changed.\n'
+		step dry-run-end
 	else
 		filled <deploy/next.txt
 	fi
@@ -778,7 +781,7 @@ main() {
 	read_options "$@"
 	check_options
 	export CLOUDSDK_CORE_DISABLE_PROMPTS=1 CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API=false
-	if dry; then printf 'A dry run: nothing is changed. Lines with $ are the commands that would be run.\n'; fi
+	if dry; then printf 'A dry run: nothing is changed. Each step says what would be done; lines with $ are the commands for it.\n'; fi
 	check_gcloud
 	read_service
 	"${O_destroy:-${O_status:-deploy}}"

@@ -179,7 +179,7 @@ def _remove(documents: Documents, portal: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the check or the count; returns the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     documents = Documents(arguments[0], arguments[1], sys.stdin.read().strip())
     try:

@@ -84,20 +84,58 @@ def gcloud(environment: dict[str, str], *arguments: str) -> str:
     ).stdout
 
 
-def said_by_gcloud(environment: dict[str, str], commands: list[list[str]]) -> list[str]:
-    """Have the real gcloud parse commands, and return what it said about each."""
+def run_by_gcloud(
+    environment: dict[str, str], script: str, *arguments: str, given: str = ""
+) -> str:
+    """Run a script of this folder with gcloud's Python; its first argument is where gcloud is."""
     where = "value(installation.sdk_root,basic.python_location)"
     root, python = gcloud(environment, "info", f"--format={where}").split()
-    done = subprocess.run(
-        [python, Path(__file__).with_name("parse_with_gcloud.py"), root],
+    return subprocess.run(
+        [python, Path(__file__).with_name(script), root, *arguments],
         env=environment,
-        input=json.dumps(commands),
+        input=given,
         capture_output=True,
         text=True,
         check=True,
-    )
-    said: list[str] = json.loads(done.stdout)
+    ).stdout
+
+
+def said_by_gcloud(environment: dict[str, str], commands: list[list[str]]) -> list[str]:
+    """Have the real gcloud parse commands, and return what it said about each."""
+    parsed = run_by_gcloud(environment, "parse_with_gcloud.py", given=json.dumps(commands))
+    said: list[str] = json.loads(parsed)
     return said
+
+
+def test_google_knows_every_field_of_the_alerts_counters_and_dashboard(tmp_path: Path) -> None:
+    """A misspelt one would be refused only by the server."""
+    environment = offline_gcloud(tmp_path)
+    files = [path for path in (ROOT / "deploy").rglob("*.json") if path.stem != "indexes"]
+    wrong = tmp_path / "alerts/wrong.json"
+    wrong.parent.mkdir()
+    wrong.write_text('{"displayName": "a", "combinerr": "OR"}')
+
+    assert len(files) == 10
+    unknown = run_by_gcloud(environment, "read_with_gcloud.py", *map(str, (*files, wrong)))
+    assert unknown == "wrong.json: () ['combinerr']\n"
+
+
+def test_the_example_for_github_is_lint_free(tmp_path: Path) -> None:
+    """Zizmor has nothing to say but that actions could be pinned by hash, which readers decide."""
+    policy = tmp_path / "zizmor.yml"
+    policy.write_text('rules: {unpinned-uses: {config: {policies: {"*": ref-pin}}}}')
+    command = ["--offline", "--no-progress", "--quiet", f"--config={policy}"]
+    example = ROOT / "examples/github-actions/deploy.yml"
+    done = subprocess.run(
+        [Path(sys.executable).parent / "zizmor", *command, example],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    options = re.findall(r"(--[a-z-]+)", example.read_text())
+    assert [each for each in options if each not in (ROOT / "deploy/help.txt").read_text()] == []
 
 
 def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_an_update_says_what_each_setting_was_and_becomes(deployed: Cloud) -> No
             "  Portals that may install it: mycompany.bitrix24.com"
             " -> one.bitrix24.com,two.example.com,three.bitrix24.eu\n"
         ) in output
-        assert "Days until a record is deleted: never deleted -> 90\n" in output
+        assert "Days until a record is deleted: no limit, never deleted -> 90\n" in output
         assert "Connectors whose deletions are recorded: all\n" in output
         assert "Requests at once in one instance: 32 -> 40\n" in output
         assert "Instances at most: 3 -> 5\n" in output

@@ -209,7 +209,7 @@ class FakeCloud:
             case ["version"]:
                 answer(self.state["version"])
             case ["info"]:
-                answer(PYTHON)
+                answer(f"/sdk\t{PYTHON}")
             case ["auth", "list"]:
                 answer(self.state["account"])
             case ["auth", "print-access-token"]:
