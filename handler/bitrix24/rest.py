@@ -3,8 +3,10 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -149,6 +151,22 @@ def _denial(description: str) -> str:
     return NO_PLAN if "commercial plan" in description else NO_USER
 
 
+def _why(error: Exception) -> str:
+    """Return in plain words what kind of error it is; its own text may hold anything."""
+    match error:
+        case socket.gaierror():
+            return "no server has this name"
+        case ssl.SSLCertVerificationError():
+            return "its certificate is not valid"
+        case ssl.SSLError():
+            return "it does not speak https"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case ConnectionResetError():
+            return "it closed the connection"
+    return "it does not speak HTTP, or the address is not valid"
+
+
 def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
     """POST once, within the deadline whatever the other side does, and follow no redirects.
 
@@ -187,7 +205,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         raise UnansweredError(f"{parts.hostname} did not answer in time")
     result = outcome[0]
     if isinstance(result, Exception):
-        raise UnansweredError(f"{parts.hostname} cannot be reached: {type(result).__name__}")
+        raise UnansweredError(f"{parts.hostname} cannot be reached: {_why(result)}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
         raise Bitrix24Error(f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
     return result

@@ -39,11 +39,14 @@ def positive_number(text: str) -> int:
     raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_MAX_LIMIT}")
 
 
-def secret(option: str) -> str:
+_COPY_IT: Final = "copy auth[application_token] from the portal"
+
+
+def secret(option: str, remedy: str = _COPY_IT) -> str:
     """Read what a shell's history must not keep: `-` stands for a line of standard input."""
     text = sys.stdin.readline().strip() if option == "-" else option
     if not text:
-        raise CommandError("The token is empty: copy auth[application_token] from the portal.")
+        raise CommandError(f"The token is empty: {remedy}.")
     return text
 
 

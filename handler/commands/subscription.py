@@ -2,11 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from handler.bitrix24.rest import OUTGOING_SECONDS, Bitrix24Error, Rest
 from handler.bitrix24.subscription import (
+    Binding,
+    Bound,
     administrator_id,
     bound_at,
     compare,
@@ -14,10 +18,10 @@ from handler.bitrix24.subscription import (
     unsubscribe,
     wanted,
 )
-from handler.commands.console import CommandError, print_table
+from handler.commands.console import CommandError, print_table, secret
 from handler.deadline import Deadline
-from handler.settings import Settings
-from handler.urls import is_secure_url
+from handler.log import count
+from handler.urls import is_secure_url, same_address
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -30,7 +34,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, run, text in (
-        ("status", _status, "tell which events are bound"),
+        ("status", _status, "list which events are bound, and as whom"),
         ("bind", _bind, "bind what is missing"),
         ("unbind", _unbind, "remove the bindings"),
     ):
@@ -43,7 +47,10 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
             help="as in https://mycompany.bitrix24.com/rest/",
         )
         action.add_argument(
-            "--access-token", metavar="T", required=True, help="an administrator's access token"
+            "--access-token",
+            metavar="T",
+            required=True,
+            help="an administrator's access token; - reads it from standard input",
         )
         action.add_argument("--url", metavar="U", required=True, help="the function's address")
         action.add_argument("--json", action="store_true", help="print JSON")
@@ -60,7 +67,8 @@ def _reporting(
     run: Callable[[argparse.Namespace, Rest], int],
 ) -> Callable[[argparse.Namespace], int]:
     def reporting(options: argparse.Namespace) -> int:
-        rest = Rest(options.endpoint, options.access_token, Deadline(OUTGOING_SECONDS))
+        token = secret(options.access_token, "give an administrator's access token")
+        rest = Rest(options.endpoint, token, Deadline(OUTGOING_SECONDS))
         try:
             return run(options, rest)
         except Bitrix24Error as error:
@@ -70,21 +78,53 @@ def _reporting(
 
 
 def _status(options: argparse.Namespace, rest: Rest) -> int:
-    bindings = wanted(Settings())
-    absent = compare(bound_at(rest), bindings, options.url, administrator_id(rest, None)).missing
-    bound = {str(binding): binding not in absent for binding in bindings}
+    bindings = wanted(options.settings)
+    bound = bound_at(rest)
+    found = compare(bound, bindings, options.url, administrator_id(rest, None))
+    rows = [
+        (str(binding), binding not in found.missing, _users(binding, bound, options.url))
+        for binding in bindings
+    ]
     if options.json:
-        print(json.dumps(bound))
+        print(json.dumps({event: {"bound": yes, "users": users} for event, yes, users in rows}))
     else:
         print_table(
-            ("EVENT", "BOUND"), [(event, "yes" if yes else "no") for event, yes in bound.items()]
+            ("EVENT", "BOUND", "AS USER"),
+            [
+                (event, "yes" if yes else "no", ", ".join(map(_named, users)) or None)
+                for event, yes, users in rows
+            ],
         )
-    return 1 if absent else 0
+    for one in found.stale:
+        where = f"as user {one.user}" if one.user else "as no user"
+        print(
+            f"{one.event} is bound at {one.handler} {where}, which is not needed: `bind` unbinds"
+            " it.",
+            file=sys.stderr,
+        )
+    return 1 if found.missing else 0
+
+
+def _users(binding: Binding, bound: Sequence[Bound], url: str) -> list[int]:
+    """Return as whom an event is bound at this address; 0 is nobody in particular."""
+    if binding.offline:
+        return []
+    return sorted(
+        {
+            one.user
+            for one in bound
+            if one.event == binding.event and not one.offline and same_address(one.handler, url)
+        }
+    )
+
+
+def _named(user: int) -> str:
+    return str(user) if user else "whoever causes it"
 
 
 def _bind(options: argparse.Namespace, rest: Rest) -> int:
     administrator = administrator_id(rest, None)
-    problems = subscribe(rest, wanted(Settings()), options.url, administrator).problems
+    problems = subscribe(rest, wanted(options.settings), options.url, administrator).problems
     if options.json:
         print(json.dumps({"subscribed": not problems, "problems": problems}))
     else:
@@ -93,6 +133,12 @@ def _bind(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _unbind(options: argparse.Namespace, rest: Rest) -> int:
-    removed = unsubscribe(rest, wanted(Settings()), options.url)
-    print(json.dumps({"removed": removed}) if options.json else f"{removed} bindings removed.")
+    with_texts = replace(options.settings, keep_text_days=options.settings.keep_text_days or 1)
+    removed = unsubscribe(rest, wanted(with_texts), options.url)
+    if options.json:
+        print(json.dumps({"removed": removed}))
+    elif removed:
+        print(f"{count(removed, 'binding')} removed.")
+    else:
+        print(f"Nothing was bound at {options.url}.")
     return 0

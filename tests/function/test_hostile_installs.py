@@ -382,7 +382,7 @@ class TestDestinations:
         endpoint = scene.ours.client_endpoint.replace("http:", "https:")
         scene.stage.bitrix.fault("app.info", app_info(scene, client_endpoint=endpoint))
         token = scene.installation.token().access_token
-        assert "cannot be reached: SSLError" in scene.refuse(scene.forge(token))
+        assert "cannot be reached: it does not speak https" in scene.refuse(scene.forge(token))
         assert scene.stage.bitrix.calls_to("profile") == []
 
 

@@ -1,6 +1,9 @@
 """Calls to Bitrix24: an answer or an error in plain words, in time, whatever comes back."""
 
+import errno
+import os
 import socket
+import ssl
 from collections.abc import Iterator
 from threading import Thread
 from threading import enumerate as threads
@@ -129,8 +132,8 @@ class TestAnswers:
             (Redirect(URL, 307), "profile is answered with a redirect (HTTP 307)"),
             (HugeBody(), "127.0.0.1 answered more than 1048576 bytes"),
             (TruncatedBody(), "profile: the answer is no JSON (HTTP 200)"),
-            (Disconnect(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
-            (LostAnswer(), "127.0.0.1 cannot be reached: RemoteDisconnected"),
+            (Disconnect(), "127.0.0.1 cannot be reached: it closed the connection"),
+            (LostAnswer(), "127.0.0.1 cannot be reached: it closed the connection"),
             (
                 Refusal(403, "ERROR_EVENT_NOT_FOUND"),
                 "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)",
@@ -375,7 +378,7 @@ class TestEndpoints:
         bitrix.calls.clear()
         endpoint = bitrix.url.replace("http://", "https://")
         error = failure(Rest(f"{endpoint}/rest/", "t", Deadline(10)))
-        assert str(error) == "127.0.0.1 cannot be reached: SSLError"
+        assert str(error) == "127.0.0.1 cannot be reached: it does not speak https"
         assert bitrix.calls == []
 
     def test_a_port_where_nobody_listens_is_told(self) -> None:
@@ -383,14 +386,36 @@ class TestEndpoints:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(10)))
-        assert str(error) == "127.0.0.1 cannot be reached: ConnectionRefusedError"
+        assert str(error) == f"127.0.0.1 cannot be reached: {os.strerror(errno.ECONNREFUSED)}"
+
+    def test_a_host_that_does_not_exist_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In words that do not depend on the system."""
+
+        def unknown(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "as the system calls it")
+
+        monkeypatch.setattr("socket.getaddrinfo", unknown)
+        error = failure(Rest("https://portal.invalid/rest/", "t", Deadline(10)))
+        assert str(error) == "portal.invalid cannot be reached: no server has this name"
+
+    def test_a_certificate_that_is_not_valid_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Apart from a server without TLS."""
+
+        def refuse(_connection: object) -> None:
+            raise ssl.SSLCertVerificationError
+
+        monkeypatch.setattr("http.client.HTTPSConnection.connect", refuse)
+        error = failure(Rest("https://portal.invalid/rest/", "t", Deadline(10)))
+        told = "portal.invalid cannot be reached: its certificate is not valid"
+        assert str(error) == told
 
     @pytest.mark.parametrize("path", ["/a b/", "/\x00/", "/é/", "/\u2028/"])
     def test_a_path_that_no_request_can_have_is_told(self, bitrix: Bitrix24, path: str) -> None:
         """It cannot smuggle a header or a second request either."""
         bitrix.calls.clear()
         error = failure(Rest(f"{bitrix.url}{path}", "t", Deadline(10)))
-        assert "127.0.0.1 cannot be reached: " in str(error)
+        why = "it does not speak HTTP, or the address is not valid"
+        assert f"127.0.0.1 cannot be reached: {why}" == str(error)
         assert bitrix.calls == []
 
 
