@@ -53,7 +53,7 @@ def test_no_room_imports_from_above(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_what_is_outside_is_known_in_one_place(module: Path) -> None:
-    """Flask, gRPC, SQLite, HTTP; `posting` is for `send`, which stands for Bitrix24, so it may use HTTP."""
+    """Flask, gRPC, SQLite, HTTP; `posting` stands for Bitrix24 in `send`, so it may use HTTP."""
     known = {
         outside
         for outside in ONLY
