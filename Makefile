@@ -4,6 +4,7 @@
 # make bench  what the function costs beside references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
 # make mutants  what the tests of the core do not notice when it is changed (hours)
+# make pictures  draw the pictures of the report in docs/ anew
 # make audit  known weaknesses and the licences of what is deployed
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
@@ -14,9 +15,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
+AXE := tests/browser/node_modules/.package-lock.json
 FUZZ_SECONDS ?= 60
 
-.PHONY: help run test chaos bench fuzz mutants audit lock clean
+.PHONY: help run test chaos bench fuzz mutants pictures audit lock clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): requirements-dev.txt
@@ -30,7 +32,17 @@ $(INSTALLED): requirements-dev.txt
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-test: $(INSTALLED)
+# What looks for barriers in the report, for readers who do not see, or use no mouse.
+$(AXE): tests/browser/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent; \
+	else \
+		echo "npm is not here, so axe-core will not look at the report." >&2; \
+	fi
+
+test: $(INSTALLED) $(AXE)
+	@command -v chromium >/dev/null || \
+		echo "Chromium is not here, so the report will not be tested in a browser: apt-get install chromium" >&2
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -85,9 +97,12 @@ mutants: $(TOOLS)
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
+pictures: $(INSTALLED)
+	$(BIN)/python -m tests.browser.pictures
+
 audit: $(TOOLS)
 	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
 	$(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements.txt)
 
 clean:
-	rm -rf $(VENV) .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache mutants
+	rm -rf $(VENV) tests/browser/node_modules .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache mutants

@@ -156,8 +156,10 @@ class LocalStore:
         time = _time_of(stamp)
         condition, values = _between(collection, time, since, until)
         if after:
-            condition += f" AND ({time}, name) < (?, ?)"
-            values += [_time_text(cast("datetime", after.fields[stamp])), after.name]
+            # An index over an expression finds its place by the first condition only.
+            condition += f" AND {time} <= ? AND ({time}, name) < (?, ?)"
+            last = _time_text(cast("datetime", after.fields[stamp]))
+            values += [last, last, after.name]
         with self._open(deadline) as file:
             rows = file.execute(
                 f"SELECT name, fields, version FROM documents WHERE {condition}"  # noqa: S608 - no value is in the text

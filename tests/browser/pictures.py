@@ -1,0 +1,33 @@
+"""`make pictures`: the pictures of the report in docs/, from a month that nobody lived."""
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from tests.browser import month
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import make_report
+from tests.doubles.function import ROOT
+
+_FOLDER: Final = ROOT / "docs/pictures"
+
+
+def main() -> None:
+    """Draw them."""
+    with tempfile.TemporaryDirectory() as folder, Chromium() as browser:
+        store = Path(folder) / "store.sqlite3"
+        month.write_store(store)
+        page = make_report(store, "--since=2026-03-01", "--until=2026-03-31")
+        # It says when it was made, which is another time each time.
+        html = page.read_text()
+        before, _, rest = html.partition("Made on <time>")
+        page.write_text(f"{before}Made on <time>2026-04-01 09:00{rest[16:]}")
+        for scheme in ("light", "dark"):
+            browser.show(1180, 1560, prefers_color_scheme=scheme)
+            browser.open(page)
+            picture = browser.picture(whole=False)
+            (_FOLDER / f"report-{scheme}.png").write_bytes(picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What the reading commands ask of Firestore is answered there, with the declared indexes only.
+
+Google's emulator asks for no index; the double refuses a query whose index is not declared.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from handler.commands import main
+from handler.deadline import Deadline
+from handler.stores.interface import Document, Fields
+from tests.commands.shell import MOMENT
+from tests.conftest import firestore_at
+from tests.doubles.emulator import Emulator
+from tests.doubles.firestore import FirestoreDouble
+
+RANGE = ("--since", "2026-03-01", "--until", "2026-03-31")
+
+COMMANDS = (
+    ("deletions", "--json"),
+    ("deletions", "--json", *RANGE, "--portal", "x.example"),
+    ("deletions", "--json", *RANGE, "--by", "customer", "--connector", "WhatsApp", "--limit", "1"),
+    ("deletions", "--csv", *RANGE, "--all"),
+    ("quarantine", "--json"),
+    ("portals", "list", "--json"),
+)
+
+
+@pytest.fixture(params=["emulator", "double"])
+def firestore(
+    request: pytest.FixtureRequest, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Point the commands to a database with a portal, two records, and an event in quarantine."""
+    server: Emulator | FirestoreDouble = request.getfixturevalue(request.param)
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server.host)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
+    monkeypatch.delenv("STORE", raising=False)
+    store = firestore_at(server.host, project)
+    kept: Fields = {"event": "E", "reasons": ["R"], "payload": "{}", "received_at": MOMENT}
+    portal: Fields = {"active": True, "domain": "x.example"}
+    assert store.put(Document("portals/M", portal), Deadline(30))
+    assert store.put(Document("portals/M/quarantine/1", kept), Deadline(30))
+    old: Fields = {"origin": "customer", "connector": "whatsapp", "line_id": 1}
+    timed: Fields = {**old, "event_at": MOMENT}
+    records = [
+        Document(f"portals/M/deletions/{number}", fields)
+        for number, fields in enumerate([timed, timed, old])
+    ]
+    assert 3 == store.create(records, "recorded_at", Deadline(30))
+
+
+@pytest.mark.usefixtures("firestore")
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_finds_its_indexes(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what it looks for."""
+    assert main(arguments) == 0
+
+    out = capsys.readouterr().out
+    assert out.strip()
+
+
+@pytest.mark.usefixtures("firestore")
+def test_a_report_finds_its_indexes(tmp_path: Path) -> None:
+    """Older records without a time of their own are in it, too, by when they were recorded."""
+    page = tmp_path / "report.html"
+
+    assert main(["report", "--since=2026-03-01", f"--output={page}"]) == 0
+
+    html = page.read_text()
+    assert "<dd>3</dd>" in html
+    assert "1 event could not be read and is in quarantine" in html
+    assert "1 of the records do not say when" in html
