@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from bench import google_cloud, load, start_up, table, warm
-from bench.database import open_database
+from bench.database import open_database, open_google_cloud
 from bench.server import NotMeasurable, Sources
 
 
 def main() -> None:
     """Print each row as soon as it is measured."""
-    with Sources() as sources, open_database() as database:
+    with Sources() as sources, open_database() as database, open_google_cloud() as cloud:
         measurements: dict[str, Callable[[], Iterator[table.Row]]] = {
             "first recorded deletion": partial(start_up.first_recorded, sources, database),
+            "first recorded deletion over TLS": partial(start_up.first_recorded, sources, cloud),
             "first refusals": partial(start_up.first_refusals, sources),
-            "CPU of a deletion": partial(warm.cpu, sources, database),
+            "CPU of a deletion": partial(warm.cpu, sources, database, 2.7),
+            "CPU of a deletion over TLS": partial(warm.cpu, sources, cloud, 3.2),
             "calls to Firestore": partial(warm.calls, sources),
             "requests to the metadata server": partial(google_cloud.metadata_requests, sources),
             "decoding": warm.decoding,

@@ -1,4 +1,4 @@
-"""The Firestore that is measured with: Google's emulator, or its double where there is none."""
+"""The Firestores that are measured with, each with the sample's portal in it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from handler.stores.firestore import Firestore
 from handler.stores.interface import Document
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
+from tests.doubles.google_cloud import google_cloud
 
 PROJECT: Final = "bench"
 _SECONDS: Final = 30
@@ -18,28 +19,30 @@ _SECONDS: Final = 30
 
 @dataclass(frozen=True)
 class Database:
-    """A running database that has the sample's portal in it."""
+    """A running database; `settings` are the environment variables that lead a function to it."""
 
     name: str
     host: str
+    settings: Mapping[str, str]
 
     def __post_init__(self) -> None:
         path = f"portals/{sample.MEMBER_ID}"
         self._store.create([Document(path, sample.portal())], "installed_at", Deadline(_SECONDS))
 
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """The environment variables that lead a function to it."""
-        return {"FIRESTORE_EMULATOR_HOST": self.host, "GOOGLE_CLOUD_PROJECT": PROJECT}
-
     def count_deletions(self) -> int:
-        """Tell how many deletions are recorded."""
+        """Return how many deletions are recorded."""
         collection = f"portals/{sample.MEMBER_ID}/deletions"
-        return len(self._store.names(collection, Deadline(_SECONDS), limit=1_000_000))
+        return self._store.count(collection, "recorded_at", Deadline(_SECONDS))
 
     @property
     def _store(self) -> Firestore:
         return Firestore.connect(PROJECT, "(default)", self.host, on_google_cloud=False)
+
+
+def plain(name: str, host: str, way: str | None = None) -> Database:
+    """Return a database that is reached without TLS, perhaps by a `way` other than its address."""
+    settings = {"FIRESTORE_EMULATOR_HOST": way or host, "GOOGLE_CLOUD_PROJECT": PROJECT}
+    return Database(name, host, settings)
 
 
 @contextmanager
@@ -50,7 +53,15 @@ def open_database() -> Iterator[Database]:
     except EmulatorMissing as missing:
         print(f"{missing}. Its rows are measured with the double of the tests.\n")
         with FirestoreDouble() as double:
-            yield Database("double", double.host)
+            yield plain("double", double.host)
     else:
         with Emulator(jar) as emulator:
-            yield Database("emulator", emulator.host)
+            yield plain("emulator", emulator.host)
+
+
+@contextmanager
+def open_google_cloud() -> Iterator[Database]:
+    """Run the stand-in for Google Cloud: the double over TLS, and a metadata server."""
+    with FirestoreDouble() as double, google_cloud(double.host, PROJECT) as (way, _):
+        settings = {**way, "GOOGLE_CLOUD_PROJECT": PROJECT}  # as deploy.sh sets it
+        yield Database("over TLS, stand-in for Google Cloud", double.host, settings)

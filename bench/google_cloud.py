@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import client, sample
-from bench.database import PROJECT, Database
+from bench.database import PROJECT, plain
 from bench.server import FUNCTION, SMALLEST, Server
 from bench.table import Row
 from tests.doubles.firestore import FirestoreDouble
@@ -29,14 +29,10 @@ def metadata_requests(sources: Path) -> Iterator[Row]:
 
 
 def _ask(sources: Path, source: str, **more: str) -> list[str]:
-    with FirestoreDouble() as double:
-        Database("double", double.host)
-        with (
-            google_cloud(double.host, PROJECT) as (settings, metadata),
-            Server(sources, source, **settings, **more) as server,
-        ):
-            with server.connect() as connection:
-                status, body = connection.send(client.post(sample.body()))
-            if status != _OK:
-                raise RuntimeError(f"{source} answered {status}: {body!r}")
-            return metadata.questions
+    with FirestoreDouble() as double, google_cloud(double.host, PROJECT) as (settings, metadata):
+        plain("double", double.host)
+        with Server(sources, source, **settings, **more) as server, server.connect() as connection:
+            status, body = connection.send(client.post(sample.body()))
+        if status != _OK:
+            raise RuntimeError(f"{source} answered {status}: {body!r}")
+        return metadata.questions

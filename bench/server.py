@@ -63,7 +63,7 @@ class Server:
             *(sys.executable, "-m", "functions_framework", "--target=handle"),
             *(f"--source={source}", "--host=127.0.0.1", f"--port={self.port}"),
         ]
-        self._environment = environment(THREADS=str(THREADS), **settings)
+        self._environment = environment(**{"THREADS": str(THREADS), **settings})
 
     def __enter__(self) -> Self:
         self._output = tempfile.TemporaryFile()
@@ -125,6 +125,10 @@ class Worker:
         It is utime + stime of /proc/PID/stat, but to the nanosecond: clock_getcpuclockid(3).
         """
         return time.clock_gettime((~self._pid << 3) | 2)
+
+    def hold_to_one_cpu(self) -> None:
+        """Let it use one CPU only, with all threads that it is going to start."""
+        os.sched_setaffinity(self._pid, {min(os.sched_getaffinity(0))})
 
     def forget_peak(self) -> None:
         """Let `peak_memory` begin at what is used now."""

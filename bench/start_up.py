@@ -12,8 +12,8 @@ from bench.table import Row, milliseconds, times
 from bench.timing import interleave
 
 _ROUNDS: Final = 15
-_RECORDED_AT_MOST: Final = 1.05
-_REFUSED_AT_MOST: Final = 1.6
+_RECORDED_AT_MOST: Final = 0.75
+_REFUSED_AT_MOST: Final = 1.5
 
 # Each request with the status of its answer.
 _REFUSALS: Final = {

@@ -1,0 +1,45 @@
+"""`python -m bench.latency HOST SECONDS`: a proxy that holds each piece back so long, either way.
+
+It prints its address, and is a process of its own so that it takes no turns with what it serves.
+"""
+
+import asyncio
+import subprocess
+import sys
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def far_away(host: str, seconds: float) -> Iterator[str]:
+    """Yield an address from which a host is so many seconds away, either way."""
+    command = [sys.executable, "-m", "bench.latency", host, str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout  # noqa: S101 - as was asked for
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+async def _serve(host: str, seconds: float) -> None:
+    address, _, port = host.rpartition(":")
+
+    async def pump(reader: StreamReader, writer: StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while chunk := await reader.read(65_536):
+            loop.call_later(seconds, writer.write, chunk)
+        loop.call_later(seconds, writer.close)
+
+    async def connect(reader: StreamReader, writer: StreamWriter) -> None:
+        inside = await asyncio.open_connection(address, int(port))
+        await asyncio.gather(pump(reader, inside[1]), pump(inside[0], writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    print("127.0.0.1:{1}".format(*server.sockets[0].getsockname()), flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], float(sys.argv[2])))
