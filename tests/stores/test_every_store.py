@@ -137,13 +137,6 @@ class TestCreate:
             "second",
         ]
 
-    def test_several_that_are_all_there_count_nothing(self, store: Store) -> None:
-        """A repeated event with several deletions is all duplicates."""
-        documents = [Document(f"a/{n}", {}) for n in range(3)]
-        store.create(documents, STAMP, soon())
-
-        assert store.create(documents, STAMP, soon()) == 0
-
     def test_nothing_to_create_is_nothing_to_do(self, store: Store) -> None:
         """An event of which nothing is wanted creates no document."""
         assert store.create([], STAMP, soon()) == 0

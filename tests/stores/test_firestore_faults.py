@@ -407,17 +407,6 @@ class TestDeadlines:
             with unavailable_after(0.5) as deadline:
                 store.get("a/1", deadline)
 
-    def test_many_threads_give_up_together(self, double: FirestoreDouble, store: Store) -> None:
-        """The deadline holds for each of 16 calls at once."""
-        double.hang("Commit", times=1_000)
-
-        def create(number: int) -> None:
-            with unavailable_after(0.5) as deadline:
-                store.create([Document(f"a/{number}", {})], STAMP, deadline)
-
-        with ThreadPoolExecutor(16) as pool:
-            list(pool.map(create, range(16)))
-
     def test_several_steps_share_one_deadline(self, double: FirestoreDouble, store: Store) -> None:
         """Commit, read and commit again are not given a deadline each."""
         store.create([Document("a/1", {})], STAMP, soon())
