@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from typing import IO
+from urllib.parse import quote
 
 import flask
 
@@ -81,4 +82,6 @@ def _public_url(request: flask.Request) -> str:
     scheme = "https" if secure else request.scheme
     # As it was spelled, with its query: `request.path` is decoded, and might lead elsewhere.
     target = str(request.environ.get("RAW_URI", ""))
-    return f"{scheme}://{request.host}{target if target.startswith('/') else request.path}"
+    if not target.startswith("/"):  # a proxy may be asked for a whole address
+        target = quote(request.path)
+    return f"{scheme}://{request.host}{target}"

@@ -425,23 +425,10 @@ def test_strangers_cannot_tell_why_they_are_refused(site: Site) -> None:
 @pytest.mark.parametrize(
     "auth",
     [
-        {},
         {"member_id": MEMBER_ID},
-        {"application_token": TOKEN},
-        {"member_id": MEMBER_ID, "application_token": ""},
-        {"member_id": MEMBER_ID, "application_token": [TOKEN]},
         {"member_id": MEMBER_ID, "application_token": {"0": TOKEN}},
-        {"member_id": MEMBER_ID, "application_token": None},
-        {"member_id": [MEMBER_ID], "application_token": TOKEN},
-        {"member_id": "", "application_token": TOKEN},
-        {"member_id": "..", "application_token": TOKEN},
-        {"member_id": "__all__", "application_token": TOKEN},
         {"member_id": f"{MEMBER_ID}/deletions/x", "application_token": TOKEN},
         {"member_id": "\ud800", "application_token": TOKEN},
-        {"member_id": "x" * 1501, "application_token": TOKEN},
-        {"member_id": "a\0b", "application_token": TOKEN},
-        [],
-        "auth",
         None,
     ],
 )
@@ -469,15 +456,7 @@ def test_a_page_of_bitrix24_is_told_what_to_tick(site: Site) -> None:
     ("body", "content_type"),
     [
         (b"{", JSON),
-        (b"[]", JSON),
-        (b'"text"', JSON),
-        (b"\xff", JSON),
-        (b"", JSON),
         (b"[" * 50_000, JSON),
-        (b'{"a":' * 18 + b"1" + b"}" * 18, JSON),
-        (b'{"a":NaN}', JSON),
-        (b'{"a":1e999}', JSON),
-        (b'{"a":[' + b"1," * 1000 + b"1]}", JSON),
         (b"&".join(b"a%d=1" % number for number in range(1001)), FORM),
         (b"a" + b"[b]" * 17 + b"=1", FORM),
     ],
@@ -582,6 +561,7 @@ def test_the_log_tells_each_event_in_a_line(site: Site) -> None:
     (line,) = [line for line in site.function.log_lines if line.get("member_id") == member_id]
     assert line.pop("duration_ms") >= 0
     assert line.pop("logging.googleapis.com/trace").endswith(trace)
+    assert [document.name for document in site.deletions(member_id)] == line.pop("ids")
     assert {
         "severity": "INFO",
         "message": "recorded",

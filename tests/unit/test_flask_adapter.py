@@ -1,7 +1,6 @@
 """The edge to the framework: what of its request is read, and what it gets back."""
 
 import io
-import json
 from typing import Any
 
 import flask
@@ -40,11 +39,13 @@ class Stream(io.BytesIO):
 
 
 def call(
-    stream: Stream, length: int | None, **headers: str
+    stream: Stream, length: int | None, target: str | None = None, **headers: str
 ) -> tuple[Request, bytes | Answer, flask.Request]:
     """Call the endpoint; return what the core saw, the body that it read, and the request."""
     environ = EnvironBuilder("/path?query", method="POST", headers=Headers(headers)).get_environ()
     environ |= {"wsgi.input": stream, "wsgi.input_terminated": True}
+    if target is not None:
+        environ |= {"RAW_URI": target, "PATH_INFO": "/a b"}
     if length is not None:
         environ["CONTENT_LENGTH"] = str(length)
     request = flask.Request(environ)
@@ -64,7 +65,7 @@ def call(
         response.headers["Content-Type"],
         response.headers["Allow"],
     )
-    assert {"status": "up"} == json.loads(response.get_data())
+    assert b'{"status": "up"}\n' == response.get_data()
     return seen[0], seen[1], request
 
 
@@ -156,6 +157,21 @@ def test_the_method_the_path_and_the_type_are_those_of_the_request(
 def test_the_address_is_the_one_that_the_caller_saw(headers: dict[str, str], url: str) -> None:
     """Cloud Run ends TLS before the function, and says so; the query is part of an address."""
     request, _, _ = call(Stream(b""), None, **headers)
+
+    assert url == request.url
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        ("/a%20b", "http://f.run.app/a%20b"),
+        ("/a%20b/%2Fc/?d=%20&e", "http://f.run.app/a%20b/%2Fc/?d=%20&e"),
+        ("http://elsewhere/a%20b", "http://f.run.app/a%20b"),
+    ],
+)
+def test_the_address_is_as_it_was_spelled(target: str, url: str) -> None:
+    """Bitrix24 keeps what is bound byte by byte, so another spelling would be another binding."""
+    request, _, _ = call(Stream(b""), None, target, Host="f.run.app")
 
     assert url == request.url
 
