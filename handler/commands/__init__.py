@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from handler import VERSION
 from handler.commands import (
     deletions,
+    messages,
     portals,
     quarantine,
     replay,
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         status,
         portals,
         deletions,
+        messages,
         report,
         quarantine,
         send,

@@ -164,15 +164,30 @@ class Firestore:
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
         """See `Store.names`."""
+        return self._names(self._query(collection, limit), deadline)
+
+    def names_with(
+        self, collection: str, field: str, number: int, deadline: Deadline, *, limit: int
+    ) -> Sequence[str]:
+        """See `Store.names_with`."""
         request = self._query(collection, limit)
-        request.structured_query.select.fields.add(field_path="__name__")
-        return [found.name.rpartition("/")[2] for found in self._documents(request, deadline)]
+        conditions = request.structured_query.where.composite_filter
+        conditions.op = messages.AND
+        condition = conditions.filters.add().field_filter
+        condition.field.field_path = field
+        condition.op = messages.EQUAL
+        condition.value.integer_value = number
+        return self._names(request, deadline)
 
     def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
         """See `Store.delete`."""
         writes = [messages.Write(delete=f"{self._root}/{path}") for path in paths]
         for start in range(0, len(writes), _DELETES_PER_COMMIT):
             self._write(writes[start : start + _DELETES_PER_COMMIT], deadline)
+
+    def _names(self, request: Message, deadline: Deadline) -> Sequence[str]:
+        request.structured_query.select.fields.add(field_path="__name__")
+        return [found.name.rpartition("/")[2] for found in self._documents(request, deadline)]
 
     def _query(self, collection: str, limit: int | None) -> Message:
         parent, _, collection_id = f"{self._root}/{collection}".rpartition("/")

@@ -46,6 +46,7 @@ _Value = types.Value.pb()
 
 AND = types.StructuredQuery.CompositeFilter.Operator.AND
 DESCENDING = types.StructuredQuery.Direction.DESCENDING
+EQUAL = types.StructuredQuery.FieldFilter.Operator.EQUAL
 GREATER_THAN_OR_EQUAL = types.StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
 LESS_THAN = types.StructuredQuery.FieldFilter.Operator.LESS_THAN
 REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME

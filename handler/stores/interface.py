@@ -135,5 +135,10 @@ class Store(Protocol):
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
         """Return the names of some of a collection's documents."""
 
+    def names_with(
+        self, collection: str, field: str, number: int, deadline: Deadline, *, limit: int
+    ) -> Sequence[str]:
+        """Return the names of some of a collection's documents that have a number in a field."""
+
     def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
         """Delete documents; those that are not there are fine."""

@@ -194,6 +194,18 @@ class LocalStore:
             ).fetchall()
         return [name for (name,) in rows]
 
+    def names_with(
+        self, collection: str, field: str, number: int, deadline: Deadline, *, limit: int
+    ) -> Sequence[str]:
+        """See `Store.names_with`."""
+        with self._open(deadline) as file:
+            rows = file.execute(
+                "SELECT name FROM documents WHERE collection = ? AND json_extract(fields, ?) = ?"
+                " LIMIT ?",
+                (collection, f"$.{field}", number, limit),
+            ).fetchall()
+        return [name for (name,) in rows]
+
     def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
         """See `Store.delete`."""
         with self._writing(deadline) as file:

@@ -49,13 +49,18 @@ def _ordered(found: list[Any], query: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _meets(document: Any, condition: Any) -> bool:  # noqa: ANN401
-    time = _time(document, condition.field.field_path)
+    field = condition.field.field_path
+    if condition.op == _FilterOperator.EQUAL:
+        if condition.value.WhichOneof("value_type") != "integer_value":
+            raise NotImplementedError("only numbers are equal")
+        return field in document.fields and document.fields[field] == condition.value
+    time = _time(document, field)
     bound: int = condition.value.timestamp_value.ToNanoseconds()
     if condition.op == _FilterOperator.GREATER_THAN_OR_EQUAL:
         return time >= bound
     if condition.op == _FilterOperator.LESS_THAN:
         return time < bound
-    raise NotImplementedError("only >= and <")
+    raise NotImplementedError("only =, >= and <")
 
 
 def _time(document: Any, field: str) -> int:  # noqa: ANN401

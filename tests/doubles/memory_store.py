@@ -100,6 +100,11 @@ class MemoryStore:
         found = [path.rpartition("/") for path in self.documents]
         return [name for folder, _, name in found if folder == collection][:limit]
 
+    def names_with(
+        self, collection: str, field: str, number: int, deadline: Deadline, *, limit: int
+    ) -> Sequence[str]:
+        raise NotImplementedError
+
     def delete(self, paths: Iterable[str], _deadline: Deadline) -> None:
         for path in paths:
             self.documents.pop(path, None)

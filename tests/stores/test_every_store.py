@@ -492,6 +492,21 @@ class TestNames:
         assert min(limit, 2) == len(names)
         assert {"a", "b"} >= set(names)
 
+    def test_documents_with_a_number_are_named(self, store: Store) -> None:
+        """In that field, as a number; others may lack it, or have something else there."""
+        values: list[Value] = [27, 270, "27", True]
+        for name, value in enumerate(values):
+            put_new(store, f"p/m/a/{name}", {"author_id": value, "n": 27})
+        put_new(store, "p/m/a/none", {"n": 27})
+        put_new(store, "p/m/b/1", {"author_id": 27})
+        put_new(store, "p/m/a/again", {"author_id": 27})
+
+        found = store.names_with("p/m/a", "author_id", 27, soon(), limit=9)
+
+        assert ["0", "again"] == sorted(found)
+        assert 1 == len(store.names_with("p/m/a", "author_id", 27, soon(), limit=1))
+        assert [] == store.names_with("p/m/a", "author_id", 28, soon(), limit=9)
+
     def test_a_collection_that_is_not_there_has_no_names(self, store: Store) -> None:
         """Nothing to purge is no error."""
         assert list(store.names("portals/m/deletions", soon(), limit=10)) == []

@@ -69,6 +69,10 @@ CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
     "newest": ("RunQuery", lambda store, deadline: store.newest("a", STAMP, deadline)),
     "count": ("RunAggregationQuery", lambda store, deadline: store.count("a", STAMP, deadline)),
     "names": ("RunQuery", lambda store, deadline: store.names("a", deadline, limit=1)),
+    "names_with": (
+        "RunQuery",
+        lambda store, deadline: store.names_with("a", "n", 1, deadline, limit=1),
+    ),
     "delete": ("Commit", lambda store, deadline: store.delete(["a/1"], deadline)),
 }
 each_call = pytest.mark.parametrize(("method", "call"), CALLS.values(), ids=CALLS)

@@ -31,6 +31,7 @@ CALLS: dict[str, Callable[[Store, Deadline], object]] = {
     "newest": lambda store, deadline: store.newest("a", STAMP, deadline),
     "count": lambda store, deadline: store.count("a", STAMP, deadline),
     "names": lambda store, deadline: store.names("a", deadline, limit=1),
+    "names_with": lambda store, deadline: store.names_with("a", "n", 1, deadline, limit=1),
     "delete": lambda store, deadline: store.delete(["a/1"], deadline),
 }
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
