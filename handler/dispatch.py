@@ -1,6 +1,6 @@
 """From an event to its answer: verifies the token, then routes the event by its name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from handler.log import Log
 from handler.portal import Portal, read_portal, remind_of_problem
 from handler.records import dead_letter
 from handler.records.documents import Delivery
-from handler.records.recorder import name_connectors
+from handler.records.recorder import name_connectors, name_documents
 from handler.stores.interface import Document, StoreUnavailable
 from handler.tokens import accepts, token_digest
 
@@ -111,7 +111,8 @@ def _take_deletions(
         if not reading.invalid:
             complete += reading.documents
         counts = instance.recorder.record(reading.documents, deadline)
-        about = {**_ids(reading.documents), **name_connectors(reading.left_out)}
+        ids = [document.name for document in reading.documents]
+        about = {**name_documents(ids=ids), **name_connectors(reading.left_out)}
         if reading.invalid:
             name = instance.recorder.quarantine(delivery, event.data, reading.invalid, deadline)
             raise Refused(
@@ -127,12 +128,6 @@ def _take_deletions(
     if not reading.documents:
         return Answer(200, {"status": "ignored", "event": event.name}, log=about)
     return Answer(200, {"status": "recorded", **vars(counts)}, log=about)
-
-
-def _ids(documents: Sequence[Document]) -> Mapping[str, object]:
-    """Name in the log the records of an event, new or not, so that they are found from there."""
-    unique = dict.fromkeys(document.name for document in documents)
-    return {"ids": list(unique)} if documents else {}
 
 
 def _take_messages(

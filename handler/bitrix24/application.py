@@ -16,7 +16,7 @@ from handler.events.envelope import Event
 from handler.log import Log
 from handler.portal import Portal, change_portal, read_portal
 from handler.records.documents import Delivery
-from handler.records.recorder import Recorder, name_connectors
+from handler.records.recorder import Recorder, name_connectors, name_documents
 from handler.settings import Settings
 from handler.stores.interface import Store
 
@@ -170,7 +170,9 @@ def _recovered(done: Drained, details: Sequence[str], other_hosts: Sequence[str]
     counts = {"quarantined": done.quarantined, "ignored": len(done.left_out)}
     detail = {"detail": " ".join(told)} if told else {}
     body = {"status": "recovered", **vars(done.counts), **counts, **detail}
-    return Answer(200, body, log={**name_connectors(done.left_out), **_hosts(other_hosts)})
+    documents = name_documents(ids=done.ids, quarantine_ids=done.quarantine_ids)
+    left_out = name_connectors(done.left_out)
+    return Answer(200, body, log={**documents, **left_out, **_hosts(other_hosts)})
 
 
 def _hosts(other_hosts: Sequence[str]) -> Mapping[str, object]:

@@ -58,6 +58,8 @@ class Drained:
     detail: str | None = None
     error: Bitrix24Error | None = field(default=None, compare=False)
     calls: int = field(default=0, compare=False)
+    ids: list[str] = field(default_factory=list, compare=False)
+    quarantine_ids: list[str] = field(default_factory=list, compare=False)
 
 
 class Queue:
@@ -249,9 +251,11 @@ class Queue:
             documents += reading.documents
             done.left_out += reading.left_out
             if reading.invalid:
-                self._recorder.quarantine(delivery, row.data, reading.invalid, deadline)
+                name = self._recorder.quarantine(delivery, row.data, reading.invalid, deadline)
+                done.quarantine_ids.append(name)
                 done.quarantined += 1
         done.counts += self._recorder.record(documents, deadline)
+        done.ids += [document.name for document in documents]
 
     def _delivery(self, row: "_Row") -> Delivery:
         user_id = row.additional.user_id if row.additional else None

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from handler.records.messages import Messages
 
 
+# A name has 64 characters, and a line of the log 100 kB.
+_NAMED = 500
+
+
 @dataclass(frozen=True)
 class Counts:
     """How many deletions were new, and how many were there already."""
@@ -62,6 +66,21 @@ def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
         return {}
     named = ", ".join(dict.fromkeys(left_out))
     return {"connector": named[:SENSIBLE_LENGTH], "ignored": len(left_out)}
+
+
+def name_documents(**ids: Sequence[str]) -> Mapping[str, object]:
+    """Name, for the log, an event's documents, so that each is found from the other.
+
+    A line has room for some hundred names; of what else a drain stored, it says how many.
+    """
+    named: dict[str, object] = {}
+    for field, names in ids.items():
+        unique = list(dict.fromkeys(names))
+        if unique:
+            named[field] = unique[:_NAMED]
+        if len(unique) > _NAMED:
+            named[f"{field}_left_out"] = len(unique) - _NAMED
+    return named
 
 
 class Recorder:

@@ -705,6 +705,9 @@ class TestPings:
         line = app.log_lines[-1]
         assert (line["outcome"], line["severity"], line["recorded"]) == ("recovered", "INFO", 2)
         assert len(stage.documents) == 1 + 3
+        for collection, named in (("deletions", "ids"), ("quarantine", "quarantine_ids")):
+            names = [path.split("/")[3] for path in stage.documents if f"/{collection}/" in path]
+            assert sorted(line[named]) == sorted(names)
         assert installation.portal.queue(installation) == []
 
     def test_a_recovered_record_has_the_portals_domain_though_the_ping_has_none(

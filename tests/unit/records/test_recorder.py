@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handler.records.documents import Delivery
-from handler.records.recorder import Counts, Recorder
+from handler.records.recorder import Counts, Recorder, name_documents
 from handler.settings import Settings
 from handler.stores.interface import Store
 from tests import samples
@@ -144,3 +144,13 @@ def test_the_store_is_opened_only_when_it_is_needed() -> None:
     assert [] == opened
     recording.record(documents, DEADLINE)
     assert 1 == len(opened)
+
+
+def test_a_line_of_the_log_has_room_for_five_hundred_names() -> None:
+    """Each once; a drain may store many more, and says how many it does not name."""
+    names = [f"{number:064}" for number in range(502)]
+
+    assert {} == name_documents(ids=[], quarantine_ids=[])
+    assert {"ids": ["a", "b"]} == name_documents(ids=["a", "b", "a"])
+    assert {"ids": names[:500]} == name_documents(ids=names[:500])
+    assert {"ids": names[:500], "ids_left_out": 2} == name_documents(ids=names)
