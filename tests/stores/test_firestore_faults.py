@@ -807,7 +807,7 @@ class TestConnecting:
             assert {**routing("p"), "authorization": "Bearer a"} == double.headers
         assert 1 == len(metadata.questions)
         ((target, options),) = google
-        assert "firestore.googleapis.com" == target
+        assert "firestore.googleapis.com:443" == target
         assert dict(options)["grpc.max_reconnect_backoff_ms"] <= 1_000
         assert dict(options)["grpc.keepalive_time_ms"] == 30_000
         assert dict(options)[ChannelOptions.SingleThreadedUnaryStream] == 1
