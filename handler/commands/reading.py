@@ -72,7 +72,7 @@ class Progress:
         now = self._clock()
         if now >= self._next_word:
             self._next_word = now + _NEXT_WORD_SECONDS
-            print(f"{count:,} records read so far ...", file=sys.stderr, flush=True)
+            print(f"Reading, {count:,} so far ...", file=sys.stderr, flush=True)
 
 
 class Reading:

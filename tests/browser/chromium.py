@@ -7,6 +7,7 @@ library. https://chromedevtools.github.io/devtools-protocol/
 import base64
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final, Self
 
-_SECONDS: Final = 120
+_SECONDS: Final = 120  # of silence, on a busy machine
 
 # Without the network flags it asks Google's hosts for this and that at every start.
 _FLAGS: Final = (
@@ -201,6 +202,8 @@ class Chromium:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            if not select.select([self._from], [], [], _SECONDS)[0]:
+                raise RuntimeError(f"Chromium has said nothing for {_SECONDS} seconds.")
             piece = os.read(self._from, 1 << 20)
             if not piece:
                 raise RuntimeError("Chromium has ended.")

@@ -133,5 +133,5 @@ def test_long_reads_say_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> 
     for count in (300, 1_200, 2_000, 2_400):
         progress(count)
 
-    told = "1,200 records read so far ...\n2,400 records read so far ...\n"
+    told = "Reading, 1,200 so far ...\nReading, 2,400 so far ...\n"
     assert told == capsys.readouterr().err

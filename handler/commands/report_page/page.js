@@ -46,7 +46,7 @@
   };
   const lineCell = (row, cell) => {
     const line = element("span", undefined, "line");
-    line.append(element("bdi", orDash(row[CONNECTOR])), `, line ${orDash(row[LINE])}`);
+    line.append(element("bdi", orDash(row[CONNECTOR])), ", ", element("span", `line ${orDash(row[LINE])}`));
     cell.append(line);
   };
   const idCell = (cell, content) => {
