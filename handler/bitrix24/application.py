@@ -77,7 +77,7 @@ class Application:
         with visit.released():
             upkeep.bind(administrator)
             if upkeep.checked and not upkeep.queue_is_new:
-                visit.drain()
+                visit.drain(announced=False)
             else:
                 visit.done.left = 0 if upkeep.checked else None
                 visit.end()

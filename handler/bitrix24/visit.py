@@ -1,5 +1,6 @@
 """What one event does at its portal under the lease: looks after it, drains its queue, notes it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -22,11 +23,17 @@ from handler.stores.interface import StoreUnavailable
 # its 10 seconds of work, and its lease lasted 12.
 _UNKNOWN_DEBT = timedelta(seconds=8)
 
+# A portal leaves out the pings that would come within a second of another (source), so what is
+# added in that second is not announced: the queue is read once it is over.
+_UNANNOUNCED_SECONDS = 1.05
+
 # A lease that cannot be released ends by itself; nothing waits long for it.
 _RELEASE_SECONDS = 1
 
 # With less left, another drain would not come to its second call.
 _SECONDS_FOR_A_DRAIN = 0.6
+
+_MORE = "More of the offline queue was announced at the end; the next ping goes on."
 
 
 class Visit:
@@ -57,6 +64,7 @@ class Visit:
         paid_until = now() + _UNKNOWN_DEBT if held.overdue else portal.calls_until
         self._budget = Budget(paid_until, now, held.deadline)
         self._queue: Queue | None = None
+        self._announced = time.monotonic()
         # Unless the last drain saw all of the queue, rows may have stayed reserved.
         self._reserved = held.overdue or portal.drained_at is None or portal.queue_left is not None
 
@@ -70,10 +78,13 @@ class Visit:
                 self._held.finish(self._noted, goes_on=False, deadline=Deadline(_RELEASE_SECONDS))
             raise
 
-    def drain(self) -> None:
+    def drain(self, *, announced: bool = True) -> None:
         """Drain the queue, where the portal is now, as often as rows are announced meanwhile."""
+        if not announced:
+            self._announced -= _UNANNOUNCED_SECONDS
         self._drain_once()
         while not self.end(goes_on=True):
+            self._announced = time.monotonic()
             self._drain_once()
 
     def end(self, *, goes_on: bool = False) -> bool:
@@ -87,6 +98,9 @@ class Visit:
         return True
 
     def _drain_once(self) -> None:
+        waits = self._announced + _UNANNOUNCED_SECONDS - time.monotonic()
+        waited = max(0.0, min(waits, self._held.deadline.remaining - _SECONDS_FOR_A_DRAIN))
+        time.sleep(waited)
         reserved = self._reserved or self._upkeep.checked
         self._queue = self._queue or self._open_queue()
         self._queue.drain(self.done, reserved=reserved)
@@ -96,6 +110,8 @@ class Visit:
             self._queue = self._open_queue()
             self._queue.drain(self.done, reserved=True)
         self._upkeep.note(self.done.error)
+        if self.done.left == 0 and waited < waits:
+            self.done.left, self.done.detail = UNKNOWN, _MORE
 
     def _open_queue(self) -> Queue:
         return Queue(
@@ -114,7 +130,7 @@ class Visit:
         announced = stored.drain and stored.drain.again and not stored.drain.follows
         if left == 0 and announced:
             left = UNKNOWN
-            self.done.detail = "More was announced at the end; the next ping goes on."
+            self.done.detail = _MORE
         update = {**self._upkeep.update, "calls_until": self._budget.paid_until}
         if left == 0:
             update |= {"drained_at": now, "queue_left": None}
