@@ -490,7 +490,7 @@ def read_kept(lines: Iterable[Mapping[str, Any]]) -> Kept:
 def drain_calls(app: Installation) -> list[str]:
     """Return the calls of a drain, in order."""
     if app.portal.offline_extended:
-        return ["event.offline.get", "event.offline.clear", "event.offline.list"]
+        return ["event.offline.get", "event.offline.clear"]  # it lists only what a crash left
     return ["event.offline.list", "event.offline.get", "batch"]
 
 
