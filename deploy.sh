@@ -45,12 +45,12 @@ table() { sed -e '/^#/d' -e 's/ | /	/g' "deploy/$1"; }
 # Fills in each @NAME@ with the variable of that name.
 filled() {
 	local text name
-	text=$(cat)
+	IFS= read -r -d '' text || :
 	while [[ $text =~ @([A-Za-z_]+)@ ]]; do
 		name=${BASH_REMATCH[1]}
 		text=${text//@$name@/${!name}}
 	done
-	printf '%s\n' "$text"
+	printf '%s' "$text"
 }
 
 # paragraph NAME: of deploy/steps.txt.
@@ -62,8 +62,10 @@ say() { paragraph "$1" | sed -e 1d -e 's/^/  /'; }
 step() {
 	local text
 	text=$(paragraph "$1")
-	STEP=$(printf '%s\n' "$text" | sed -n '1s/^[^]]*\] *\(.*[^ ]\) *$/\1/p')
-	ROLES=$(printf '%s\n' "$text" | sed -n 's/^needs //p' | grep . || printf 'more rights')
+	STEP=${text%%$'\n'*}
+	STEP=${STEP#*\] }
+	ROLES="more rights"
+	if [[ $text =~ needs\ (roles[^$'\n']*) ]]; then ROLES=${BASH_REMATCH[1]}; fi
 	printf '(nothing)\n' >"$WORK/error"
 	printf '\n%s\n' "$STEP"
 	printf '%s\n' "$text" | sed -e 1d -e '/^needs /d' -e 's/^/  /'
@@ -146,8 +148,7 @@ run_patiently() {
 	dry && return
 	for try in 1 2 3 4 5 6 7 8 9 10; do
 		if kept "$@" </dev/null; then return; fi
-		grep -qE "$pattern" "$WORK/error" || break
-		[ "$try" != 10 ] || break
+		if [ "$try" = 10 ] || ! grep -qE "$pattern" "$WORK/error"; then break; fi
 		note "Google Cloud does not know a new account or role everywhere yet: trying again in 30 seconds"
 		sleep 30
 	done
@@ -345,7 +346,7 @@ show_settings() {
 
 service_settings() {
 	local version
-	NOW_THEN=$([ "$SERVICE_EXISTS" = no ] || printf '(now -> then)')
+	NOW_THEN=$([ "$SERVICE_EXISTS" = no ] || printf ' (now -> then)')
 	step settings
 	if ! on "$(setting THREADS)"; then
 		on "${O_portal-}${O_client_id-}" ||
@@ -679,7 +680,7 @@ policy() {
 alerts() {
 	local name
 	on "$O_alert_email$O_alert_channel" || return 0
-	TO="$O_alert_email${O_alert_email:+ }$O_alert_channel"
+	TO="$O_alert_email${O_alert_channel:+${O_alert_email:+ and }$O_alert_channel}"
 	step alerts
 	channels
 	monitoring policies alpha

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, NoReturn
 
 # What comes on standard input counts only where the command says that it reads it.
-PROGRAM = """#!/usr/bin/env bash
+PROGRAM = """#!{folder}/bash
 given=""
 case " $* " in *=-\\ * | *check.py*) given=$(cat) ;; esac
 exec 3<>/dev/tcp/127.0.0.1/{port}
@@ -63,7 +63,7 @@ class FakeCloud:
         server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         for name in (*programs, PYTHON):
-            text = PROGRAM.format(port=server.server_address[1], name=name)
+            text = PROGRAM.format(folder=folder, port=server.server_address[1], name=name)
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
         return server
