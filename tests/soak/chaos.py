@@ -45,7 +45,9 @@ STORE_DEADLINE_SECONDS: Final = 1.5
 
 _SENDERS: Final = 12
 _HANG_SECONDS: Final = 2.2  # longer than the deadline, so that no retry saves the request
-_TRICKLE_SECONDS: Final = 0.1  # between deletions that are sent only because a fault lasts
+# Between deletions that are sent only because a fault lasts. Drains are paced: what came faster
+# would wait in the queues for minutes.
+_TRICKLE_SECONDS: Final = 1.0
 _POSTPONED_SECONDS: Final = 0.5  # between the pings of a portal whose drain is under way
 _AWAY_SECONDS: Final = 0.3  # what a sender waits whose handler is down
 
