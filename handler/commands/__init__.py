@@ -26,8 +26,7 @@ from handler.stores.interface import StoreError
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code, which is 0 only on success."""
-    if not sys.warnoptions:  # Python's warnings are for those who asked for them with -W
-        warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore", append=True)  # unless Python's -W asks for them
     parser = argparse.ArgumentParser(
         prog="python -m handler",
         description="Commands around the receiver of Bitrix24 open-line deletions.",

@@ -97,6 +97,25 @@ class TestPortals:
 
         assert "x.bitrix24.com" == portal["domain"]
 
+    @pytest.mark.parametrize(
+        ("option", "value", "complaint"),
+        [
+            ("--member-id", "a/b", "'a/b' cannot be a portal's member_id"),
+            (
+                "--domain",
+                "my portal",
+                "'my portal' is not a domain: use one as in mycompany.bitrix24.com",
+            ),
+        ],
+    )
+    def test_add_refuses_what_cannot_be_of_a_portal(
+        self, shell: Shell, option: str, value: str, complaint: str
+    ) -> None:
+        """In plain words, after the usage."""
+        told = shell.usage_error("portals", "add", "--token", "T", option, value)
+
+        assert f"python -m handler portals add: error: argument {option}: {complaint}" == told
+
     def test_list_is_a_table_for_people(self, shell: Shell) -> None:
         """Also for documents that people wrote by hand, and with what has become of each."""
         problem = "The queue cannot be read: reinstall."
