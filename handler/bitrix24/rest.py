@@ -151,7 +151,7 @@ def _denial(description: str) -> str:
     return NO_PLAN if "commercial plan" in description else NO_USER
 
 
-def _why(error: Exception) -> str:
+def why_unreached(error: object) -> str:
     """Return in plain words what kind of error it is; its own text may hold anything."""
     match error:
         case socket.gaierror():
@@ -205,7 +205,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         raise UnansweredError(f"{parts.hostname} did not answer in time")
     result = outcome[0]
     if isinstance(result, Exception):
-        raise UnansweredError(f"{parts.hostname} cannot be reached: {_why(result)}")
+        raise UnansweredError(f"{parts.hostname} cannot be reached: {why_unreached(result)}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
         raise Bitrix24Error(f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
     return result

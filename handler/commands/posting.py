@@ -1,13 +1,11 @@
 """A request to a running function, and in plain words why there is no answer."""
 
 import http.client
-import os
-import socket
-import ssl
 import time
 import urllib.error
 import urllib.request
 
+from handler.bitrix24.rest import why_unreached
 from handler.commands.console import CommandError
 
 _TIMEOUT_SECONDS = 30
@@ -44,21 +42,14 @@ def post(url: str, body: bytes) -> tuple[int, str]:
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read().decode(errors="replace")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise CommandError(f"{url} does not answer: {why(error)}") from None
+        raise CommandError(
+            f"{url} does not answer: {why(error)}. Is the function running there?"
+        ) from None
 
 
 def why(error: Exception) -> str:
     """Say in a person's words why there is no answer."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    match reason:
-        case socket.gaierror():
-            return "no server has this name. Check the address."
-        case ssl.SSLCertVerificationError():
-            return "its certificate is not valid."
-        case ssl.SSLError():
-            return "it does not speak https. Try http://."
-        case TimeoutError():
-            return f"{_TIMEOUT_SECONDS} seconds were not enough. Is the function running?"
-        case OSError(errno=int(number)):
-            return f"{os.strerror(number)}. Is the function running?"
-    return "it does not speak HTTP. Is this the function's address?"
+    if isinstance(reason, TimeoutError):
+        return f"{_TIMEOUT_SECONDS} seconds were not enough"
+    return why_unreached(reason)

@@ -4,11 +4,10 @@ import errno
 import io
 import os
 import socket
-import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http.client import BadStatusLine, RemoteDisconnected
+from http.client import BadStatusLine
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -309,29 +308,20 @@ class TestSend:
         reason = os.strerror(errno.ECONNREFUSED)
         for scheme in ("http", "https"):
             url = f"{scheme}://127.0.0.1:{free_port()}"
-            told = f"{url} does not answer: {reason}. Is the function running?\n"
+            told = f"{url} does not answer: {reason}. Is the function running there?\n"
             assert (1, "", told) == shell("send", "--url", url, *wait)
 
     @pytest.mark.parametrize(
         ("error", "reason"),
         [
-            (URLError(socket.gaierror(-2, "x")), "no server has this name. Check the address."),
-            (ssl.SSLCertVerificationError(1, "x"), "its certificate is not valid."),
-            (URLError(ssl.SSLError(1, "x")), "it does not speak https. Try http://."),
-            (TimeoutError("timed out"), "30 seconds were not enough. Is the function running?"),
-            (
-                URLError(OSError(errno.ENETUNREACH, "x")),
-                f"{os.strerror(errno.ENETUNREACH)}. Is the function running?",
-            ),
-            (BadStatusLine("x"), "it does not speak HTTP. Is this the function's address?"),
-            (
-                RemoteDisconnected("x"),
-                "it does not speak HTTP. Is this the function's address?",
-            ),
+            (URLError(socket.gaierror(-2, "x")), "no server has this name"),
+            (URLError(OSError(errno.ENETUNREACH, "x")), os.strerror(errno.ENETUNREACH)),
+            (TimeoutError("timed out"), "30 seconds were not enough"),
+            (BadStatusLine("x"), "it does not speak HTTP, or the address is not valid"),
         ],
     )
     def test_no_error_of_python_is_shown(self, error: Exception, reason: str) -> None:
-        """A sentence says what it means."""
+        """Whether urllib wraps it or not."""
         assert reason == why(error)
 
     def test_what_is_not_http_is_said_so(self, shell: Shell) -> None:
@@ -352,7 +342,8 @@ class TestSend:
             done = shell("send", "--url", url)
             thread.join()
 
-        told = f"{url} does not answer: it does not speak HTTP. Is this the function's address?\n"
+        reason = "it does not speak HTTP, or the address is not valid"
+        told = f"{url} does not answer: {reason}. Is the function running there?\n"
         assert (1, "", told) == done
 
     @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[::1", "http://", "https://a:0"])

@@ -5,9 +5,8 @@ import io
 from handler.events.body import FORM, JSON
 from handler.log import Log
 from handler.receiver import Receiver, Request
-from handler.settings import Settings
 from tests.doubles.memory_store import MemoryStore
-from tests.function.test_random_bodies import PORTALS
+from tests.function.test_random_bodies import PORTALS, SETTINGS
 
 
 def send(data: bytes) -> int:
@@ -20,7 +19,7 @@ def send(data: bytes) -> int:
     store = MemoryStore()
     for member_id, digest in PORTALS.items():
         store.write(f"portals/{member_id}", {"active": True, "token_digests": [digest]})
-    receiver = Receiver(Settings(), lambda: store, Log(log, level="ERROR"))
+    receiver = Receiver(SETTINGS, lambda: store, Log(log, level="ERROR"))
     answer = receiver.receive(
         Request(
             method="POST",
