@@ -63,6 +63,7 @@ class Connection(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, self.headers["Content-Type"], body)
         self.server.requests.append(request)
         self.send_response(self.server.status[self.command])
+        self.send_header("Location", f"{self.server.url}/elsewhere")  # what a redirect has
         self.end_headers()
         self.wfile.write(self.server.answer)
 
@@ -352,3 +353,12 @@ class TestSend:
         told = "python -m handler send: error: argument --url: give the function's http(s) address"
 
         assert told == shell.usage_error("send", "--url", url)
+
+    def test_a_domain_is_one(self, shell: Shell) -> None:
+        """Or an address that has one."""
+        told = (
+            "python -m handler send: error: argument --domain: 'a b' is not a domain:"
+            " use one as in mycompany.bitrix24.com"
+        )
+
+        assert told == shell.usage_error("send", "--domain", "a b")
