@@ -224,12 +224,14 @@ def _user(auth_type: object) -> int:
 
 
 def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> None:
-    for pause in (*_BUSY_PAUSES_SECONDS, None):
+    pauses = iter(_BUSY_PAUSES_SECONDS)
+    while True:
         try:
             rest.call("event.bind", **dict(_parameters(binding, url, administrator)))
         except Bitrix24Error as error:
             if _ALREADY_BOUND in error.description:
                 return
+            pause = next(pauses, None)
             if _BUSY not in error.description or pause is None or rest.remaining < pause:
                 raise
             time.sleep(pause)

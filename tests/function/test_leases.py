@@ -1,20 +1,33 @@
 """One drain of a portal at a time, by a lease in its document, over all instances."""
 
+import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from handler.bitrix24.budget import Budget, OutOfTime
 from handler.bitrix24.lease import Held, Leases, NotTaken
+from handler.bitrix24.upkeep import Upkeep
+from handler.bitrix24.visit import Visit
 from handler.deadline import Deadline
+from handler.events.body import FORM, decode_body
+from handler.events.envelope import parse_event
+from handler.log import Log
 from handler.portal import Portal
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
+from handler.settings import Settings
 from handler.stores.interface import Document, Fields
-from tests.doubles.app import App, Stage
+from handler.stores.sqlite import LocalStore
+from tests.doubles.app import ADDRESS, App, Stage
 from tests.doubles.bitrix24 import Installation
 from tests.doubles.bitrix24.faults import Exchange
 from tests.doubles.bitrix24.http_message import Message
@@ -348,3 +361,113 @@ class TestPings:
         answer = app.post(installation.install_event(installation.token()))
         assert answer.json["subscribed"] is True
         assert datetime.now(UTC) > until
+
+    def test_a_lease_that_goes_from_one_to_another_is_given_up(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """Who has waited in vain says so: an install, and another user's ping."""
+        path = f"portals/{installation.portal.member_id}"
+        answered = threading.Event()
+
+        def pass_it_on() -> None:
+            for number in itertools.count():
+                until = datetime.now(UTC) + timedelta(seconds=10)
+                lease: Fields = {"until": until, "nonce": str(number), "user": 2}
+                stage.write(path, {"drain": lease})  # type: ignore[dict-item] # a map
+                if answered.wait(0.1):
+                    return
+
+        for body, told in (
+            (installation.install_event(installation.token()), "choose Reinstall again."),
+            (installation.offline_ping(installation.token()), "the next ping goes on."),
+        ):
+            answered.clear()
+            with ThreadPoolExecutor() as pool:
+                passing = pool.submit(pass_it_on)
+                try:
+                    while "drain" not in stage.portal(installation.portal):
+                        time.sleep(0.01)
+                    detail = app.post(body).json["detail"]
+                finally:
+                    answered.set()
+                passing.result()
+            assert detail.endswith(told)
+
+    def test_a_ping_that_meets_a_first_install_is_not_forgotten(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """The install does not drain: the portal says that there may be something."""
+        installation.lose_bindings()
+
+        def ping(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            body = installation.offline_ping(installation.token())
+            assert app.post(body).json == POSTPONED
+            exchange.write(effect().encode())
+
+        stage.bitrix.fault("event.bind", ping)
+        app.post(installation.install_event(installation.token()))
+        left = stage.portal(installation.portal)["queue_left"]
+        assert isinstance(left, dict)
+        assert left["rows"] == "more than 0"
+
+    def test_a_store_that_goes_away_in_a_drain_leaves_the_rows(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """The lease ends by itself, where it cannot be released."""
+        app = stage.start(STORE_DEADLINE_SECONDS="0.3")
+        installation.portal.delete_message(deliver=False)
+        with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
+
+            def lock(exchange: Exchange, effect: Callable[[], Message]) -> None:
+                message = effect()
+                with closing(sqlite3.connect(stage.store)) as waiting:
+                    waiting.execute("SELECT 1 FROM documents").fetchall()
+                locked.set()
+                assert held.wait(9)
+                exchange.write(message.encode())
+
+            locked, held = threading.Event(), threading.Event()
+            stage.bitrix.fault("event.offline.get", lock)
+            with ThreadPoolExecutor() as pool:
+                ping = installation.offline_ping(installation.token())
+                answer = pool.submit(app.post, ping)
+                assert locked.wait(9)
+                somebody_else.execute("BEGIN IMMEDIATE")
+                held.set()
+                assert answer.result().status == 503
+        assert len(installation.portal.queue(installation)) == 1
+        assert "drain" in stage.portal(installation.portal)
+
+    def test_a_drain_that_cannot_wait_says_that_there_may_be_more(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """Rows of the second after a ping are not announced, so an earlier look proves nothing."""
+        store, settings = LocalStore(str(stage.store)), Settings()
+        held = Leases(store, installation.portal.member_id, now, 8).take(1)
+        assert isinstance(held, Held)
+        held.deadline = Deadline(0.9, lambda: 0)
+        body = installation.offline_ping(installation.token())
+        event = parse_event(decode_body(FORM, body))
+        upkeep = Upkeep(
+            event.auth, held.portal, url=ADDRESS, deadline=Deadline(10), settings=settings, now=now
+        )
+        visit = Visit(
+            event,
+            held,
+            upkeep,
+            settings=settings,
+            recorder=Recorder(lambda: store, settings, now),
+            ping=Delivery(member_id=event.auth.member_id, event=event.name, via="online"),
+            log=Log(StringIO()),
+            now=now,
+        )
+        visit.drain()
+        assert (visit.done.left, visit.done.error) == ("more than 0", None)
+        left = stage.portal(installation.portal)["queue_left"]
+        assert isinstance(left, dict)
+        assert left["rows"] == "more than 0"
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)

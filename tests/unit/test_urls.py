@@ -2,7 +2,7 @@
 
 import pytest
 
-from handler.urls import domain_in, is_secure_url
+from handler.urls import domain_in, host_of, is_secure_url, same_address
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,25 @@ def test_what_has_no_domain_is_refused(text: str) -> None:
     """With an example of one."""
     with pytest.raises(ValueError, match=r"is not a domain: use one as in mycompany"):
         domain_in(text)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("https://F.run.app:443/a%20b/?c=%41", True),
+        ("http://f.run.app/a b?c=A", True),
+        ("https://f.run.app/a/b?c=A", False),
+        ("https://f.run.app:8443/a b?c=A", False),
+        ("https://f.run.app/a b", False),
+        ("https://g.run.app/a b?c=A", False),
+        ("https://[f.run.app/a b?c=A", False),
+    ],
+)
+def test_spellings_of_one_address_are_told_from_other_addresses(other: str, *, same: bool) -> None:
+    """Bitrix24 compares addresses by the letter, and would call the same handler twice."""
+    assert same is same_address("https://f.run.app/a%20b?c=A", other)
+
+
+def test_what_is_no_url_has_no_host() -> None:
+    """Nor does it fail."""
+    assert ("f.run.app", "", "") == tuple(map(host_of, ("https://F.run.app/", "https://[", "x")))
