@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from handler.answers import Answer
+from handler.bitrix24.drain_lease import Held, Leases, NotTaken
 from handler.bitrix24.install import NotProven, prove, refused
-from handler.bitrix24.lease import Held, Leases, NotTaken
 from handler.bitrix24.offline_queue import Drained
+from handler.bitrix24.portal_upkeep import Upkeep
+from handler.bitrix24.portal_visit import Visit
 from handler.bitrix24.rest import OUTGOING_SECONDS
-from handler.bitrix24.upkeep import Upkeep
-from handler.bitrix24.visit import Visit
 from handler.deadline import Deadline
 from handler.events.envelope import Event
 from handler.log import Log

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from handler.bitrix24.budget import Budget, OutOfTime
+from handler.bitrix24.call_budget import Budget, OutOfTime
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.deadline import Deadline
 from handler.events import names

@@ -18,8 +18,8 @@ from handler.commands import (
     status,
     subscription,
 )
-from handler.commands.console import CommandError
-from handler.commands.opening import StoreOpener
+from handler.console.printing import CommandError
+from handler.console.store_opening import StoreOpener
 from handler.settings import SettingError, Settings
 from handler.stores.interface import StoreError
 

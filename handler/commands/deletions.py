@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from handler.commands.console import CommandError, positive_number, print_json
-from handler.commands.follow import follow
-from handler.commands.moments import add_range_options, read_range
-from handler.commands.portal_option import add_portal_option, find_portals
-from handler.commands.reading import Progress, Reading, Selection, say_what_is_missing
-from handler.commands.record_table import print_record, print_records
-from handler.commands.record_view import Domains, view
-from handler.commands.spreadsheet import print_spreadsheet
+from handler.commands.deletions_follow import follow
+from handler.console.moments import add_range_options, read_range
+from handler.console.portal_option import add_portal_option, find_portals
+from handler.console.printing import CommandError, positive_number, print_json
+from handler.console.record_reading import Progress, Reading, Selection, say_what_is_missing
+from handler.console.record_spreadsheet import print_spreadsheet
+from handler.console.record_table import print_record, print_records
+from handler.console.record_view import Domains, view
 from handler.stores.interface import Document, Store
 
 _DEFAULT_LIMIT: Final = 20

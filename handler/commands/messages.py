@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handler.commands.console import CommandError, store_deadline
-from handler.commands.portal_option import find_portal, portal_name
+from handler.console.portal_option import find_portal, portal_name
+from handler.console.printing import CommandError, store_deadline
 from handler.events.fields import whole_number
 from handler.log import count
 from handler.portal import portal_path

@@ -4,8 +4,10 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from handler.commands import purge
-from handler.commands.console import (
+from handler.commands import portals_purge as purge
+from handler.console.portal_option import find_portal, find_portals, portal_domain, portal_name
+from handler.console.portal_state import last_recorded, state
+from handler.console.printing import (
     CommandError,
     member_id,
     print_json,
@@ -13,8 +15,6 @@ from handler.commands.console import (
     secret,
     store_deadline,
 )
-from handler.commands.portal_option import find_portal, find_portals, portal_domain, portal_name
-from handler.commands.portal_state import last_recorded, state
 from handler.portal import Portal, change_portal, portal_path
 from handler.stores.interface import Document, Store
 from handler.tokens import token_digest

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from handler.commands.console import (
+from handler.commands.quarantine_retry import retry
+from handler.console.portal_option import add_portal_option, find_portals
+from handler.console.printing import (
     CommandError,
     newest_of_portals,
     positive_number,
@@ -15,8 +17,6 @@ from handler.commands.console import (
     printable,
     store_deadline,
 )
-from handler.commands.portal_option import add_portal_option, find_portals
-from handler.commands.retry import retry
 from handler.events.envelope import document_name
 from handler.log import count
 from handler.portal import PORTALS

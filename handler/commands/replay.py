@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from handler.commands.console import CommandError, store_deadline
+from handler.console.printing import CommandError, store_deadline
 from handler.log import count
 from handler.records.dead_letter import NOT_RECORDED
 from handler.records.recorder import Recorder, as_decided

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from handler.commands.console import CommandError
 from handler.commands.deletions import add_selection_options, select
-from handler.commands.reading import Progress, Reading, say_what_is_missing
-from handler.commands.record_view import Domains, view
+from handler.console.printing import CommandError
+from handler.console.record_reading import Progress, Reading, say_what_is_missing
+from handler.console.record_view import Domains, view
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -34,7 +34,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 def _report(options: argparse.Namespace) -> int:
     # The template engine would slow down all other commands.
-    from handler.commands.report_page import figures, page, portal_facts, rows  # noqa: PLC0415
+    from handler.console.report_page import figures, page, portal_facts, rows  # noqa: PLC0415
 
     made_at = datetime.now(UTC)
     store = options.open_store()

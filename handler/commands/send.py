@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote_plus, urlsplit
 
-from handler.commands import sample_event
-from handler.commands.console import CommandError, printable, secret
-from handler.commands.portal_option import portal_domain
-from handler.commands.posting import post, wait
-from handler.commands.sample_event import SHAPES, Sample, fields, form_body
+from handler.console import sample_event
+from handler.console.portal_option import portal_domain
+from handler.console.posting import post, wait
+from handler.console.printing import CommandError, printable, secret
+from handler.console.sample_event import SHAPES, Sample, fields, form_body
 
 # For `livechat`, the documentation's connector, Bitrix24 makes no event of today's shapes.
 _TODAY: Final = {"connector": "myconnector", "line": "107", "chat_id": "channel-123"}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from handler.commands.console import json_value, print_table, printable, store_deadline
-from handler.commands.portal_option import NO_PORTAL, all_portals
-from handler.commands.portal_state import last_recorded, needs, state
+from handler.console.portal_option import NO_PORTAL, all_portals
+from handler.console.portal_state import last_recorded, needs, state
+from handler.console.printing import json_value, print_table, printable, store_deadline
 from handler.portal import PORTALS, Portal, portal_path
 from handler.records.documents import QUARANTINE, RECEIVED_AT
 from handler.stores.interface import Store

@@ -18,7 +18,7 @@ from handler.bitrix24.subscription import (
     unsubscribe,
     wanted,
 )
-from handler.commands.console import CommandError, print_table, secret
+from handler.console.printing import CommandError, print_table, secret
 from handler.deadline import Deadline
 from handler.log import count
 from handler.urls import is_secure_url, same_address

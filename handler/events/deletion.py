@@ -9,15 +9,15 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from handler.events import names
-from handler.events.faults import Fault, InvalidData, faults_of
-from handler.events.fields import Model, Number, Text, as_text, php_list
-from handler.events.shapes import (
+from handler.events.deletion_shapes import (
     CustomerMessage,
     Line,
     PortalMessage,
     for_each_id,
     is_by_customer,
 )
+from handler.events.fields import Model, Number, Text, as_text, php_list
+from handler.events.invalid_data import Fault, InvalidData, faults_of
 
 ModelT = TypeVar("ModelT", bound=Model)
 

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from handler.events import names
-from handler.events.faults import Fault, InvalidData, faults_of
 from handler.events.fields import (
     Model,
     Number,
@@ -26,6 +25,7 @@ from handler.events.fields import (
     as_text,
     php_list,
 )
+from handler.events.invalid_data import Fault, InvalidData, faults_of
 
 MAX_TEXT: Final = 20_000  # characters that are kept of a message's text
 

@@ -11,8 +11,8 @@ from pydantic import AwareDatetime
 
 from handler.events.deletion import Deletion
 from handler.events.envelope import MemberId
-from handler.events.faults import InvalidData
 from handler.events.fields import Number, Text
+from handler.events.invalid_data import InvalidData
 from handler.portal import portal_path
 from handler.stores.interface import Document, Value
 

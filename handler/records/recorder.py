@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from handler.deadline import Deadline
 from handler.events.deletion import Deletion, parse_deletions
 from handler.events.envelope import SENSIBLE_LENGTH
-from handler.events.faults import InvalidData
+from handler.events.invalid_data import InvalidData
 from handler.records.documents import (
     RECEIVED_AT,
     RECORDED_AT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handler.commands import main
-from handler.commands.portal_option import NO_PORTAL
+from handler.console.portal_option import NO_PORTAL
 from handler.deadline import Deadline
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from handler.commands import main
-from handler.commands.console import newest_of_portals
-from handler.commands.portal_option import find_portals
+from handler.console.portal_option import find_portals
+from handler.console.printing import newest_of_portals
 from handler.deadline import Deadline
 from handler.stores.interface import Document
 from handler.stores.sqlite import LocalStore

@@ -9,8 +9,8 @@ import pytest
 from grpc import StatusCode
 
 from handler.commands import main
-from handler.commands.console import CommandError
-from handler.commands.opening import StoreOpener
+from handler.console.printing import CommandError
+from handler.console.store_opening import StoreOpener
 from handler.settings import Settings
 from tests.commands.shell import Shell
 from tests.doubles.firestore import FirestoreDouble

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.commands.console import CommandError
-from handler.commands.portal_option import (
+from handler.console.portal_option import (
     NO_PORTAL,
     all_portals,
     find_portal,
@@ -13,6 +12,7 @@ from handler.commands.portal_option import (
     portal_ids,
     portal_name,
 )
+from handler.console.printing import CommandError
 from handler.deadline import Deadline
 from handler.stores.interface import Document
 from handler.stores.sqlite import LocalStore

@@ -12,7 +12,7 @@ import pytest
 from google.cloud.firestore_v1 import types
 
 from handler.commands import main
-from handler.commands.console import print_json
+from handler.console.printing import print_json
 from handler.stores.interface import Document
 from tests.commands.shell import Shell
 from tests.doubles.function import ROOT, environment

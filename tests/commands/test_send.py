@@ -18,9 +18,9 @@ from urllib.parse import parse_qsl
 import pytest
 from b24pysdk.credentials.oauth_event_data import OAuthEventData
 
-from handler.commands import sample_event
-from handler.commands.posting import why
-from handler.commands.sample_event import MEMBER_ID, SHAPES
+from handler.console import sample_event
+from handler.console.posting import why
+from handler.console.sample_event import MEMBER_ID, SHAPES
 from handler.events.body import decode_body
 from handler.events.deletion import parse_deletions
 from handler.events.envelope import parse_event

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from handler import VERSION
-from handler.commands.sample_event import form_body
+from handler.console.sample_event import form_body
 from handler.deadline import Deadline
 from handler.stores.firestore import Firestore
 from handler.stores.interface import Document, Fields, Store

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from handler.bitrix24.budget import Budget, OutOfTime
-from handler.bitrix24.lease import Held, Leases, NotTaken
-from handler.bitrix24.upkeep import Upkeep
-from handler.bitrix24.visit import Visit
+from handler.bitrix24.call_budget import Budget, OutOfTime
+from handler.bitrix24.drain_lease import Held, Leases, NotTaken
+from handler.bitrix24.portal_upkeep import Upkeep
+from handler.bitrix24.portal_visit import Visit
 from handler.deadline import Deadline
 from handler.events.body import FORM, decode_body
 from handler.events.envelope import parse_event

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.bitrix24.budget import Budget
+from handler.bitrix24.call_budget import Budget
 from handler.bitrix24.offline_queue import Drained, Queue
 from handler.bitrix24.rest import Rest
 from handler.deadline import Deadline

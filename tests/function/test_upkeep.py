@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.bitrix24 import problems
+from handler.bitrix24 import portal_problems as problems
 from handler.bitrix24.rest import Rest
 from handler.deadline import Deadline
 from handler.stores.interface import Fields, Value

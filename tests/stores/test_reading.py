@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from handler.commands.reading import Progress, Reading, Selection
-from handler.commands.record_view import Domains, view
-from handler.commands.spreadsheet import spreadsheet
+from handler.console.record_reading import Progress, Reading, Selection
+from handler.console.record_spreadsheet import spreadsheet
+from handler.console.record_view import Domains, view
 from handler.deadline import Deadline
 from handler.stores.interface import Document, Fields, Store
 from handler.stores.sqlite import LocalStore

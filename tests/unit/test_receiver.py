@@ -13,7 +13,7 @@ import pytest
 
 from handler import VERSION
 from handler.answers import Answer
-from handler.bitrix24 import problems
+from handler.bitrix24 import portal_problems as problems
 from handler.events.body import JSON
 from handler.log import Log
 from handler.receiver import Receiver, Request

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from handler.events import names
 from handler.events.body import FORM, decode_body
 from handler.events.deletion import Contents, Deletion, parse_deletions
-from handler.events.faults import InvalidData
+from handler.events.invalid_data import InvalidData
 from tests import samples
 from tests.samples import CUSTOMER, PORTAL
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handler.events.deletion import Deletion
-from handler.events.faults import Fault, InvalidData
+from handler.events.invalid_data import Fault, InvalidData
 from handler.events.php_form import parse_php_form
 from handler.records.documents import Delivery, deletion_document, quarantine_document
 from handler.stores.interface import Document

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from handler.commands.record_view import View, view
-from handler.commands.spreadsheet import spreadsheet
+from handler.console.record_spreadsheet import spreadsheet
+from handler.console.record_view import View, view
 from handler.stores.interface import Document
 
 DELETED = datetime(2026, 3, 17, 15, 16, 17, 999_999, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
-from handler.commands.console import printable, store_deadline
+from handler.console.printing import printable, store_deadline
 from handler.log import count
 from handler.portal import Portal, portal_path
 from handler.records.documents import DELETIONS, RECORDED_AT

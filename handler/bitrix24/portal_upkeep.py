@@ -8,8 +8,8 @@ any more, the OAuth server is asked where it is now, once an hour at most.
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from handler.bitrix24 import problems
-from handler.bitrix24.budget import Budget
+from handler.bitrix24 import portal_problems as problems
+from handler.bitrix24.call_budget import Budget
 from handler.bitrix24.oauth import confirm
 from handler.bitrix24.rest import Bitrix24Error, Rest, UnansweredError
 from handler.bitrix24.subscription import (

@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from handler.commands.console import CommandError, store_deadline
-from handler.commands.portal_option import find_portal, portal_name
+from handler.console.portal_option import find_portal, portal_name
+from handler.console.printing import CommandError, store_deadline
 from handler.log import count
 from handler.portal import change_portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORDED_AT

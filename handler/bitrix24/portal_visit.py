@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
-from handler.bitrix24.budget import Budget
-from handler.bitrix24.lease import Held
+from handler.bitrix24.call_budget import Budget
+from handler.bitrix24.drain_lease import Held
 from handler.bitrix24.offline_queue import UNKNOWN, Drained, Queue
+from handler.bitrix24.portal_upkeep import Upkeep
 from handler.bitrix24.rest import UnansweredError
-from handler.bitrix24.upkeep import Upkeep
 from handler.deadline import Deadline
 from handler.events.envelope import Event
 from handler.log import Log

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.commands.record_view import Domains, view
+from handler.console.record_view import Domains, view
 from handler.stores.interface import Document, Fields
 from tests.doubles.memory_store import MemoryStore
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from handler.commands.console import CommandError, store_deadline
+from handler.console.printing import CommandError, store_deadline
 from handler.events.envelope import document_name
 from handler.portal import PORTALS, Portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE

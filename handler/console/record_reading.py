@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from handler.commands.console import store_deadline
+from handler.console.printing import store_deadline
 from handler.portal import PORTALS
 from handler.records.documents import DELETIONS, EVENT_AT, QUARANTINE, RECEIVED_AT, RECORDED_AT
 from handler.stores.interface import Document, Store

@@ -5,9 +5,9 @@ from datetime import tzinfo
 from itertools import islice
 from typing import Final
 
-from handler.commands.console import print_table, printable
-from handler.commands.moments import time_text, zone_name
-from handler.commands.record_view import View
+from handler.console.moments import time_text, zone_name
+from handler.console.printing import print_table, printable
+from handler.console.record_view import View
 
 # So many rows are as wide as the widest of them: a table may be of any length.
 _BLOCK: Final = 1_000

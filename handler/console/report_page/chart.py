@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from handler.commands.report_page.figures import Tally
+from handler.console.report_page.figures import Tally
 
 # More days than this would be bars thinner than a line: then a bar is a month.
 _MOST_DAYS: Final = 400

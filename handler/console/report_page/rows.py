@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 from typing import IO, Final
 
-from handler.commands.moments import time_text
-from handler.commands.record_view import STAFF, View
+from handler.console.moments import time_text
+from handler.console.record_view import STAFF, View
 
 MOST_ROWS: Final = 50_000
 """What a browser searches and sorts at once, and a file that can still be mailed."""

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from handler.commands import moments
-from handler.commands.console import CommandError
+from handler.console import moments
+from handler.console.printing import CommandError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

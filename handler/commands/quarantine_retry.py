@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from handler.commands.console import store_deadline
+from handler.console.printing import store_deadline
 from handler.events import names
 from handler.records.documents import RECEIVED_AT, Delivery
 from handler.records.recorder import Counts, Recorder, as_decided

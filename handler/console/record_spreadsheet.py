@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
 from typing import Final, cast
 
-from handler.commands.moments import time_text, zone_name
-from handler.commands.record_view import View
+from handler.console.moments import time_text, zone_name
+from handler.console.record_view import View
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 

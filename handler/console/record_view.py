@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from handler.commands.console import store_deadline
-from handler.commands.reading import deleted_at, has_own_time
+from handler.console.printing import store_deadline
+from handler.console.record_reading import deleted_at, has_own_time
 from handler.portal import read_portal
 from handler.records.documents import RECORDED_AT
 from handler.stores.interface import Document, Store

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
-from handler.commands.console import CommandError
+from handler.console.printing import CommandError
 
 When: TypeAlias = date | datetime
 """A day, or a moment; one without a zone is in the zone that `--timezone` names."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, tzinfo
 from typing import TypeVar
 
-from handler.commands.moments import time_text
-from handler.commands.record_view import STAFF, View
+from handler.console.moments import time_text
+from handler.console.record_view import STAFF, View
 
 K = TypeVar("K")
 

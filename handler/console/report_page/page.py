@@ -15,11 +15,11 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from handler.commands.moments import time_text, zone_name
-from handler.commands.report_page.chart import day_text, draw
-from handler.commands.report_page.figures import Figures, day_of, ranked
-from handler.commands.report_page.portal_facts import PortalFacts
-from handler.commands.report_page.rows import Rows, notes
+from handler.console.moments import time_text, zone_name
+from handler.console.report_page.chart import day_text, draw
+from handler.console.report_page.figures import Figures, day_of, ranked
+from handler.console.report_page.portal_facts import PortalFacts
+from handler.console.report_page.rows import Rows, notes
 
 _MOST_RANKED: Final = 100
 """Lines and employees in their tables; figures count all of them."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 
-from handler.commands.console import CommandError
+from handler.console.printing import CommandError
 from handler.deadline import Deadline
 from handler.portal import PORTALS
 from handler.settings import Settings

@@ -4,8 +4,8 @@ import io
 import json
 from datetime import UTC, datetime
 
-from handler.commands.record_view import View, view
-from handler.commands.report_page.rows import PLAIN_ROWS, Rows
+from handler.console.record_view import View, view
+from handler.console.report_page.rows import PLAIN_ROWS, Rows
 from handler.stores.interface import Document
 
 NOON = datetime(2026, 3, 17, 12, tzinfo=UTC)

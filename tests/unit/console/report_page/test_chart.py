@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from handler.commands.report_page.chart import draw
-from handler.commands.report_page.figures import Tally
+from handler.console.report_page.chart import draw
+from handler.console.report_page.figures import Tally
 
 MARCH = date(2026, 3, 1)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from handler.commands.console import store_deadline
-from handler.commands.moments import time_text, zone_name
+from handler.console.moments import time_text, zone_name
+from handler.console.printing import store_deadline
 from handler.portal import PORTALS, Portal, read_portal
 from handler.records.documents import QUARANTINE, RECEIVED_AT
 from handler.stores.interface import Store

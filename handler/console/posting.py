@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 from handler.bitrix24.rest import why_unreached
-from handler.commands.console import CommandError
+from handler.console.printing import CommandError
 
 _TIMEOUT_SECONDS = 30
 

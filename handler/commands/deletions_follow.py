@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, NoReturn, cast
 
-from handler.commands.console import newest_of_portals
-from handler.commands.portal_option import find_portals, portal_ids
-from handler.commands.reading import Selection
+from handler.console.portal_option import find_portals, portal_ids
+from handler.console.printing import newest_of_portals
+from handler.console.record_reading import Selection
 from handler.records.documents import DELETIONS, RECORDED_AT
 from handler.stores.interface import Document
 

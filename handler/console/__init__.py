@@ -1,0 +1,1 @@
+"""What several commands share: reading records, showing them, naming portals, opening a store."""

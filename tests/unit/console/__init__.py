@@ -1,0 +1,1 @@
+"""handler/console/: what several commands share."""
