@@ -4,7 +4,7 @@
 # make bench  what the function costs beside references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
 # make mutants  what the tests of the core do not notice when it is changed (hours)
-# make pictures  draw the pictures of the report in docs/ anew
+# make pictures  draw the pictures in docs/ anew: the report, the terminal
 # make audit  known weaknesses and the licences of what is deployed
 # make lock   pin the dependencies of pyproject.toml anew
 PYTHON ?= python3
@@ -61,7 +61,7 @@ run: $(INSTALLED)
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
 		{ echo "Port $(PORT) is taken; choose another: make run PORT=8081" >&2; exit 1; }
 	@export STORE=local LOCAL_STORE_PATH=.data/try-$(PORT).sqlite3; rm -f "$$LOCAL_STORE_PATH"*; \
-	sample() { $(BIN)/python -c "from handler.commands import sample_event; print(sample_event.$$1)"; }; \
+	sample() { $(BIN)/python -c "from handler.console import sample_event; print(sample_event.$$1)"; }; \
 	$(BIN)/python -m handler portals add --member-id "$$(sample MEMBER_ID)" --token "$$(sample TOKEN)" \
 		--domain "$$(sample DOMAIN)" || exit 1; \
 	$(BIN)/functions-framework --target=handle --host=127.0.0.1 --port=$(PORT) & server=$$!; \
@@ -99,6 +99,7 @@ mutants: $(TOOLS)
 
 pictures: $(INSTALLED)
 	$(BIN)/python -m tests.browser.pictures
+	$(BIN)/python -m tests.docs.terminal
 
 audit: $(TOOLS)
 	$(BIN)/pip-audit --requirement requirements.txt --require-hashes --disable-pip
