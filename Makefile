@@ -1,6 +1,6 @@
 # make run    try the function here: embedded store, one sample event, then it serves
 # make test   everything that must hold before a change lands
-# make chaos  the chaos run of the suite, ten times as long: CHAOS_DELETIONS=50000 CHAOS_SEED=4
+# make chaos  the chaos run of the suite, fifty times as long: CHAOS_DELETIONS=50000 CHAOS_SEED=4
 # make bench  what the function costs beside references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
 # make mutants  what the tests of the core do not notice when it is changed (hours)

@@ -45,8 +45,8 @@ def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(por
     """The store begins empty; the ids in the printed command vary."""
     for _ in range(2):
         with make_run(port) as running:
+            assert running.stdout
             try:
-                assert running.stdout
                 said = []
                 for line in running.stdout:
                     said.append(line)
@@ -64,6 +64,7 @@ def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(por
                     )
             finally:
                 os.killpg(running.pid, signal.SIGINT)
+                running.stdout.read()  # to its end: then nothing holds the port any more
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", ""])
