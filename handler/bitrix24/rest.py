@@ -55,6 +55,7 @@ _ADVICE: Mapping[str, str] = {
     "NO_AUTH_FOUND": "the access token is not valid",
     "NOT_INSTALLED": "the application is not installed",
     "WRONG_CLIENT": "the portal does not know the application",
+    "wrong_client": "the portal does not know the application",  # so in the official SDK
     "QUERY_LIMIT_EXCEEDED": "the portal asks to slow down; try again in a minute",
     "OPERATION_TIME_LIMIT": "the portal allows this call again in a few minutes",
     "WRONG_LICENSE": "the portal's plan does not include it",

@@ -1,4 +1,4 @@
-"""`quarantine`: events with a valid token, of which something was not valid for the event."""
+"""`quarantine`: events with a valid token whose data is not valid."""
 
 import argparse
 import json
@@ -27,14 +27,14 @@ _DEFAULT_LIMIT: Final = 20
 
 _READ_AT_ONCE = 300  # documents, to find one by its id alone
 
-NOTHING: Final = "Nothing is in quarantine: no event came of which something was not valid."
+NOTHING: Final = "Nothing is in quarantine: the data of every event was valid."
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
     parser = commands.add_parser(
         "quarantine",
-        help="events of which something was not valid",
+        help="events whose data is not valid",
         description=__doc__,
         epilog="Without an action, it lists them, newest first.",
     )

@@ -55,10 +55,10 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
         found.append(stopped)
     if quarantined:
         found.append(
-            f"{count(quarantined, 'event')} in quarantine, of which something was not valid."
-            f" `python -m handler quarantine --portal {name}` says what; after an update of the"
-            f" function try `python -m handler quarantine retry --portal {name}`, and delete what"
-            " will never be valid with `python -m handler quarantine drop ID`."
+            f"{count(quarantined, 'event')} in quarantine: deletions in it are not recorded, since"
+            f" part of the data is not valid. `python -m handler quarantine --portal {name}` says"
+            " why. After an update of the function, record them with `python -m handler quarantine"
+            f" retry --portal {name}`; `python -m handler quarantine drop ID` deletes one for good."
         )
     if portal.clean_requested_at and not portal.removed_at:
         found.append(

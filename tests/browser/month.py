@@ -53,7 +53,7 @@ def write_store(path: Path) -> None:
     portal: Fields = {
         "domain": DOMAIN,
         "active": True,
-        "drained_at": FIRST + timedelta(days=30, hours=18, minutes=5),
+        "drained_at": FIRST + timedelta(days=29, hours=5, minutes=40),
         "problem": "The queue cannot be read: an administrator must choose Reinstall.",
         "problem_since": FIRST + timedelta(days=29, hours=6),
     }

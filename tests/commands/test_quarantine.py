@@ -39,7 +39,7 @@ class TestQuarantine:
     def test_an_empty_list_says_what_that_means(self, shell: Shell) -> None:
         """Not that events were recorded, but that none had to be put there."""
         shell.write("portals/M", active=True)
-        nothing = "Nothing is in quarantine: no event came of which something was not valid.\n"
+        nothing = "Nothing is in quarantine: the data of every event was valid.\n"
 
         assert (0, "", nothing) == shell("quarantine")
         assert (0, "", nothing) == shell("quarantine", "--json", "--portal", "M")

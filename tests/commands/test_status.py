@@ -88,10 +88,10 @@ def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
     code, text = status(shell)
 
     quarantined = (
-        "1 event in quarantine, of which something was not valid. `python -m handler quarantine"
-        " --portal a` says what; after an update of the function try `python -m handler quarantine"
-        " retry --portal a`, and delete what will never be valid with `python -m handler quarantine"
-        " drop ID`."
+        "1 event in quarantine: deletions in it are not recorded, since part of the data is not"
+        " valid. `python -m handler quarantine --portal a` says why. After an update of the"
+        " function, record them with `python -m handler quarantine retry --portal a`; `python -m"
+        " handler quarantine drop ID` deletes one for good."
     )
     token = (
         "No token of it is accepted. Enter it with `python -m handler portals add`, or install the"

@@ -91,3 +91,9 @@ def test_spellings_of_one_address_are_told_from_other_addresses(other: str, *, s
 def test_what_is_no_url_has_no_host() -> None:
     """Nor does it fail."""
     assert ("f.run.app", "", "") == tuple(map(host_of, ("https://F.run.app/", "https://[", "x")))
+
+
+def test_what_is_no_url_is_the_same_only_letter_by_letter() -> None:
+    """A binding's handler is whatever was bound once."""
+    assert same_address("https://f:x/", "https://f:x/") is True
+    assert same_address("https://f:x/", "https://f:x") is False

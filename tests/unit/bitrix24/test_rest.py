@@ -151,6 +151,10 @@ class TestAnswers:
                 "the portal does not know the application (WRONG_CLIENT)",
             ),
             (
+                Refusal(401, "wrong_client"),
+                "the portal does not know the application (wrong_client)",
+            ),
+            (
                 Refusal(429, "OPERATION_TIME_LIMIT"),
                 "the portal allows this call again in a few minutes (OPERATION_TIME_LIMIT)",
             ),
