@@ -132,7 +132,7 @@ class TestFigures:
 
         assert "3 events could not be read and are in quarantine" in box
         assert "since 2026-03-30 06:00 UTC): The queue cannot be read" in box
-        assert "last found empty on 2026-03-31 18:05 UTC" in box
+        assert "last found empty on 2026-03-30 05:40 UTC" in box
         assert f"What {without} of the messages said is not known" in box
 
 

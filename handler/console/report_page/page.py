@@ -49,7 +49,7 @@ def render(report: Report) -> Iterator[str]:
     busiest = max(figures.days.items(), key=lambda item: (item[1].total, item[0]), default=None)
     style, script = _resource("page.css"), _resource("page.js")
     environment = Environment(
-        loader=PackageLoader("handler.commands", "report_page"),
+        loader=PackageLoader("handler.console", "report_page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
