@@ -54,7 +54,8 @@ test: $(INSTALLED) $(AXE)
 chaos: $(INSTALLED)
 	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/soak
 
-# The sample's portal is entered by hand, since nothing installs an application here.
+# The sample's portal is entered by hand, since nothing installs an application here. The server has a
+# session of its own: a Ctrl-C that reaches gunicorn's worker as well may hang it for half a minute.
 run: $(INSTALLED)
 	@$(BIN)/python -c 'import sys; sys.exit(not 0 < int(sys.argv[1]) < 65536)' "$(PORT)" 2>/dev/null || \
 		{ echo "PORT=$(PORT) is not valid: use a number from 1 to 65535, as in make run PORT=8081" >&2; exit 1; }
@@ -64,8 +65,9 @@ run: $(INSTALLED)
 	sample() { $(BIN)/python -c "from handler.console import sample_event; print(sample_event.$$1)"; }; \
 	$(BIN)/python -m handler portals add --member-id "$$(sample MEMBER_ID)" --token "$$(sample TOKEN)" \
 		--domain "$$(sample DOMAIN)" || exit 1; \
-	$(BIN)/functions-framework --target=handle --host=127.0.0.1 --port=$(PORT) & server=$$!; \
-	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; trap 'exit 0' INT TERM; \
+	$(BIN)/python -c 'import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])' \
+		$(BIN)/functions-framework --target=handle --host=127.0.0.1 --port=$(PORT) & server=$$!; \
+	trap 'kill $$server 2>/dev/null; wait $$server' EXIT; trap 'exit 0' HUP INT TERM; \
 	$(BIN)/python -m handler send --url http://127.0.0.1:$(PORT) --wait 30 \
 		--shape documentation --message-id "$$(sample MESSAGE_ID)" || exit 1; \
 	echo; echo "The record, as stored:"; $(BIN)/python -m handler deletions --limit 1 --json; \
