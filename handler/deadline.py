@@ -1,11 +1,11 @@
-"""How long somebody waits, for all that is done meanwhile."""
+"""A time limit shared by several operations."""
 
 import time
 from collections.abc import Callable
 
 
 class Deadline:
-    """A moment after which nobody waits any longer."""
+    """The moment at which the time limit ends."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -125,7 +125,7 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
 
 
 def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
-    detail = answer.body.get("detail")  # in a success: something that somebody must mend
+    detail = answer.body.get("detail")  # in a success: something that an operator must correct
     fields = {
         "outcome": answer.outcome,
         "event": event and event.name,

@@ -1,4 +1,4 @@
-"""ONAPPINSTALL: whoever trusts it blindly hands a stranger the portal's trust.
+"""ONAPPINSTALL: to trust it blindly would hand a stranger the portal's trust.
 
 Anybody can send it, so it counts only when the OAuth server, one of two fixed hosts, confirms its
 access token for the same portal, and the portal confirms that the token is an administrator's.

@@ -220,7 +220,7 @@ class Queue:
             )
             delivery = self._delivery(rows[0]) if rows else unknown
             data = one.get("EVENT_DATA", one) if isinstance(one, Mapping) else one
-            dead_letter.keep_event(self._log, delivery, data)
+            dead_letter.keep_event(self._log, delivery, data, self._recorder.connectors)
 
     def _list(self, done: Drained, start: int) -> "tuple[int, list[_Row]]":
         order = {"ID": "ASC"}

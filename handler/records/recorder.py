@@ -93,7 +93,7 @@ class Recorder:
         now: Callable[[], datetime],
     ) -> None:
         self._open_store = open_store
-        self._connectors = settings.connectors
+        self.connectors = settings.connectors
         self._retention_days = settings.retention_days
         self._keep_text_days = settings.keep_text_days
         self._now = now
@@ -110,7 +110,7 @@ class Recorder:
 
     def read(self, delivery: Delivery, data: object) -> Reading:
         """Make the records of an event; does not touch the store."""
-        contents = parse_deletions(delivery.event, data, delivery.user_id, self._connectors)
+        contents = parse_deletions(delivery.event, data, delivery.user_id, self.connectors)
         documents = [self.document(delivery, deletion) for deletion in contents.deletions]
         return Reading(documents, contents.left_out, contents.invalid)
 

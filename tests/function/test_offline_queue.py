@@ -346,10 +346,12 @@ class TestWithoutBatches:
         odd = {"ID": "x", "EVENT_NAME": DELETE, "EVENT_DATA": {"odd": 1}}
         taken = OtherResult({"result": {"process_id": None, "events": [odd, "odd"]}})
         unbatched.bitrix.fault("event.offline.get", taken, after=1)
-        unbatched.drain()
+        unbatched.drain(connectors=frozenset({"myconnector"}))
         lines = list(map(json.loads, unbatched.log.getvalue().splitlines()))
         payloads = [line["records"][0]["payload"] for line in lines]
         assert payloads == ['{"odd": 1}', '"odd"']
+        # What CONNECTORS was then, since replay cannot know it.
+        assert [["myconnector"]] * 2 == [line["records"][0]["connectors"] for line in lines]
 
     def test_no_range_has_a_row_in_it_that_could_not_be_read(self, unbatched: Scene) -> None:
         """It would be deleted unstored: the others are taken one by one then."""
