@@ -1,4 +1,4 @@
-"""Addresses: which may be called, how long a handler's may be, and the domain in one."""
+"""Addresses: which may be called, how a REST endpoint ends, which are one and the same."""
 
 import re
 from typing import Final
@@ -36,6 +36,16 @@ def is_secure_url(url: str) -> bool:
         and parts.username is None
         and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK))
     )
+
+
+def rest_endpoint(url: str) -> str:
+    """Return a portal's REST endpoint with the slash at its end that method names follow.
+
+    Raises `ValueError` if no token may be sent there.
+    """
+    if not is_secure_url(url):
+        raise ValueError("give https://…/rest/ (plain http to this machine only)")
+    return url.rstrip("/") + "/"
 
 
 def host_of(url: str) -> str:

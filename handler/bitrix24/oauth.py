@@ -15,7 +15,7 @@ from handler.events.envelope import Auth
 from handler.events.fields import Model, OrNone, Text, UserId
 from handler.portal import Portal
 from handler.settings import Settings
-from handler.urls import is_secure_url
+from handler.urls import rest_endpoint
 
 # The zones whose portals belong to oauth.bitrix24.tech; all others to oauth.bitrix.info.
 _TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
@@ -26,12 +26,6 @@ class UnknownServerError(Bitrix24Error):
     """The event names an OAuth server that is not one of BITRIX24_OAUTH_SERVERS."""
 
 
-def _endpoint(url: str) -> str:
-    if not is_secure_url(url):
-        raise ValueError
-    return url.rstrip("/") + "/"
-
-
 def _joined(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
@@ -39,7 +33,7 @@ def _joined(value: object) -> object:
 class _Install(Model):
     member_id: Text
     domain: Annotated[Text, AfterValidator(str.lower)]
-    client_endpoint: Annotated[Text, AfterValidator(_endpoint)]
+    client_endpoint: Annotated[Text, AfterValidator(rest_endpoint)]
     status: Annotated[Text | None, OrNone] = None
     scope: Annotated[Text | None, BeforeValidator(_joined), OrNone] = None
 

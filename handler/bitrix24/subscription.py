@@ -193,14 +193,22 @@ def subscribe(
 
 
 def unsubscribe(rest: Rest, bindings: Sequence[Binding], url: str) -> int:
-    """Remove the bindings; return how many there were. Raises `Bitrix24Error`."""
-    removed = 0
+    """Remove the bindings, at every spelling of the address; return how many there were.
+
+    Raises `Bitrix24Error`.
+    """
+    places: list[tuple[str, Mapping[str, str]]] = []
+    bound = bound_at(rest)
     for binding in bindings:
-        where = {"event_type": "offline"} if binding.offline else {"handler": url}
-        result = rest.call("event.unbind", event=binding.event, **where)
-        count = result.get("count") if isinstance(result, Mapping) else None
-        removed += count if isinstance(count, int) else 0
-    return removed
+        if binding.offline:
+            places.append((binding.event, {"event_type": "offline"}))
+            continue
+        listed = {one.handler for one in bound if one.event == binding.event}
+        spelled = {url} | {handler for handler in listed if same_address(handler, url)}
+        places += [(binding.event, {"handler": handler}) for handler in sorted(spelled)]
+    results = [rest.call("event.unbind", event=event, **where) for event, where in places]
+    counts = [result.get("count") for result in results if isinstance(result, Mapping)]
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def _as_bound(binding: Binding, url: str, administrator: int | None) -> Bound:

@@ -18,7 +18,7 @@ from handler.console.printing import (
 from handler.portal import Portal, change_portal, portal_path
 from handler.stores.interface import Document, Store
 from handler.tokens import token_digest
-from handler.urls import is_secure_url
+from handler.urls import rest_endpoint
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -49,9 +49,10 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 def _add(options: argparse.Namespace) -> int:
     token = secret(options.token)
-    endpoint = options.endpoint and options.endpoint.rstrip("/") + "/"
-    if endpoint and not is_secure_url(endpoint):
-        raise CommandError("--endpoint: give https://…/rest/ (plain http to this machine only).")
+    try:
+        endpoint = options.endpoint and rest_endpoint(options.endpoint)
+    except ValueError as error:
+        raise CommandError(f"--endpoint: {error}.") from None
     known = {"domain": options.domain, "client_endpoint": endpoint}
     update = {name: value for name, value in known.items() if value}
     now = datetime.now(UTC)

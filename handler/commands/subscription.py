@@ -21,7 +21,7 @@ from handler.bitrix24.subscription import (
 from handler.console.printing import CommandError, print_table, secret
 from handler.deadline import Deadline
 from handler.log import count
-from handler.urls import is_secure_url, same_address
+from handler.urls import rest_endpoint, same_address
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -58,9 +58,10 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 
 def _endpoint(text: str) -> str:
-    if not is_secure_url(text):
-        raise argparse.ArgumentTypeError("give https://…/rest/ (plain http to this machine only)")
-    return text.rstrip("/") + "/"
+    try:
+        return rest_endpoint(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _reporting(

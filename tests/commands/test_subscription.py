@@ -10,7 +10,15 @@ from dataclasses import replace
 import pytest
 
 from handler.commands import main
-from tests.doubles.bitrix24 import Bitrix24, Disconnect, Fault, Html, Installation, Refusal
+from tests.doubles.bitrix24 import (
+    Bitrix24,
+    Disconnect,
+    Fault,
+    Html,
+    Installation,
+    OtherResult,
+    Refusal,
+)
 from tests.doubles.function import ROOT, environment
 
 URL = "https://function.example.com/"
@@ -202,6 +210,32 @@ def test_unbinding_that_fails_is_told(
     why = "127.0.0.1 cannot be reached: it closed the connection"
     assert (code, out, err) == (1, "", f"{installation.portal.client_endpoint}: {why}.\n")
     assert run(capsys, installation, "unbind", "--json") == (0, '{"removed": 2}\n', "")
+
+
+def test_unbinding_knows_other_spellings_of_the_address(
+    capsys: pytest.CaptureFixture[str], installation: Installation
+) -> None:
+    """Bitrix24 removes by the letter: what is left would go on calling the function."""
+    run(capsys, installation, "bind")
+    bound = installation.bindings[0]
+    spelled = ("https://function.example.com", "https://Function.example.com:443/%2F")
+    others = ("https://function.example.com/other", "https://elsewhere.example.com/")
+    installation.bindings += [
+        replace(bound, id=90 + number, handler=handler, user_id=number)
+        for number, handler in enumerate([*spelled, *others])
+    ]
+    assert run(capsys, installation, "unbind") == (0, "6 bindings removed.\n", "")
+    assert tuple(one.handler for one in installation.bindings) == others
+    assert run(capsys, installation, "unbind") == (0, f"Nothing was bound at {URL}.\n", "")
+
+
+def test_unbinding_does_not_trust_an_empty_list(
+    capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
+) -> None:
+    """What the portal does not list may be bound all the same."""
+    run(capsys, installation, "bind")
+    bitrix.fault("event.get", OtherResult({"result": None}))
+    assert run(capsys, installation, "unbind") == (0, "4 bindings removed.\n", "")
 
 
 def test_only_an_administrator_can_bind(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handler.urls import domain_in, host_of, is_secure_url, same_address
+from handler.urls import domain_in, host_of, is_secure_url, rest_endpoint, same_address
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,18 @@ def test_https_is_secure_and_http_to_this_machine_is(url: str) -> None:
 def test_nothing_else_is_secure(url: str) -> None:
     """Neither another host in plain text, nor a URL that says two things."""
     assert is_secure_url(url) is False
+
+
+@pytest.mark.parametrize("slashes", ["", "/", "//"])
+def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
+    """The name of a method follows it."""
+    assert rest_endpoint(f"https://a.bitrix24.com/rest{slashes}") == "https://a.bitrix24.com/rest/"
+
+
+def test_rest_endpoint_without_tls_is_refused() -> None:
+    """Tokens are sent there."""
+    with pytest.raises(ValueError, match=r"^give https://…/rest/"):
+        rest_endpoint("http://a.bitrix24.com/rest/")
 
 
 @pytest.mark.parametrize(
