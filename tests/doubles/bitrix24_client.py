@@ -14,21 +14,12 @@ DELETE = "ONOPENLINEMESSAGEDELETE"
 Reply = tuple[int, dict[str, Any]]
 
 
-def post(
-    url: str,
-    body: str,
-    content_type: str,
-    wait: float = 5,
-    *,
-    verb: str = "POST",
-    source: str = "127.0.0.1",
-) -> tuple[int, str, bytes]:
-    """Post a body from an address; return status, content type and body of the answer."""
+def post(url: str, body: str, content_type: str) -> tuple[int, str, bytes]:
+    """Post a body; return status, content type and body of the answer."""
     target = urlsplit(url)
-    path = f"{target.path}?{target.query}"
-    connection = http.client.HTTPConnection(target.netloc, timeout=wait, source_address=(source, 0))
+    connection = http.client.HTTPConnection(target.netloc, timeout=5)
     with closing(connection):
-        connection.request(verb, path, body, {"Content-Type": content_type})
+        connection.request("POST", target.path, body, {"Content-Type": content_type})
         with closing(connection.getresponse()) as response:
             return response.status, response.headers["Content-Type"], response.read()
 

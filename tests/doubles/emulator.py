@@ -98,8 +98,13 @@ class Emulator:
             self._process = None
 
     def pause(self) -> None:
-        """Make it hang: connections stay open and new ones are accepted, but nothing answers."""
+        """Make it hang: connections stay open and new ones are accepted, but nothing answers.
+
+        It returns once every thread has stopped: until then, one could still answer.
+        """
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on after `pause`, with all that it had."""

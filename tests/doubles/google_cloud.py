@@ -48,7 +48,7 @@ class MetadataServer(ThreadingHTTPServer):
         self.seconds: object = 3_600
         self.questions: list[str] = []
         self.faults: deque[Fault] = deque()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     def __exit__(self, *reason: object) -> None:
         self.shutdown()
@@ -139,7 +139,7 @@ class _Proxy(ThreadingTCPServer):
         address, _, port = host.rpartition(":")
         self.backend = (address, int(port))
         self.context = context
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     def __exit__(self, *reason: object) -> None:
         self.shutdown()

@@ -13,6 +13,7 @@ from handler.deadline import Deadline
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, install_body
 from tests.doubles.bitrix24 import (
+    BINDING_BUSY,
     HugeBody,
     Installation,
     OtherResult,
@@ -487,8 +488,7 @@ def test_a_bind_that_meets_another_one_is_made_again(
     stage: Stage, portal: Portal, app: App, times: int, *, subscribed: bool
 ) -> None:
     """Binds of one handler exclude each other, as when two events are bound at once."""
-    busy = Refusal(400, "ERROR_CORE", "Process of binding the handler has already started")
-    stage.bitrix.fault("event.bind", busy, times=times)
+    stage.bitrix.fault("event.bind", BINDING_BUSY, times=times)
     assert install(app, portal.install()).json["subscribed"] is subscribed
     assert ("problem" in stage.portal(portal)) is not subscribed
 

@@ -23,7 +23,6 @@ from tests.doubles.bitrix24.faults import (
     WrongContentType,
 )
 from tests.doubles.bitrix24.installation import Installation, Token
-from tests.doubles.bitrix24.message import Message, Place
 from tests.doubles.bitrix24.php import Value, http_build_query, parse_str
 from tests.doubles.bitrix24.portal import Portal
 from tests.doubles.bitrix24.refusals import (
@@ -51,9 +50,7 @@ __all__ = [
     "HugeBody",
     "Installation",
     "LostAnswer",
-    "Message",
     "OtherResult",
-    "Place",
     "Portal",
     "PortalDeletion",
     "Redirect",

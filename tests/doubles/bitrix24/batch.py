@@ -18,8 +18,8 @@ LONGEST = 50
 def run(request: Request, carry_out: "Callable[[str, Mapping[str, Value]], Answer]") -> Answer:
     """Carry out `cmd`, a list or a map of `method?query`, one after the other.
 
-    Each has its result or its error under its key; with `halt`, the first error ends the batch.
-    References to earlier results (`$result[key]`) are not known here.
+    Each has its result or its error under its key; `halt` is not known here, nor are
+    references to earlier results (`$result[key]`).
     """
     commands = request.params.get("CMD")
     if isinstance(commands, Mapping):
@@ -28,7 +28,6 @@ def run(request: Request, carry_out: "Callable[[str, Mapping[str, Value]], Answe
         given = (
             [(str(n), one) for n, one in enumerate(commands)] if isinstance(commands, list) else []
         )
-    halt = request.params.get("HALT") not in {None, "", "0", 0}
     parts: dict[str, dict[str, Value]] = {
         name: {} for name in ("result", "result_error", "result_total", "result_next")
     }
@@ -43,8 +42,6 @@ def run(request: Request, carry_out: "Callable[[str, Mapping[str, Value]], Answe
                 "error": error.error,
                 "error_description": error.description,
             }
-            if halt:
-                break
             continue
         parts["result"][key] = answer.result
         for name in ("total", "next"):

@@ -21,13 +21,9 @@ class Site(Protocol):
     sockets: Sockets
     failures: list[BaseException]
 
-    def receive(
-        self, path: str, params: Mapping[str, Value], headers: Mapping[str, str]
-    ) -> Fault | None: ...
+    def receive(self, path: str, params: Mapping[str, Value]) -> Fault | None: ...
 
-    def answer(
-        self, path: str, params: Mapping[str, Value], source: str
-    ) -> tuple[Message, Answer]: ...
+    def answer(self, path: str, params: Mapping[str, Value]) -> tuple[Message, Answer]: ...
 
 
 class Server(ThreadingHTTPServer):
@@ -64,12 +60,12 @@ class _Connection(BaseHTTPRequestHandler):
         bitrix = self.server.bitrix
         url = urlsplit(self.path)
         params = {**parse_str(url.query), **self._body()}
-        fault = bitrix.receive(url.path, params, dict(self.headers))
+        fault = bitrix.receive(url.path, params)
         answer = Answer(None)
 
         def effect() -> Message:
             nonlocal answer
-            message, answer = bitrix.answer(url.path, params, str(self.client_address[0]))
+            message, answer = bitrix.answer(url.path, params)
             return message
 
         try:

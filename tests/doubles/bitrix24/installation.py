@@ -144,7 +144,7 @@ class Installation:
         origin: dict[str, Value] = {
             "domain": portal.domain,
             "client_endpoint": portal.client_endpoint,
-            "server_endpoint": portal.server_endpoint if portal.names_its_server else None,
+            "server_endpoint": portal.server_endpoint,
             "member_id": portal.member_id,
             "application_token": self.application_token,
         }

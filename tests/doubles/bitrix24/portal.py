@@ -45,8 +45,7 @@ class Portal(OpenLines):
     """One Bitrix24; `Bitrix24.add_portal` makes it.
 
     What may change while a test runs, by assignment: `offline_extended`, `batch_offline` and
-    `commercial` (what the plan has), `pings` (whether it pings by itself), `names_its_server`
-    (whether `auth` has `server_endpoint`).
+    `commercial` (what the plan has), `pings` (whether it pings by itself).
     """
 
     bitrix: Hub
@@ -69,7 +68,6 @@ class Portal(OpenLines):
         self.member_id = member_id
         self.client_endpoint = client_endpoint
         self.server_endpoint = server_endpoint
-        self.names_its_server = True
         self.offline_extended = offline_extended
         self.batch_offline = True
         self.commercial = True

@@ -4,21 +4,22 @@ from time import monotonic
 
 
 class RateLimit:
-    """Lets `burst` calls through, and then `per_second`, for each source address.
+    """Lets `burst` calls through, and then `per_second`; 0 per second makes it deterministic.
 
-    0 per second makes it deterministic.
+    Bitrix24 counts each source address by itself; here all calls come from one.
     """
 
     def __init__(self, burst: int, per_second: float) -> None:
         self._burst = burst
         self._per_second = per_second
-        self._levels: dict[str, tuple[float, float]] = {}
+        self._level = 0.0
+        self._at = monotonic()
 
-    def allows(self, source: str) -> bool:
-        """Count a call, unless its bucket is full."""
+    def allows(self) -> bool:
+        """Count a call, unless the bucket is full."""
         now = monotonic()
-        level, at = self._levels.get(source, (0.0, now))
-        level = max(0.0, level - (now - at) * self._per_second)
-        allowed = level + 1 <= self._burst
-        self._levels[source] = (level + allowed, now)
+        self._level = max(0.0, self._level - (now - self._at) * self._per_second)
+        self._at = now
+        allowed = self._level + 1 <= self._burst
+        self._level += allowed
         return allowed

@@ -37,35 +37,8 @@ def profile(request: Request) -> Answer:
     )
 
 
-def scope(request: Request) -> Answer:
-    """Return the permissions of the application."""
-    return Answer(request.app.scope.split(","))
-
-
-def app_info(request: Request) -> Answer:
-    """Tell about the application, and nothing that would prove a portal: no `member_id`."""
-    app = request.app
-    return Answer(
-        {
-            "ID": request.portal.installations.index(app) + 1,
-            "CODE": app.client_id,
-            "VERSION": app.version,
-            "STATUS": app.status,
-            "INSTALLED": True,
-            "PAYMENT_EXPIRED": "N",
-            "DAYS": None,
-            "LANGUAGE_ID": "en",
-            "LICENSE": "en_project",
-            "LICENSE_TYPE": "project",
-            "LICENSE_FAMILY": "project",
-        }
-    )
-
-
 METHODS: dict[str, Callable[[Request], Answer]] = {
-    "app.info": app_info,
     "profile": profile,
-    "scope": scope,
     "event.bind": event_bind,
     "event.get": event_get,
     "event.unbind": event_unbind,
@@ -81,13 +54,9 @@ def call(
     method: str,
     token: "Token | None",
     params: "Mapping[str, Value]",
-    source: str,
 ) -> Answer:
-    """Call a method of a portal; the token, if any, is the portal's own.
-
-    `source` is the caller's address: the limit of requests is the portal's and the address's.
-    """
-    if portal.rate_limit and not portal.rate_limit.allows(source):
+    """Call a method of a portal; the token, if any, is the portal's own."""
+    if portal.rate_limit and not portal.rate_limit.allows():
         raise errors.query_limit_exceeded()
     if method not in {*METHODS, "batch"}:
         raise errors.method_not_found()

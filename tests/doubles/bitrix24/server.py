@@ -1,10 +1,9 @@
 """The stand-in itself: one HTTP server that plays both OAuth servers and all portals."""
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import RLock, Thread
 from typing import Self
 from urllib.parse import urlsplit
@@ -32,7 +31,6 @@ class Call:
     path: str
     method: str
     params: Mapping[str, Value]
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass
@@ -103,15 +101,14 @@ class Bitrix24:
         offline_extended: bool = True,
         administrators: Sequence[int] = (1,),
         pings: bool = True,
-        zone: str = "",
     ) -> Portal:
         """Add a portal; its zone decides which OAuth server is its own.
 
         `offline_extended`: whether its plan has it. `pings`: whether it pings by itself when it
-        writes a row, as real ones do. `zone`: for a domain that does not tell it.
+        writes a row, as real ones do.
         """
         with self.lock:
-            tech = f".{zone}".endswith(TECH_ZONES) if zone else domain.endswith(TECH_ZONES)
+            tech = domain.endswith(TECH_ZONES)
             portal = Portal(
                 self,
                 domain=domain,
@@ -168,32 +165,30 @@ class Bitrix24:
             self._tokens[token.access_token] = token
             self.remember(token.access_token, token.refresh_token)
 
-    def receive(
-        self, path: str, params: Mapping[str, Value], headers: Mapping[str, str]
-    ) -> Fault | None:
+    def receive(self, path: str, params: Mapping[str, Value]) -> Fault | None:
         """Note a call; return the fault that is to strike it."""
         home, method = _parts(path)
         with self.lock:
             shown = {name: value for name, value in params.items() if name != "auth"}
-            self.calls.append(Call(path, method, shown, headers))
+            self.calls.append(Call(path, method, shown))
             if home in self._former_homes:
                 return self._former_homes[home]
             plan = next((plan for plan in self._plans if plan.strikes(method.lower())), None)
             return plan.fault if plan else None
 
-    def answer(self, path: str, params: Mapping[str, Value], source: str) -> tuple[Message, Answer]:
-        """Carry out a call from an address."""
+    def answer(self, path: str, params: Mapping[str, Value]) -> tuple[Message, Answer]:
+        """Carry out a call."""
         started = self.clock()
         try:
             with self.lock:
-                answer = self._dispatch(*_parts(path), params, source)
+                answer = self._dispatch(*_parts(path), params)
         except RestError as error:
             body = {"error": error.error, "error_description": error.description}
             return Message.json(error.status, body), Answer(None)
         time = timing(started, self.clock())
         return Message.json(200, {"result": answer.result, **answer.paging, "time": time}), answer
 
-    def _dispatch(self, home: str, method: str, params: Mapping[str, Value], source: str) -> Answer:
+    def _dispatch(self, home: str, method: str, params: Mapping[str, Value]) -> Answer:
         token = self._tokens.get(str(params.get("auth")))
         if home in {"/oauth/rest", "/oauth-tech/rest"}:
             if method.lower() != "app.info":
@@ -203,13 +198,10 @@ class Bitrix24:
             return oauth.app_info(known if at_home else None, token, params)
         if home not in self._homes:
             raise errors.method_not_found()
-        return rest.call(self._homes[home], method.lower(), token, params, source)
+        return rest.call(self._homes[home], method.lower(), token, params)
 
 
 def _parts(path: str) -> tuple[str, str]:
-    """Split a path into where it leads and the method, which may end in `.json` or a slash.
-
-    Doubled slashes count as one.
-    """
-    home, _, method = re.sub("/+", "/", path).removesuffix("/").rpartition("/")
+    """Split a path into where it leads and the method, which may end in `.json` or a slash."""
+    home, _, method = path.removesuffix("/").rpartition("/")
     return home, method.removesuffix(".json")
