@@ -19,6 +19,7 @@ from tests.doubles.bitrix24 import (
     Bitrix24,
     Delivery,
     Installation,
+    OtherResult,
     Portal,
     Token,
     Value,
@@ -144,6 +145,16 @@ def install_body(installation: Installation, token: Token | None, **changes: Val
 def event_body(name: str, data: Value, auth: Mapping[str, Value]) -> bytes:
     """Build the body of any event with any `auth`."""
     return http_build_query({"event": name, "data": data, "ts": 1773752400, "auth": auth}).encode()
+
+
+def app_info(portal: Portal, client_id: Value = "local.1", **install: Value) -> OtherResult:
+    """Build what app.info may answer for a portal, with other fields in `install`."""
+    known: Mapping[str, Value] = {
+        "member_id": portal.member_id,
+        "domain": portal.domain,
+        "client_endpoint": portal.client_endpoint,
+    }
+    return OtherResult({"result": {"client_id": client_id, "install": {**known, **install}}})
 
 
 def whole_text(answer: Response | Delivery) -> str:

@@ -305,33 +305,6 @@ def _without(response: Response, *names: str) -> dict[str, Any]:
     return {name: value for name, value in response.json.items() if name not in names}
 
 
-def test_a_connector_that_nobody_wants_is_ignored_and_named_in_the_log(site: Site) -> None:
-    """Every application receives the events of all connectors. What is not ours may be invalid."""
-    member_id, token = site.new_portal()
-    data = {**in_portal("x", ""), "CONNECTOR": "somebody-elses"}
-
-    answer = site.send(deletion_event(member_id, token, **data))
-
-    assert _said(answer) == (200, {"status": "ignored", "event": "ONOPENLINEMESSAGEDELETE"})
-    assert site.deletions(member_id) == []
-    assert site.quarantine(member_id) == []
-    (line,) = [line for line in site.function.log_lines if line.get("member_id") == member_id]
-    assert ("ignored", "somebody-elses", 2) == (line["outcome"], line["connector"], line["ignored"])
-
-
-def test_a_connector_is_wanted_whatever_its_case(site: Site) -> None:
-    """Bitrix24 lower-cases an id when it is registered. The record has it as it was sent."""
-    member_id, token = site.new_portal()
-
-    answer = site.send(
-        deletion_event(member_id, token, **{**in_portal("x"), "CONNECTOR": "MyConnector"})
-    )
-
-    assert _said(answer) == (200, {"status": "recorded", "recorded": 1, "duplicates": 0})
-    (record,) = site.deletions(member_id)
-    assert "MyConnector" == record.fields["connector"]
-
-
 def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:
     """The payload is the data alone; typed and as a form it is the same event."""
     member_id, token = site.new_portal()
@@ -358,24 +331,6 @@ def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:
     assert isinstance(reasons, list)
     assert len(first.json["fields"]) == len(reasons)
     assert site.deletions(member_id) == []
-
-
-def test_the_probe_is_answered(site: Site) -> None:
-    """ONAPPTEST is what event.test sends through the real queue."""
-    answer = site.function.post(form("app-test"))
-
-    assert _said(answer) == (200, {"status": "ok", "event": "ONAPPTEST"})
-
-
-def test_an_event_that_nobody_knows_is_ignored(site: Site) -> None:
-    """ONAPPUSERREADY and the like come to the same URL; nothing of their data is kept."""
-    member_id, token = site.new_portal()
-    event = deletion_event(member_id, token, SECRET="in-the-data-of-another-event")
-
-    answer = site.send({**event, "event": "OnAppUserReady"})
-
-    assert _said(answer) == (200, {"status": "ignored", "event": "ONAPPUSERREADY"})
-    assert "in-the-data-of-another-event" not in site.function.log
 
 
 def test_an_uninstalled_portal_is_a_stranger(site: Site) -> None:
@@ -450,40 +405,6 @@ def test_a_page_of_bitrix24_is_told_what_to_tick(site: Site) -> None:
     assert answer.json["detail"] == line["message"]
     secrets = ("6a2b844001b0007cd181977d", "5ac1ab4001b0007cd181977d")
     assert not any(secret in site.function.log for secret in secrets)
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        (b"{", JSON),
-        (b"[" * 50_000, JSON),
-        (b"&".join(b"a%d=1" % number for number in range(1001)), FORM),
-        (b"a" + b"[b]" * 17 + b"=1", FORM),
-    ],
-)
-def test_a_body_that_cannot_be_decoded_is_malformed(
-    site: Site, body: bytes, content_type: str
-) -> None:
-    """Broken JSON, no object, or over the limits."""
-    answer = site.function.post(body, content_type)
-
-    assert (400, "malformed_body") == (answer.status, answer.json["error"])
-
-
-@pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", ""])
-def test_any_other_type_is_refused(site: Site, content_type: str) -> None:
-    """Bitrix24 sends forms; people send JSON."""
-    answer = site.function.post(form("portal-one-message"), content_type)
-
-    assert (415, "unsupported_media_type") == (answer.status, answer.json["error"])
-
-
-@pytest.mark.parametrize(
-    "content_type", [f"{FORM}; charset=utf-8", FORM.upper(), f" {FORM} ;charset=UTF-8"]
-)
-def test_the_type_may_have_a_charset(site: Site, content_type: str) -> None:
-    """With or without `charset`, in whatever case."""
-    assert 200 == site.function.post(form("app-test"), content_type).status
 
 
 @pytest.mark.parametrize(

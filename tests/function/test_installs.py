@@ -1,17 +1,14 @@
 """Installs that are proven: stored, bound, updated, taken away and added again, in any order."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 
 from handler.bitrix24.rest import Rest
 from handler.deadline import Deadline
 from handler.tokens import token_digest
-from tests.doubles.app import ADDRESS, App, Stage, install_body
+from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
 from tests.doubles.bitrix24 import (
     BINDING_BUSY,
     HugeBody,
@@ -23,7 +20,6 @@ from tests.doubles.bitrix24 import (
     Value,
 )
 from tests.doubles.function import Response
-from tests.stopwatch import Stopwatch
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 EVERYTHING = [
@@ -131,26 +127,9 @@ def test_a_proven_install_is_stored_as_verified_and_bound(
     assert [one.options for one in installation.bindings] == [None, None, {"minTimeout": 60}, None]
     asked = ["app.info", "profile", "event.get", *["event.bind"] * 4]
     assert [call.method for call in stage.bitrix.calls] == asked
+    # With an auth_type, each deletion's user would be the administrator, not whoever deleted.
+    assert "auth_type" not in stage.bitrix.calls_to("event.bind")[0].params
     assert app.log_lines[-1].items() >= {"outcome": "installed", "severity": "INFO"}.items()
-
-
-def test_the_deletion_event_is_bound_without_auth_type(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """With an auth_type, each deletion's user would be the administrator, not whoever deleted."""
-    install(app, portal.install())
-    binds = [dict(call.params) for call in stage.bitrix.calls_to("event.bind")]
-    assert binds == [
-        {"event": DELETE, "handler": f"{ADDRESS}/"},
-        {"event": DELETE, "event_type": "offline"},
-        {
-            "event": "ONOFFLINEEVENT",
-            "handler": f"{ADDRESS}/",
-            "auth_type": 1,
-            "options": {"minTimeout": 60},
-        },
-        {"event": "ONAPPUNINSTALL", "handler": f"{ADDRESS}/", "auth_type": 1},
-    ]
 
 
 def test_an_install_as_json_is_proven_alike(portal: Portal, app: App) -> None:
@@ -213,16 +192,6 @@ def test_the_request_is_believed_in_nothing_but_its_tokens(
     }
     assert app.post(install_body(installation, installation.token(), **lies)).json == INSTALLED
     assert "lies" not in str(stage.portal(portal))
-
-
-def app_info(portal: Portal, **install: object) -> OtherResult:
-    """Build what app.info may answer for a portal, with other fields in `install`."""
-    known = {
-        "member_id": portal.member_id,
-        "domain": portal.domain,
-        "client_endpoint": portal.client_endpoint,
-    }
-    return OtherResult({"result": {"client_id": "local.1", "install": known | install}})
 
 
 def test_what_the_oauth_server_does_not_tell_is_absent(
@@ -637,42 +606,6 @@ def test_a_reinstalled_application_is_accepted_and_its_uninstall_may_come_late(
     assert stage.portal(portal)["client_id"] == new.client_id
 
 
-def test_a_reinstalled_application_is_accepted_after_its_uninstall(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """The other order: nothing is accepted in between."""
-    old = portal.install()
-    install(app, old)
-    new = old.delete_and_add()
-    assert app.post(old.uninstall_event()).json == {"status": "uninstalled"}
-    assert stage.portal(portal)["active"] is False
-    assert (accepts(app, old), accepts(app, new)) == (False, False)
-    assert install(app, new).json == INSTALLED
-    assert (accepts(app, old), accepts(app, new)) == (False, True)
-
-
-def test_only_the_two_newest_tokens_are_accepted(stage: Stage, portal: Portal, app: App) -> None:
-    """An uninstall may never arrive, so old tokens go by themselves."""
-    first = portal.install()
-    install(app, first)
-    second = first.delete_and_add()
-    install(app, second)
-    third = second.delete_and_add()
-    install(app, third)
-    assert [accepts(app, one) for one in (first, second, third)] == [False, True, True]
-    assert len(stage.digests(portal)) == 2
-
-
-def test_two_installs_at_once_are_both_accepted(stage: Stage, portal: Portal, app: App) -> None:
-    """Whoever writes second sees what the first has written."""
-    installations = [portal.install(), portal.install()]
-    with ThreadPoolExecutor() as pool:
-        answers = list(pool.map(lambda one: install(app, one), installations))
-    assert [answer.json for answer in answers] == [INSTALLED, INSTALLED]
-    digests = {token_digest(one.application_token) for one in installations}
-    assert set(stage.digests(portal)) == digests
-
-
 @pytest.mark.parametrize(
     ("clean", "asked"),
     [("1", True), (1, True), (True, True), ("0", False), ("", False), ([], False)],
@@ -693,26 +626,6 @@ def test_an_uninstall_notes_the_wish_to_clean_up_and_deletes_nothing(
     assert "clean_requested_at" not in stage.portal(portal)
 
 
-def test_an_uninstall_without_data_counts(stage: Stage, portal: Portal, app: App) -> None:
-    """PHP sends no `data` when it is empty."""
-    installation = portal.install()
-    install(app, installation)
-    assert app.post(installation.event("ONAPPUNINSTALL", [])).json == {"status": "uninstalled"}
-    assert stage.portal(portal)["active"] is False
-
-
-def test_an_uninstall_with_no_valid_token_changes_nothing(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """Anybody can send one: it is as forbidden as every event of a stranger."""
-    installation = portal.install()
-    install(app, installation)
-    before = stage.documents
-    forged = portal.install().uninstall_event()
-    assert (app.post(forged).status, stage.documents) == (403, before)
-    assert accepts(app, installation)
-
-
 def test_an_install_is_proven_though_another_instance_uninstalled_the_same_token(
     stage: Stage, portal: Portal, app: App
 ) -> None:
@@ -724,46 +637,6 @@ def test_an_install_is_proven_though_another_instance_uninstalled_the_same_token
     assert install(other, installation).json == INSTALLED
     assert stage.portal(portal)["active"] is True
     assert accepts(app, installation)
-
-
-def test_other_events_do_not_make_an_instance_forget_whom_it_trusts(
-    stage: Stage, portal: Portal
-) -> None:
-    """TOKEN_CACHE_SECONDS holds whatever else a portal sends."""
-    app = stage.start(ALLOWED_PORTALS=portal.domain)
-    installation = portal.install()
-    install(app, installation)
-    assert accepts(app, installation)
-    stage.write(f"portals/{portal.member_id}", {"active": False})
-    assert accepts(app, installation)
-    assert accepts(app, installation)
-    assert install(stage.start(), installation).status == 403
-
-
-def test_an_install_that_cannot_be_stored_says_so(stage: Stage, portal: Portal) -> None:
-    """The proof stands, the store does not: 503, and nothing is bound."""
-    app = stage.start(ALLOWED_PORTALS=portal.domain, STORE_DEADLINE_SECONDS="0.3")
-    installation = portal.install()
-    with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
-        assert not stage.documents
-        somebody_else.execute("BEGIN IMMEDIATE")
-        with Stopwatch() as watch:
-            answer = install(app, installation)
-    assert watch.seconds < 5
-    assert (answer.status, answer.json["error"]) == (503, "store_unavailable")
-    assert answer.headers["Retry-After"] == "10"
-    assert stage.bitrix.calls_to("app.info")
-    assert installation.bindings == []
-
-
-def test_what_people_noted_in_a_portals_document_stays(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """Fields that the function does not know are none of its business."""
-    stage.write(f"portals/{portal.member_id}", {"note": "ask Ann", "domain": "old.example.com"})
-    install(app, portal.install())
-    assert stage.portal(portal)["note"] == "ask Ann"
-    assert stage.portal(portal)["domain"] == "ours.bitrix24.com"
 
 
 def test_the_data_of_events_that_are_not_for_the_function_is_kept_nowhere(
@@ -780,13 +653,4 @@ def test_the_data_of_events_that_are_not_for_the_function_is_kept_nowhere(
         answer = app.post(body)
         assert (answer.status, answer.json) == (200, {"status": "ignored", "event": event})
     assert stage.documents == before
-    assert "confidential" not in app.log
-
-
-def test_the_probe_that_event_test_sends_is_answered(portal: Portal, app: App) -> None:
-    """ONAPPTEST comes through the real queue, with what was passed to event.test as QUERY."""
-    installation = portal.install()
-    install(app, installation)
-    answer = app.post(installation.test_event({"any": "confidential"}))
-    assert (answer.status, answer.json) == (200, {"status": "ok", "event": "ONAPPTEST"})
     assert "confidential" not in app.log

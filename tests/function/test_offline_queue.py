@@ -1,11 +1,9 @@
 """The offline queue: whatever ends a drain, no deletion is lost and none is recorded twice."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -784,18 +782,3 @@ class TestPings:
         answer = app.post(stranger.offline_ping(installation.token()))
         assert (answer.status, answer.json["error"]) == (403, "forbidden")
         assert stage.bitrix.calls == []
-
-    def test_rows_stay_while_the_store_is_away(
-        self, stage: Stage, installation: Installation
-    ) -> None:
-        """503 store_unavailable, nothing in the log to replay: the portal keeps the rows."""
-        app = stage.start(STORE_DEADLINE_SECONDS="0.5")
-        installation.portal.delete_message(deliver=False)
-        ping = installation.offline_ping(installation.token())
-        with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
-            somebody_else.execute("BEGIN IMMEDIATE")
-            answer = app.post(ping)
-        assert (answer.status, answer.json["error"]) == (503, "store_unavailable")
-        assert [line["outcome"] for line in app.log_lines] == ["store_unavailable"]
-        assert len(installation.portal.queue(installation)) == 1
-        assert app.post(ping).json["recorded"] == 1

@@ -24,10 +24,8 @@ from handler.stores.opening import LazyStore
 from handler.tokens import token_digest
 from tests.conftest import firestore_at
 from tests.doubles.bitrix24 import Bitrix24, Installation
-from tests.doubles.emulator import Emulator
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import FORM, Function, Response
-from tests.doubles.tcp_proxy import TcpProxy
 from tests.stopwatch import Stopwatch
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
@@ -321,73 +319,6 @@ class TestAway:
         enter(site.store)
         assert told(recorded=1) == site.replay(capsys)
 
-    def test_what_fits_after_a_fix_is_recorded_by_quarantine_retry(
-        self, site: Site, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """An event that was quarantined for a fault of ours becomes its record, and is gone."""
-        path = f"portals/{MEMBER_ID}/quarantine/of-a-former-version"
-        payload = json.dumps(deletion()["data"])
-        fields: Fields = {
-            "event": "ONOPENLINEMESSAGEDELETE",
-            "payload": payload,
-            "reasons": ["a former version did not know this shape"],
-        }
-        site.store.create([Document(path, fields)], "received_at", Deadline(20))
-
-        assert main(["quarantine", "retry"]) == 0
-
-        assert "1 recorded, 0 known already, 0 left." in capsys.readouterr().out
-        assert ["ext-1"] == [record["message_id"] for record in site.stored()]
-        assert [] == site.stored("quarantine", "received_at")
-
-
-class TestSilence:
-    """The connection to Firestore dies without a word."""
-
-    def test_the_event_that_meets_a_dead_connection_is_recorded(
-        self, site: Site, double: FirestoreDouble
-    ) -> None:
-        """Within its own deadline: what timed out is repeated over a new connection."""
-        with TcpProxy(double.host) as proxy:
-            site.start(emulator_host=proxy.host, token_cache_seconds=0, store_deadline_seconds=8)
-            make_trusted(site)
-            proxy.kill_silently()
-
-            assert {"status": "recorded", "recorded": 1, "duplicates": 0} == (
-                site.send(deletion()).body
-            )
-
-
-class TestForgetful:
-    """A write takes effect, but nobody hears of it."""
-
-    def test_a_retry_that_finds_the_record_there_is_success(
-        self, site: Site, double: FirestoreDouble
-    ) -> None:
-        """The deletion is stored once, the answer is 200, and the log keeps nothing."""
-        site.start(store_deadline_seconds=30)
-        make_trusted(site)
-        double.lose_answer("Commit", times=2)
-
-        answer = site.send(deletion())
-
-        assert {"status": "recorded", "recorded": 0, "duplicates": 1} == answer.body
-        assert ["ext-0", "ext-1"] == sorted(str(record["message_id"]) for record in site.stored())
-        assert [] == site.letters
-
-    def test_records_whose_every_answer_is_lost_are_not_doubled_by_a_replay(
-        self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """The log keeps what is stored already, and the replay finds it there."""
-        make_trusted(site)
-        double.hang("Commit", times=ALWAYS, after_applying=True)
-        assert UNAVAILABLE == outcome(site.send(deletion()))
-        double.heal()
-
-        assert told(duplicates=1) == site.replay(capsys)
-
-        assert ["ext-0", "ext-1"] == sorted(str(record["message_id"]) for record in site.stored())
-
 
 class TestBug:
     """The function itself is at fault."""
@@ -525,6 +456,7 @@ class TestLife:
         double.hang("Commit", times=ALWAYS, after_applying=True)
         assert UNAVAILABLE == outcome(site.post(app.install_event(app.token())))
         double.heal()
+        assert [] == app.bindings
 
         assert (200, "installed") == outcome(site.post(app.install_event(app.token())))
 
@@ -565,6 +497,7 @@ class TestLife:
 
         assert UNAVAILABLE == outcome(site.post(app.offline_ping(app.token())))
 
+        assert [] == site.letters
         assert 3 == len(app.portal.queue(app))
         if fault == "away":
             double.start()
@@ -661,41 +594,3 @@ class TestProcess:
             served.stop()
 
             assert [200] * 8 == [answer.result().status for answer in answers]
-
-    def test_googles_emulator_can_hang_stop_and_come_back_empty(
-        self, emulator_jar: Path, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It is paused under load, then ended, and what it did not take is replayed.
-
-        The emulator forgets all when it is stopped, so everything sent comes from the log: it
-        hangs from the first deletion on.
-        """
-        with Emulator(emulator_jar) as emulator:
-            store = firestore_at(emulator.host, project)
-            enter(store)
-            settings = settings_of(emulator.host, project)
-            with Function(tmp_path / "log", **settings) as function:
-                warm_up(function)
-                with ThreadPoolExecutor(12) as senders:
-                    emulator.pause()
-                    hanging = list(senders.map(lambda n: post(function, deletion(n)), range(12)))
-                    emulator.stop()
-                    stopped = list(
-                        senders.map(lambda n: post(function, deletion(n)), range(12, 24))
-                    )
-                    emulator.start()
-                    enter(store)
-                assert {503} == {answer.status for answer in hanging + stopped}
-                assert 0 == len(store.newest(RECORDS, "recorded_at", Deadline(20)))
-
-                monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
-                monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
-                assert 0 == main(["replay", str(tmp_path / "log")])
-
-                records = store.newest(RECORDS, "recorded_at", Deadline(20))
-                sent = {f"ext-{number}" for number in range(24)}
-                assert sent == {record.fields["message_id"] for record in records}
-                assert 24 == len(records)
-                warm_up(function)
-                again = post(function, deletion(0))
-                assert {"status": "recorded", "recorded": 0, "duplicates": 1} == again.json

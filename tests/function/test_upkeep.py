@@ -16,7 +16,6 @@ from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
     Installation,
-    OtherResult,
     Portal,
     Redirect,
     Refusal,
@@ -431,10 +430,3 @@ class TestReminders:
         life.ping()
         life.app.post(life.installation.uninstall_event())
         assert "problem" not in life.document
-
-    def test_an_odd_list_of_bindings_is_checked_as_none(self, life: Life) -> None:
-        """What is bound already is bound, then."""
-        life.pass_time(days=2)
-        life.stage.bitrix.fault("event.get", OtherResult({"result": None}))
-        assert life.ping().json == EMPTY
-        assert len(life.installation.bindings) == 4

@@ -262,6 +262,8 @@ def test_a_token_of_no_portal_is_told_that_and_no_more(event: str, known: bool) 
         del instance.store.documents["portals/M"]
     detail = "No active portal has this application token."
 
+    before = dict(instance.store.documents)
+
     answer = instance.send(event, DATA, "of nobody")
 
     body = {"error": "forbidden", "detail": detail}
@@ -270,7 +272,7 @@ def test_a_token_of_no_portal_is_told_that_and_no_more(event: str, known: bool) 
     if known:
         about["known"] = True
     assert [line("WARNING", detail, "forbidden", **about)] == instance.lines
-    assert [] == instance.added
+    assert before == instance.store.documents
 
 
 @pytest.mark.parametrize(
@@ -289,6 +291,7 @@ def test_the_store_is_not_asked_again_about_a_token_that_it_has_just_accepted() 
     """Except by what changes the portal's tokens: an uninstall is never believed from memory."""
     instance = Instance()
     instance.send(DELETION, DATA)
+    instance.send("ONAPPTEST")
     portal = instance.store.documents.pop("portals/M")
 
     assert 200 == instance.send(DELETION, DATA).status

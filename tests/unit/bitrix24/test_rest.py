@@ -539,12 +539,3 @@ class TestSubscription:
         subscribe(rest(installation), BINDINGS, URL, 1)
         bitrix.fault("event.unbind", OtherResult({"result": result}))
         assert unsubscribe(rest(installation), BINDINGS, URL) == 3
-
-    @pytest.mark.parametrize("length", [180, 181])
-    def test_an_address_that_is_too_long_is_not_bound(
-        self, installation: Installation, length: int
-    ) -> None:
-        """Some versions of event.bind would cut it, and call another address."""
-        problems = subscribe(rest(installation), BINDINGS, URL.ljust(length, "x"), 1).problems
-        assert len(problems) == (length > 180)
-        assert len(installation.bindings) == (0 if problems else 4)

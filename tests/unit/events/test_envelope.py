@@ -158,6 +158,7 @@ def test_a_member_id_may_be_any_name_of_a_document(name: str) -> None:
         "é" * 751,
         "a" * 1_501,
         "a\nb",
+        "a\u200b",
         "\0",
         "\udcff",
         "a/b\nc",
