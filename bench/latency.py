@@ -18,7 +18,10 @@ def far_away(host: str, seconds: float) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout  # noqa: S101 - as was asked for
         try:
-            yield process.stdout.readline().strip()
+            address = process.stdout.readline().strip()
+            if not address:
+                raise RuntimeError("The proxy that holds answers back did not start.")
+            yield address
         finally:
             process.terminate()
 
