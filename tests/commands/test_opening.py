@@ -140,9 +140,18 @@ def made_up(tmp_path: Path) -> dict[str, str]:
 
 
 def test_made_up_credentials_end_in_a_sentence(made_up: dict[str, str]) -> None:
-    """Within 15 s, with a word before, and without any of Python's warnings."""
+    """With a word before, without any of Python's warnings; it says what to check."""
+    hurried = """
+from handler.console.printing import CommandError
+from handler.console.store_opening import StoreOpener
+from handler.settings import Settings
+try:
+    StoreOpener(Settings(project="p"), answer_seconds=1, word_seconds=0)()
+except CommandError as error:
+    print(error)
+"""
     done = subprocess.run(
-        [sys.executable, "-m", "handler", "portals", "list"],
+        [sys.executable, "-c", hurried],
         cwd=ROOT,
         env=environment(**made_up),
         capture_output=True,
@@ -150,27 +159,10 @@ def test_made_up_credentials_end_in_a_sentence(made_up: dict[str, str]) -> None:
         check=False,
     )
 
-    *before, error = done.stderr.splitlines()
-    assert (1, "") == (done.returncode, done.stdout)
     said = ["Store: projects/p/databases/(default)", "Waiting for the store to answer ..."]
-    assert said == sorted(before)
-    assert error.startswith("Firestore: ")
-    assert error.endswith(f". {GOOGLE_ADVICE}")
-
-
-def test_what_to_check_on_google_cloud_is_said(
-    made_up: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The project, the database, the credentials, the role, and the network."""
-    for name, value in made_up.items():
-        monkeypatch.setenv(name, value)
-    opener = StoreOpener(Settings(project="p"), answer_seconds=0.3)
-
-    with pytest.raises(CommandError) as error:
-        opener()
-
-    assert str(error.value).startswith("Firestore: ")
-    assert str(error.value).endswith(f". {GOOGLE_ADVICE}")
+    assert said == sorted(done.stderr.splitlines())
+    assert done.stdout.startswith("Firestore: ")
+    assert done.stdout.endswith(f". {GOOGLE_ADVICE}\n")
 
 
 def test_no_credentials_end_in_a_sentence(tmp_path: Path) -> None:

@@ -528,17 +528,19 @@ class TestFloods:
         """Eight are examined at a time, the others refused soon; deletions go on."""
         silence = Gate()
         scene.stage.bitrix.fault("app.info", silence, times=None)
-        bodies = [scene.forge() for _ in range(13)]
+        documents, lines = scene.stage.documents, len(scene.app.log_lines)
+        bodies = [scene.forge() for _ in range(12)]
         with ThreadPoolExecutor(12) as pool:
-            forged = [pool.submit(scene.app.post, body) for body in bodies[1:]]
+            forged = [pool.submit(scene.app.post, body) for body in bodies]
             refused_soon = islice(as_completed(forged), 4)
             assert [one.result().status for one in refused_soon] == [403] * 4
-            assert TOO_MANY == scene.refuse(bodies[0])
+            assert [line["reason"] for line in scene.app.log_lines[lines:]] == [TOO_MANY] * 4
             assert scene.app.post(scene.installation.test_event({})).status == 200
             assert sum(one.done() for one in forged) == 4
             silence.opened.set()
         assert [one.result().status for one in forged] == [403] * 12
         assert len(scene.stage.bitrix.calls_to("app.info")) == 8
+        assert scene.stage.documents == documents
 
     def test_a_flood_leaves_room_for_the_next_install(self, own_scene: Scene) -> None:
         """Each refusal gives its place back, whatever it was for."""

@@ -1,7 +1,7 @@
 """Installs that are proven: stored, bound, updated, taken away and added again, in any order."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -40,32 +40,6 @@ DELETION: Mapping[str, Value] = {
     ],
 }
 INSTALLED = {"status": "installed", "subscribed": True}
-
-
-@pytest.fixture(scope="module")
-def lasting_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Run one Bitrix24 for all tests."""
-    with Stage(tmp_path_factory.mktemp("stage")) as stage:
-        yield stage
-
-
-@pytest.fixture
-def stage(lasting_stage: Stage) -> Stage:
-    """Set the stage: no faults, no calls yet, and an empty store."""
-    lasting_stage.clear()
-    return lasting_stage
-
-
-@pytest.fixture
-def portal(stage: Stage) -> Portal:
-    """Add the portal that most tests are about."""
-    return stage.bitrix.add_portal("ours.bitrix24.com")
-
-
-@pytest.fixture
-def app(stage: Stage) -> App:
-    """Start a function that accepts installs of that portal."""
-    return stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
 
 
 def bound(installation: Installation) -> list[dict[str, object]]:

@@ -4,12 +4,11 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 
 import pytest
 
@@ -268,27 +267,9 @@ class TestBudget:
         assert second.budget(10, NOW - timedelta(days=9)).paid_until is None
 
 
+@pytest.mark.usefixtures("no_pauses")
 class TestPings:
     """Pings that meet, over HTTP."""
-
-    @pytest.fixture
-    def stage(self, tmp_path: Path) -> Iterator[Stage]:
-        """Set the stage."""
-        with Stage(tmp_path) as stage:
-            yield stage
-
-    @pytest.fixture
-    def app(self, stage: Stage) -> App:
-        """Start the function."""
-        return stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
-
-    @pytest.fixture
-    def installation(self, stage: Stage, app: App) -> Installation:
-        """Install the application."""
-        portal = stage.bitrix.add_portal("ours.bitrix24.com", pings=False)
-        installation = portal.install()
-        app.post(installation.install_event(installation.token()))
-        return installation
 
     def test_a_ping_that_meets_a_drain_is_postponed_and_its_rows_are_fetched(
         self, stage: Stage, app: App, installation: Installation
@@ -353,14 +334,19 @@ class TestPings:
     def test_an_install_waits_for_the_drain_under_way(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """Bindings are changed under the lease only; where it stays held, that is told."""
-        until = datetime.now(UTC) + timedelta(seconds=1)
-        portal = installation.portal
-        lease: Fields = {"until": until, "nonce": "n", "user": 1}
-        stage.write(f"portals/{portal.member_id}", {"drain": lease})  # type: ignore[dict-item] # a map
-        answer = app.post(installation.install_event(installation.token()))
-        assert answer.json["subscribed"] is True
-        assert datetime.now(UTC) > until
+        """Bindings are changed under the lease only."""
+        store = LocalStore(str(stage.store))
+        held = Leases(store, installation.portal.member_id, now, 8).take(1)
+        assert isinstance(held, Held)
+        stage.bitrix.calls.clear()
+        with ThreadPoolExecutor() as pool:
+            install = pool.submit(app.post, installation.install_event(installation.token()))
+            while not stage.bitrix.calls_to("profile"):
+                time.sleep(0.01)
+            assert not install.done()
+            assert held.finish(unchanged, goes_on=True)
+            assert install.result().json["subscribed"] is True
+        assert stage.bitrix.calls_to("event.get")
 
     def test_a_lease_that_goes_from_one_to_another_is_given_up(
         self, stage: Stage, app: App, installation: Installation

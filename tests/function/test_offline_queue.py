@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import StringIO
-from pathlib import Path
 
 import pytest
 
@@ -684,27 +683,9 @@ def test_a_drain_tells_how_many_rows_it_leaves(extended: Scene) -> None:
     assert extended.drain() == emptied(Counts(recorded=20))
 
 
+@pytest.mark.usefixtures("no_pauses")
 class TestPings:
     """ONOFFLINEEVENT, over HTTP: no `data`, but a token that may read the queue."""
-
-    @pytest.fixture
-    def stage(self, tmp_path: Path) -> Iterator[Stage]:
-        """Set the stage."""
-        with Stage(tmp_path) as stage:
-            yield stage
-
-    @pytest.fixture
-    def installation(self, stage: Stage, app: App) -> Installation:
-        """Install the application, so that its offline queue fills."""
-        installation = stage.bitrix.add_portal("ours.bitrix24.com").install()
-        body = installation.install_event(installation.token())
-        assert app.post(body).json["subscribed"] is True
-        return installation
-
-    @pytest.fixture
-    def app(self, stage: Stage) -> App:
-        """Start the function."""
-        return stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
 
     def test_a_ping_drains_the_queue(
         self, stage: Stage, app: App, installation: Installation

@@ -1,8 +1,6 @@
 """It stays right by itself: what a year does to a portal, and the pings that put it right."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +14,13 @@ from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
     Installation,
-    Portal,
     Redirect,
     Refusal,
     Silence,
 )
 from tests.doubles.function import Response
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 PING = "ONOFFLINEEVENT"
@@ -31,14 +30,11 @@ EMPTY = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0
 class Life:
     """A portal whose application is installed, and the function's one instance."""
 
-    def __init__(self, stage: Stage, app: App) -> None:
+    def __init__(self, stage: Stage, app: App, installation: Installation) -> None:
         self.stage = stage
         self.app = app
-        self.portal: Portal = stage.bitrix.add_portal("ours.bitrix24.com", pings=False)
-        self.installation: Installation = self.portal.install("local.ours")
-        answer = self.reinstall()
-        assert answer.json == {"status": "installed", "subscribed": True}
-        stage.bitrix.calls.clear()
+        self.portal = installation.portal
+        self.installation = installation
 
     def reinstall(self, user: int = 1) -> Response:
         """Choose Reinstall as an administrator."""
@@ -90,10 +86,10 @@ class Life:
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
+def life(stage: Stage, app: App, installation: Installation) -> Life:
     """Install the application, a moment ago."""
-    with Stage(tmp_path) as stage:
-        yield Life(stage, stage.start(ALLOWED_PORTALS="ours.bitrix24.com"))
+    stage.bitrix.calls.clear()
+    return Life(stage, app, installation)
 
 
 CHECK = ["app.info", "profile", "event.get"]

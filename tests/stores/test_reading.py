@@ -107,9 +107,9 @@ def test_counting_what_matches_ends_somewhere(local_store: Store) -> None:
 
 
 def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -> None:
-    """Held together, these texts would take 40 MB."""
+    """Held together, these texts would take 20 MB."""
     store = LocalStore(str(tmp_path / "store.sqlite3"))
-    fill(store, "M", 4_000, text="x" * 10_000)
+    fill(store, "M", 2_000, text="x" * 10_000)
     domains = Domains(store)
     reading = Reading(store, Selection(members=["M"]), Progress())
 
@@ -121,8 +121,8 @@ def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -
     finally:
         tracemalloc.stop()
 
-    assert length > 40_000_000
-    assert most < 16_000_000
+    assert length > 20_000_000
+    assert most < 14_000_000
 
 
 def test_long_reads_say_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
