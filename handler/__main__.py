@@ -1,4 +1,4 @@
-"""`python -m handler COMMAND`: what an operator does besides deploying."""
+"""`python -m handler COMMAND`: everything an operator does apart from deploying."""
 
 import sys
 
@@ -6,8 +6,8 @@ try:
     from handler.commands import main
 
     sys.exit(main(sys.argv[1:]))
-except ImportError as missing:  # at once, or when a command opens the store
+except ImportError as missing:  # here, or when a command opens the store
     sys.exit(
-        f"{missing}: the commands run in the environment that `make run` makes;"
-        " enter it with `. .venv/bin/activate`."
+        f"{missing}: run the commands in the environment that `make run` creates; activate it with"
+        " `. .venv/bin/activate`."
     )

@@ -1,4 +1,4 @@
-"""What the function answers, and the refusals that end a request early."""
+"""The function's answers, and refusals that end a request early."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 class Answer:
     """One HTTP answer: a status and a JSON object.
 
-    `log` holds what only the log is told about the request: names and counts, never a
-    token and never an unverified text of more than a sensible length.
+    `log` holds fields for the log alone: names and counts, never a token, and unverified text only
+    if it is short.
     """
 
     status: int
@@ -19,15 +19,15 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """The `status` of a success or the `error` of a failure: what logs are searched by."""
+        """The `status` of a success or the `error` of a failure, to search the log by."""
         return str(self.body.get("status") or self.body.get("error"))
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not an error of ours
-    """The request ends here, with this answer.
+    """Ends a request early, with an answer.
 
-    `detail` says what is wrong and, where possible, what to do. It must not quote the
-    request: whoever sent it may hold no valid token.
+    `detail` says what is wrong and, where possible, what to do. It must not quote the request,
+    whose sender may have no valid token.
     """
 
     def __init__(

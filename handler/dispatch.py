@@ -1,4 +1,4 @@
-"""From an event to its answer: verifies the token, then routes the event by its name."""
+"""Answers an event: verifies its token, then routes it by name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,17 +20,17 @@ from handler.tokens import accepts, token_digest
 if TYPE_CHECKING:
     from handler.records.messages import Messages
 
-# They change which tokens a portal accepts, so the store is asked, not this instance's memory.
+# These change which tokens a portal accepts, so they read the store, not this instance's cache.
 _CHANGE_TOKENS = (names.INSTALL, names.UNINSTALL)
 
-_REMIND_SECONDS = 2  # the event itself has been dealt with; a reminder may as well come later
+_REMIND_SECONDS = 2  # the event itself is done, and a later one can remind instead
 
 
 def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer:
-    """Do what an event, sent to `url`, asks for; raises `Refused` or `StoreUnavailable`."""
+    """Handle an event that was sent to `url`; raises `Refused` or `StoreUnavailable`."""
     deadline = Deadline(instance.settings.store_deadline_seconds)
     digest = token_digest(event.auth.application_token.get_secret_value())
-    with _kept_until_verified(instance, event, digest, log):
+    with _dead_letter_unless_verified(instance, event, digest, log):
         portal = _verify(instance, event, digest, deadline)
     try:
         if event.name in names.DELETIONS and portal:
@@ -47,10 +47,10 @@ def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer
 
 
 def _verify(instance: Instance, event: Event, digest: str, deadline: Deadline) -> Portal | None:
-    """Return the event's portal, or `None` if an install brings a token that is not accepted yet.
+    """Return the event's portal, or `None` for an install whose token is not accepted yet.
 
     Raises `Refused` for any other event without an accepted token. Only the log says whether the
-    portal is known: its token may have changed, or somebody tries to forge its events.
+    portal is known: its token may have changed, or its events are being forged.
     """
     member_id = event.auth.member_id
     portal = instance.trusted.get(member_id, digest)
@@ -94,7 +94,7 @@ def _other_event(
 
 
 def _remind(instance: Instance, event: Event, portal: Portal, log: Log) -> None:
-    """Log once a day that a portal has a problem, whatever became of the event."""
+    """Log a portal's problem once a day, even if the event failed."""
     with suppress(StoreUnavailable):
         store, deadline = instance.open_store(), Deadline(_REMIND_SECONDS)
         if remind_of_problem(store, portal, event.name, log, now=instance.now(), deadline=deadline):
@@ -106,7 +106,7 @@ def _take_deletions(
 ) -> Answer:
     delivery = _delivery(instance, event, portal.domain)
     complete: list[Document] = []
-    with _kept_until_stored(instance, delivery, event.data, complete, log):
+    with _dead_letter_unless_stored(instance, delivery, event.data, complete, log):
         reading = instance.recorder.read(delivery, event.data)
         if not reading.invalid:
             complete += reading.documents
@@ -118,8 +118,8 @@ def _take_deletions(
             raise Refused(
                 422,
                 "unprocessable_event",
-                "Some of the data is not valid: the event is kept in quarantine, for a retry."
-                " What is valid is recorded.",
+                "Some of the data is invalid: the event is in quarantine, to be retried. The valid"
+                " part is recorded.",
                 log=about,
                 **vars(counts),
                 quarantine_id=name,
@@ -133,7 +133,7 @@ def _take_deletions(
 def _take_messages(
     instance: Instance, event: Event, messages: "Messages", deadline: Deadline
 ) -> Answer:
-    """Keep what messages say. It is not worth a dead letter, and never goes to quarantine."""
+    """Keep the texts of messages; failures get no dead letter and no quarantine."""
     from handler.events.message import parse_messages  # noqa: PLC0415 - only with the setting
 
     said = parse_messages(event.name, event.data, instance.settings.connectors)
@@ -147,7 +147,7 @@ def _take_messages(
         raise Refused(
             422,
             "unprocessable_event",
-            "The data is not valid for the event; what cannot be read of a message is not kept.",
+            "The data is not valid for the event; messages that cannot be read are not kept.",
             log=left_out,
             fields=said.faults,
         )
@@ -157,8 +157,10 @@ def _take_messages(
 
 
 @contextmanager
-def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log) -> Iterator[None]:
-    """Whatever keeps the token from being checked, log what parses as a deletion, and no more.
+def _dead_letter_unless_verified(
+    instance: Instance, event: Event, digest: str, log: Log
+) -> Iterator[None]:
+    """If the token cannot be checked, log what parses as a deletion, and nothing else.
 
     A stranger may have sent it; replay checks the token by its digest.
     """
@@ -170,15 +172,15 @@ def _kept_until_verified(instance: Instance, event: Event, digest: str, log: Log
         if event.name in names.DELETIONS:
             with suppress(Exception):  # the same bug again
                 reading = instance.recorder.read(_delivery(instance, event, None), event.data)
-                dead_letter.keep_records(log, reading.documents, unverified_digest=digest)
+                dead_letter.log_records(log, reading.documents, unverified_digest=digest)
         raise
 
 
 @contextmanager
-def _kept_until_stored(
+def _dead_letter_unless_stored(
     instance: Instance, delivery: Delivery, data: object, documents: list[Document], log: Log
 ) -> Iterator[None]:
-    """Whatever keeps a verified event from the store, log its `documents`, or all of its data."""
+    """If a verified event cannot be stored, log its `documents`, or all of its data."""
     try:
         yield
     except Refused:
@@ -186,9 +188,9 @@ def _kept_until_stored(
     except Exception as fault:
         with suppress(Exception):  # the same bug again
             if documents and isinstance(fault, StoreUnavailable):
-                dead_letter.keep_records(log, documents)
+                dead_letter.log_records(log, documents)
             else:
-                dead_letter.keep_event(log, delivery, data, instance.settings.connectors)
+                dead_letter.log_event(log, delivery, data, instance.settings.connectors)
         raise
 
 

@@ -1,4 +1,4 @@
-"""The only module that knows the HTTP framework: its request in, its response out."""
+"""Flask's request in, its response out; the only module that knows Flask."""
 
 import io
 import json
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 65_536
 def respond(
     request: flask.Request, receive: Callable[[Request], Answer], max_body_bytes: int
 ) -> flask.Response:
-    """Answer a request of the framework's with what `receive` makes of it."""
+    """Translate a Flask request for `receive`, and its answer back."""
     answer = receive(
         Request(
             method=request.method,
@@ -30,7 +30,7 @@ def respond(
             or request.headers.get("traceparent", ""),
         )
     )
-    # functions-framework reads what is left of a body into memory before it answers.
+    # functions-framework would read the rest of the body into memory before it answers.
     request.stream = io.BytesIO()
     return flask.Response(
         json.dumps(answer.body) + "\n",
@@ -40,48 +40,48 @@ def respond(
     )
 
 
-def _read_body(request: flask.Request, most: int) -> bytes:
-    """Return the body; raises `Refused` when it is longer than `most`, or breaks off."""
+def _read_body(request: flask.Request, limit: int) -> bytes:
+    """Return the body; raises `Refused` if it is longer than `limit` or incomplete."""
     announced = request.content_length or 0
     try:
-        body = b"" if announced > most else _read(request.stream, most)
-        too_long = max(announced, len(body)) > most
+        body = b"" if announced > limit else _read(request.stream, limit)
+        too_long = max(announced, len(body)) > limit
         if too_long:
             _discard(request.stream)
     except Exception:  # noqa: BLE001 - each server has its own errors for a broken transfer
-        raise _broken_off() from None
+        raise _incomplete() from None
     if too_long:
-        raise Refused(413, "body_too_large", f"The body is longer than {most} bytes.")
+        raise Refused(413, "body_too_large", f"The body is longer than {limit} bytes.")
     if len(body) < announced:
-        raise _broken_off()
+        raise _incomplete()
     return body
 
 
-def _read(stream: IO[bytes], most: int) -> bytes:
-    """Return all that comes, or a little more than `most` bytes of it."""
+def _read(stream: IO[bytes], limit: int) -> bytes:
+    """Return the whole body, or slightly more than `limit` bytes of it."""
     body = bytearray()
-    while len(body) <= most and (chunk := stream.read(_CHUNK_BYTES)):
+    while len(body) <= limit and (chunk := stream.read(_CHUNK_BYTES)):
         body += chunk
     return bytes(body)
 
 
 def _discard(stream: IO[bytes]) -> None:
-    """Read what is left: a client that is cut off in its body may never see the answer."""
+    """Read the rest: a client that is cut off while sending may never see the answer."""
     discarded = 0
     while discarded < MAX_REQUEST_BYTES and (chunk := stream.read(_CHUNK_BYTES)):
         discarded += len(chunk)
 
 
-def _broken_off() -> Refused:
+def _incomplete() -> Refused:
     return malformed_body("The body ended before it was complete.")
 
 
 def _public_url(request: flask.Request) -> str:
-    """Return the address that was called, as the caller saw it: Cloud Run ends TLS."""
+    """Return the URL as the caller sees it: Cloud Run terminates TLS."""
     secure = request.headers.get("X-Forwarded-Proto") == "https"
     scheme = "https" if secure else request.scheme
-    # As it was spelled, with its query: `request.path` is decoded, and might lead elsewhere.
+    # As sent, with its query: `request.path` is decoded, and might lead elsewhere.
     target = str(request.environ.get("RAW_URI", ""))
-    if not target.startswith("/"):  # a proxy may be asked for a whole address
+    if not target.startswith("/"):  # a proxy's client sends an absolute URL
         target = quote(request.path)
     return f"{scheme}://{request.host}{target}"

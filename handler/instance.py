@@ -1,4 +1,4 @@
-"""What all requests of one instance of the function share, in any number of threads at once."""
+"""What all requests of one function instance share; thread-safe."""
 
 import threading
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from handler.tokens import TrustedTokens
 if TYPE_CHECKING:
     from handler.bitrix24.application import Application
 
-# Forged installs must neither take all threads from the events (deploy.sh gives it 16) nor make
-# this function a flood of questions to the OAuth server.
-_PROOFS_AT_ONCE = 8
+# Forged installs must neither occupy all threads (deploy.sh gives the function 16) nor flood the
+# OAuth server with requests.
+_MAX_CONCURRENT_PROOFS = 8
 
 
 class Instance:
-    """One instance. `open_store` may raise `StoreUnavailable`; it is asked for each event."""
+    """One function instance. `open_store`, called for each event, may raise `StoreUnavailable`."""
 
     def __init__(
         self, settings: Settings, open_store: Callable[[], Store], now: Callable[[], datetime]
@@ -29,12 +29,12 @@ class Instance:
         self.now = now
         self.recorder = Recorder(open_store, settings, now)
         self.trusted = TrustedTokens(settings.token_cache_seconds)
-        self.proofs = threading.BoundedSemaphore(_PROOFS_AT_ONCE)
+        self.proofs = threading.BoundedSemaphore(_MAX_CONCURRENT_PROOFS)
 
     @property
     def application(self) -> "Application":
-        """What answers the events about the application itself."""
-        # It imports what only installs need, for some 12 ms; deletions should not pay for that.
+        """Answers the events about the application itself."""
+        # Its imports take about 12 ms, which deletions should not pay for.
         from handler.bitrix24.application import Application  # noqa: PLC0415
 
         return Application(

@@ -1,4 +1,4 @@
-"""The log: one JSON line an event on stdout, as Cloud Logging reads it."""
+"""The log: one JSON line per event on stdout, in Cloud Logging's format."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from typing import Final, TextIO
 
 SEVERITIES: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
-# Cloud Logging cuts entries at 256 KB, the envelope included.
+# Cloud Logging cuts entries at 256 KB, including the envelope.
 MAX_LINE_BYTES: Final = 100_000
 
 _TRACE = re.compile(r"(?:00-)?([0-9a-f]{32})(?:[-/;].*)?", re.IGNORECASE | re.ASCII)
 
 
 class Log:
-    """Writes lines of at least a severity; `trace` ties them to the request they belong to."""
+    """Writes lines at or above a severity; `trace` links them to their request."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Log:
 
 
 def count(number: int, noun: str) -> str:
-    """Write a count in words: 1 deletion, 2 deletions."""
+    """Format a count: 1 deletion, 2 deletions."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

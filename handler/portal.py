@@ -1,4 +1,4 @@
-"""A portal, as `portals/{member_id}` keeps it: whose events are accepted, and where it lives."""
+"""A portal, stored as `portals/{member_id}`: its tokens, addresses, problem and drain."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,8 +11,8 @@ from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 
 PORTALS = "portals"
 
-# An application that is deleted and added again has a new token, and the old one's uninstall
-# may come after the new one's install: so the former token stays accepted until then.
+# An application that is deleted and added again gets a new token, and the old one's uninstall may
+# arrive after the new one's install. So the previous token stays accepted until then.
 _TOKENS_KEPT = 2
 
 _REMIND_AFTER = timedelta(days=1)
@@ -21,10 +21,10 @@ _WITHOUT_PROBLEM = {"problem": None, "problem_since": None, "problem_logged_at":
 
 
 class Lease(Model, strict=True):
-    """Who drains a portal's offline queue at the moment, and until when at the latest.
+    """The lease on a portal's offline queue: which user drains it, and until when.
 
-    `nonce` tells one holder from the next. `again`: rows were announced meanwhile. `follows`: an
-    event waits for the end of this lease, and will see to all that is announced until then.
+    `nonce` identifies the holder. `again`: more rows were announced since. `follows`: another event
+    is waiting for this lease to end, and will drain everything announced until then.
     """
 
     until: datetime
@@ -35,16 +35,16 @@ class Lease(Model, strict=True):
 
 
 class QueueLeft(Model, strict=True):
-    """How many rows a drain has left in the queue: a number, or text as in "more than 49"."""
+    """How many rows a drain left in the queue: a number, or text such as "more than 49"."""
 
     rows: int | str
     at: datetime
 
 
 class Portal(Model, strict=True):
-    """A portal that events may come from; of its tokens only digests are known.
+    """A portal that may send events; only digests of its tokens are stored.
 
-    People may have written the document by hand: what does not fit counts as absent.
+    The document may have been edited by hand: an invalid field counts as absent.
     """
 
     member_id: str
@@ -60,10 +60,10 @@ class Portal(Model, strict=True):
     updated_at: Annotated[datetime | None, OrNone] = None
     clean_requested_at: Annotated[datetime | None, OrNone] = None
     removed_at: Annotated[datetime | None, OrNone] = None
-    # The user as whom the queue's ping is bound, and when all bindings were last checked.
+    # The user that the queue's ping is bound as, and when the bindings were last checked.
     bound_as: Annotated[int | None, OrNone] = None
     checked_at: Annotated[datetime | None, OrNone] = None
-    # When the OAuth server was last asked where the portal is, outside of such a check.
+    # When the OAuth server was last asked for the portal's address, apart from that check.
     asked_at: Annotated[datetime | None, OrNone] = None
     problem: Annotated[str | None, OrNone] = None
     problem_since: Annotated[datetime | None, OrNone] = None
@@ -76,15 +76,15 @@ class Portal(Model, strict=True):
 
     @classmethod
     def from_fields(cls, member_id: str, fields: Fields) -> "Portal":
-        """Read the document that was found under a `member_id`."""
+        """Read a portal from the fields of its document."""
         return cls.model_validate({**fields, "member_id": member_id})
 
     def to_fields(self) -> Fields:
-        """Return the document's fields; what is not known is absent."""
+        """Return the document's fields, without those that are `None`."""
         return self.model_dump(exclude_none=True)
 
     def with_token(self, digest: str, now: datetime) -> "Portal":
-        """Accept a token from now on, and the one before it."""
+        """Accept a token from now on, along with the previous one."""
         known = self.active and digest in (self.token_digests or ())
         return self.model_copy(
             update={
@@ -98,7 +98,7 @@ class Portal(Model, strict=True):
         )
 
     def without_token(self, digest: str, now: datetime, *, clean: bool) -> "Portal":
-        """Accept a token no longer; a portal with none left is not active."""
+        """Stop accepting a token; a portal without tokens is inactive."""
         others = self._others(digest)
         active = bool(self.active and others)
         update = {
@@ -110,13 +110,13 @@ class Portal(Model, strict=True):
         return self.model_copy(update=update if active else {**update, **_WITHOUT_PROBLEM})
 
     def removed(self, now: datetime) -> "Portal":
-        """Accept nothing any more, by an operator's wish; the document stays for its records."""
+        """Stop accepting anything, at an operator's request; the document stays for its records."""
         ended = {"token_digests": None, "active": False, "drain": None, "queue_left": None}
         since = {"removed_at": self.removed_at or now, "updated_at": now}
         return self.model_copy(update={**ended, **since, **_WITHOUT_PROBLEM})
 
     def with_problem(self, problem: str | None, now: datetime) -> "Portal":
-        """Note what keeps the portal from being served in full, or that nothing does."""
+        """Set the portal's problem, or clear it with `None`."""
         if problem == self.problem:
             return self
         if problem is None:
@@ -129,29 +129,29 @@ class Portal(Model, strict=True):
 
 
 def portal_path(member_id: str) -> str:
-    """Return where a portal's document is; its records are in collections below it."""
+    """Return the path of a portal's document; its records are in collections below it."""
     return f"{PORTALS}/{member_id}"
 
 
 def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | None:
-    """Return a portal, if it is known."""
+    """Return a portal, or `None` if it is unknown."""
     document = store.get(portal_path(member_id), deadline)
     return Portal.from_fields(member_id, document.fields) if document else None
 
 
 def log_problem(log: Log, before: Portal, after: Portal, event: str) -> None:
-    """Log that a problem of a portal has begun, has changed or is over."""
+    """Log that a portal's problem has begun, changed or ended."""
     if after.problem and after.problem != before.problem:
         _log_problem(log, after, event)
     elif before.problem and not after.problem:
         known = {"event": event, "member_id": after.member_id, "domain": after.domain}
-        log("INFO", f"This is over: {before.problem}", outcome="portal_well", **known)
+        log("INFO", f"Resolved: {before.problem}", outcome="portal_well", **known)
 
 
 def remind_of_problem(
     store: Store, portal: Portal, event: str, log: Log, *, now: datetime, deadline: Deadline
 ) -> bool:
-    """Log a lasting problem again, once a day over all instances; tell whether it was time to."""
+    """Log a lasting problem again, once a day across all instances; return whether it was due."""
 
     def is_due(portal: Portal) -> bool:
         logged = portal.problem_logged_at
@@ -188,10 +188,10 @@ def change_portal(
     change: Callable[[Portal | None], Portal | None],
     deadline: Deadline,
 ) -> Portal | None:
-    """Change a portal by what is stored of it, again whenever somebody else was faster.
+    """Change a portal by compare-and-set, retried until the deadline.
 
-    `change` gets the portal as stored and returns it as it should be, or `None` to leave it
-    alone. Only what has changed is written; all other fields stay as they are.
+    `change` gets the stored portal, if any, and returns the changed one, or `None` to leave it
+    alone. Fields that it does not change stay as they are, even invalid ones.
     """
     path = portal_path(member_id)
     while deadline.remaining:

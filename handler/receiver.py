@@ -1,4 +1,4 @@
-"""Every request's way in and out: what is refused before it is an event, and every fault."""
+"""Answers and logs every request; errors become answers, too."""
 
 import time
 import traceback
@@ -18,19 +18,19 @@ from handler.stores.interface import Store, StoreUnavailable
 
 _SERVER_ERROR = 500
 
-# What Error Reporting takes for an error, and groups by its place.
+# Marks a log entry as an error for Error Reporting, which groups errors by location.
 _ERROR_EVENT = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
 
-# Bitrix24 does not send again, whatever it is told; people and their tools may.
+# Bitrix24 never retries; other clients may.
 _RETRY_AFTER_SECONDS = "10"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the core sees of an HTTP request.
+    """An HTTP request, independent of the framework.
 
-    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the address that
-    was called, `trace` the trace header.
+    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the requested URL,
+    `trace` the trace header.
     """
 
     method: str
@@ -42,9 +42,9 @@ class Request:
 
 
 class Receiver:
-    """Receives the events of all portals, in any number of threads at once.
+    """Receives the events of all portals; thread-safe.
 
-    `open_store` may raise `StoreUnavailable`; it is asked for each event.
+    `open_store`, called for each event, may raise `StoreUnavailable`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Receiver:
         self._instance = Instance(settings, open_store, now)
 
     def receive(self, request: Request) -> Answer:
-        """Answer a request; every fault, ours included, becomes an answer."""
+        """Answer a request; every exception, bugs included, becomes an answer."""
         if request.method in ("GET", "HEAD") and request.path in ("/", "/health"):
             return Answer(200, {"status": "up", "version": VERSION})
         started = time.perf_counter()
@@ -83,7 +83,7 @@ def _body(request: Request) -> bytes:
         raise Refused(
             405,
             "method_not_allowed",
-            "Bitrix24 sends events by POST; GET /health tells whether the function is up.",
+            "Bitrix24 sends events by POST; GET /health shows whether the function is up.",
             headers={"Allow": allowed},
         )
     return request.read_body()
@@ -94,8 +94,8 @@ def _unavailable(problem: StoreUnavailable) -> Answer:
         503,
         {
             "error": "store_unavailable",
-            "detail": "Firestore could not be reached in time; if this was a deletion, the log has"
-            " kept it.",
+            "detail": "Firestore could not be reached in time. If this was a deletion, it is in"
+            " the log, to be replayed.",
         },
         headers={"Retry-After": _RETRY_AFTER_SECONDS},
         log={"reason": str(problem)},
@@ -103,7 +103,7 @@ def _unavailable(problem: StoreUnavailable) -> Answer:
 
 
 def _internal_error(bug: Exception, settings: Settings) -> Answer:
-    # Neither the error's text nor its variables: they may hold what nobody may log.
+    # Without the error's text and variables, which may hold secrets.
     frames = traceback.extract_tb(bug.__traceback__)
     where = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
     last = frames[-1]
@@ -112,7 +112,7 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
         _SERVER_ERROR,
         {
             "error": "internal_error",
-            "detail": "This is a fault of the function; its log tells more.",
+            "detail": "This is a bug in the function; its log has the details.",
         },
         log={
             "bug": type(bug).__name__,
@@ -125,7 +125,7 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
 
 
 def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
-    detail = answer.body.get("detail")  # in a success: something that an operator must correct
+    detail = answer.body.get("detail")  # on success: something for an operator to correct
     fields = {
         "outcome": answer.outcome,
         "event": event and event.name,

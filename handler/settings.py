@@ -1,4 +1,4 @@
-"""Settings, read once from the environment; every default and its reason stands here."""
+"""Settings, read once from the environment, with every default and its reason."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,27 +13,27 @@ from handler.urls import MAX_HANDLER_URL, domain_in, is_secure_url
 
 T = TypeVar("T")
 
-# Google's clients would take anything, and then wait in vain for an answer.
+# Google's clients accept any text, and then wait until they time out.
 _HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
 
-# The two hosts that vouch for installs; bitrix24.tech serves portals in the ru, by, kz, uz, am,
-# az, ge and kg zones.
+# The two servers that confirm installs; bitrix24.tech serves portals in the ru, by, kz, uz, am, az,
+# ge and kg zones.
 OFFICIAL_OAUTH_SERVERS: Final = ("https://oauth.bitrix.info", "https://oauth.bitrix24.tech")
 
 
 class SettingError(Exception):
-    """A setting is not valid; the message names it and says what would be."""
+    """A setting is not valid; the message names it and says what to use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be set, with its defaults. Durations are in seconds."""
+    """The settings and their defaults. Durations are in seconds."""
 
     project: str | None = None
     database: str = "(default)"
     emulator_host: str | None = None
     on_google_cloud: bool = False
-    # As Error Reporting shows them; on Cloud Run, its own names.
+    # As shown in Error Reporting; on Cloud Run, its own names.
     service: str = "bitrix24-deletions"
     revision: str = VERSION
     store: str = "firestore"
@@ -42,11 +42,12 @@ class Settings:
     client_id: str | None = None
     connectors: frozenset[str] = frozenset()
     retention_days: int | None = None
-    # How long what messages say is kept, so that a record can tell it; not at all by default.
+    # How long the texts of messages are kept, so that a record can show them; off by default.
     keep_text_days: int | None = None
-    # How long a removed portal's events may still be accepted, against one read per event.
+    # How long a removed portal's events may still be accepted; without a cache, each event costs a
+    # read.
     token_cache_seconds: float = 60
-    # Bitrix24 calls slow handlers less often; past this the log keeps the records instead.
+    # Bitrix24 calls slow handlers less often; past this, the records go to the log as dead letters.
     store_deadline_seconds: float = 8
     # About a hundred times the longest event that Bitrix24 is known to send.
     max_body_bytes: int = 262_144
@@ -58,7 +59,7 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the settings; an empty variable counts as not set.
 
-        Raises `SettingError` for the first that is not valid.
+        Raises `SettingError` for the first invalid one.
         """
         read = _Reader(environment)
         return cls(
@@ -129,7 +130,7 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def parse_cache_seconds(text: str) -> float:
-    """Read how long an instance may trust a token; raises `ValueError`."""
+    """Parse TOKEN_CACHE_SECONDS; raises `ValueError`."""
     return _seconds(0, 86_400)(text)
 
 
@@ -139,7 +140,7 @@ def _store(environment: Mapping[str, str]) -> Callable[[str], str]:
             raise ValueError("use firestore or local.")
         if text == "local" and environment.get("K_SERVICE"):
             raise ValueError(
-                "on Cloud Run the disk does not last; leave STORE unset to use Firestore."
+                "Cloud Run has no persistent disk; leave STORE unset to use Firestore."
             )
         return text
 
@@ -159,13 +160,13 @@ def _domains(text: str) -> frozenset[str]:
         return frozenset(map(domain_in, _names(text)))
     except ValueError:
         raise ValueError(
-            "use domains, as in mycompany.bitrix24.com, separated by commas."
+            "use domains such as mycompany.bitrix24.com, separated by commas."
         ) from None
 
 
 def _host_and_port(text: str) -> str:
     if not _HOST_AND_PORT.fullmatch(text):
-        raise ValueError("use host:port, as in localhost:8085, without http://.")
+        raise ValueError("use host:port, such as localhost:8085, without http://.")
     return text
 
 
@@ -177,18 +178,14 @@ def _function_url(text: str) -> str:
         or parts.port == 0
         or len(text) > MAX_HANDLER_URL
     ):
-        raise ValueError(
-            f"use the function's http(s) address, at most {MAX_HANDLER_URL} characters."
-        )
+        raise ValueError(f"use the function's http(s) URL, at most {MAX_HANDLER_URL} characters.")
     return text
 
 
 def _oauth_servers(text: str) -> tuple[str, ...]:
     servers = tuple(server.strip().rstrip("/") for server in text.split(",") if server.strip())
     if not servers or not all(map(is_secure_url, servers)):
-        raise ValueError(
-            "use https addresses, separated by commas (plain http to this machine only)."
-        )
+        raise ValueError("use https URLs, separated by commas (plain http for localhost only).")
     return servers
 
 

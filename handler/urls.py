@@ -1,10 +1,10 @@
-"""Addresses: which may be called, how a REST endpoint ends, which are one and the same."""
+"""URLs: which may be called, how a REST endpoint ends, and which two are the same."""
 
 import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-# A handler's address longer than this is cut by some versions of event.bind.
+# Some versions of event.bind truncate longer handler URLs.
 MAX_HANDLER_URL: Final = 180
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -13,18 +13,18 @@ _DOMAIN = re.compile(r"(?:https?://)?([\w-]+(?:\.[\w-]+)*(?::\d{1,5})?)\.?(?:[/?
 
 
 def domain_in(text: str) -> str:
-    """Return the domain in what people paste: a domain or an address, in lower case.
+    """Return the domain in pasted text, a domain or a URL, in lower case.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` if there is none.
     """
     found = _DOMAIN.fullmatch(text.strip().lower())
     if not found:
-        raise ValueError(f"{text!r} is not a domain: use one as in mycompany.bitrix24.com")
+        raise ValueError(f"{text!r} is not a domain: use one such as mycompany.bitrix24.com")
     return found[1]
 
 
 def is_secure_url(url: str) -> bool:
-    """Tell whether a URL is https, or plain http to this machine, and nothing odd besides."""
+    """Return whether a URL is https, or http to localhost, with a valid port and no user name."""
     try:
         parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
@@ -39,17 +39,17 @@ def is_secure_url(url: str) -> bool:
 
 
 def rest_endpoint(url: str) -> str:
-    """Return a portal's REST endpoint with the slash at its end that method names follow.
+    """Return a portal's REST endpoint with a trailing slash, to append method names to.
 
     Raises `ValueError` if no token may be sent there.
     """
     if not is_secure_url(url):
-        raise ValueError("give https://…/rest/ (plain http to this machine only)")
+        raise ValueError("use https://…/rest/ (plain http for localhost only)")
     return url.rstrip("/") + "/"
 
 
 def host_of(url: str) -> str:
-    """Return a URL's host in lower case; empty where there is none."""
+    """Return a URL's host in lower case; empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
@@ -57,14 +57,14 @@ def host_of(url: str) -> str:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Tell whether two URLs lead to the same handler: they may differ in how they are spelled.
+    """Return whether two URLs lead to the same handler, even if they are spelled differently.
 
-    That is: in the scheme, a default port, percent-encoding, or slashes at the end of the path.
+    Differences in the scheme, a default port, percent-encoding or trailing slashes do not count.
     """
-    return _unspelled(one) == _unspelled(other)
+    return _normalized(one) == _normalized(other)
 
 
-def _unspelled(url: str) -> tuple[object, ...]:
+def _normalized(url: str) -> tuple[object, ...]:
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -1,1 +1,1 @@
-"""Talking to Bitrix24: its REST, installs, bindings and the offline queue."""
+"""Calls to Bitrix24: REST, installs, bindings and the offline queue."""

@@ -1,4 +1,4 @@
-"""The application's life at a portal: installed, pinged, uninstalled."""
+"""Handles the application's own events: install, ping, uninstall."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ from handler.records.recorder import Recorder, name_connectors, name_documents
 from handler.settings import Settings
 from handler.stores.interface import Store
 
-_TRUE = ("1", 1, True)  # PHP's `true`, in a form and in JSON
+_TRUE = ("1", 1, True)  # PHP's `true` in a form and in JSON
 
 _WAIT_SECONDS = 2
 
-_IN_USE = "The portal's queue was being drained all the time: choose Reinstall again."
-_NOT_READ = "The offline queue was not read; the next ping goes on."
+_IN_USE = "The portal's queue was busy with another drain: choose Reinstall again."
+_NOT_READ = "The offline queue was not read; the next ping continues."
 
 
 class Application:
     """Answers the events about the application itself. Each method may raise `StoreUnavailable`.
 
-    `proofs` limits how many installs are proven at once.
+    `proofs` limits how many installs are verified at the same time.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Application:
     ) -> Answer:
         """Accept a portal's token if the install is proven; raises `Refused` if it is not.
 
-        If the token is known already (Reinstall), the answer tells instead, and nothing changes.
+        If the token is already known (Reinstall), the answer says why instead, and nothing changes.
         """
         try:
             proven, administrator = self._prove(event)
@@ -84,7 +84,7 @@ class Application:
         return _installed(upkeep.details, upkeep.other_hosts)
 
     def recover(self, event: Event, url: str, ping: Delivery, log: Log) -> Answer:
-        """Drain the portal's offline queue with the token that the ping brought."""
+        """Drain the portal's offline queue with the ping's token."""
         held = self._leases(event).take(event.auth.user_id or 0)
         if held is NotTaken.POSTPONED:
             return Answer(200, {"status": "postponed"})
@@ -99,7 +99,7 @@ class Application:
         return _recovered(visit.done, upkeep.details, upkeep.other_hosts)
 
     def uninstall(self, event: Event, digest: str) -> Answer:
-        """Accept the event's token no longer; the records stay, even if it asks to clean up."""
+        """Stop accepting the event's token; the records stay, even if it asks to clean up."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
 
@@ -111,7 +111,9 @@ class Application:
 
     def _prove(self, event: Event) -> tuple[Portal, int | None]:
         if not self._proofs.acquire(timeout=_WAIT_SECONDS):
-            raise NotProven("Too many installs at once.", "If it was yours, try again in a minute.")
+            raise NotProven(
+                "Too many installs at the same time.", "If it was yours, try again in a minute."
+            )
         try:
             return prove(
                 event.auth,
@@ -166,9 +168,9 @@ def _installed(details: Sequence[str], other_hosts: Sequence[str] = ()) -> Answe
 
 
 def _recovered(done: Drained, details: Sequence[str], other_hosts: Sequence[str]) -> Answer:
-    told = [*details, *([done.detail] if done.detail else [])]
+    sentences = [*details, *([done.detail] if done.detail else [])]
     counts = {"quarantined": done.quarantined, "ignored": len(done.left_out)}
-    detail = {"detail": " ".join(told)} if told else {}
+    detail = {"detail": " ".join(sentences)} if sentences else {}
     body = {"status": "recovered", **vars(done.counts), **counts, **detail}
     documents = name_documents(ids=done.ids, quarantine_ids=done.quarantine_ids)
     left_out = name_connectors(done.left_out)

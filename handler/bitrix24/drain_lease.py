@@ -1,9 +1,9 @@
-"""One drain of a portal at a time, over all instances: a lease in the portal's document.
+"""One drain per portal at a time, across all instances: a lease in the portal's document.
 
-It lasts 12 seconds, is never renewed, and ends by itself when its instance is killed; the work
-under it ends after 10. An event of the same user that comes meanwhile leaves a note that rows were
-announced, and is done; only in the last seconds one such event waits, and then goes on itself.
-Another user's event waits too: its token may be the only one that can read the queue.
+A lease lasts 12 seconds and is never renewed, so it expires if its instance is killed; the work
+under it ends after 10. If another event of the same user arrives, it notes in the lease that more
+rows were announced, and is done. In the last seconds, one such event waits for the lease instead.
+An event of another user always waits: its token may be the only one that can read the queue.
 """
 
 import time
@@ -20,28 +20,28 @@ from handler.stores.interface import Store
 LEASE_SECONDS: Final = 12
 WORK_SECONDS: Final = 10
 
-# With less left, the holder might end before it comes to see a note.
+# With less left, the holder might end before it sees a note.
 _LAST_SECONDS = 3
 
-_LOOK_AGAIN_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 class NotTaken(Enum):
-    """Why there is no lease."""
+    """Why the lease was not taken."""
 
     POSTPONED = auto()
-    """The same user's drain is under way, and will see to it."""
+    """The same user's drain is under way, and will read the new rows."""
     HELD = auto()
-    """The event has waited, and another one was faster."""
+    """The event waited, but another one was faster."""
     GONE = auto()
-    """The portal is not active any more."""
+    """The portal is no longer active."""
 
 
 class Held:
     """A lease that this event holds.
 
-    `portal` is as it was then. `overdue`: an earlier holder never released it, so that rows may
-    have stayed reserved. `deadline` is that of the work.
+    `portal` is as it was when the lease was taken. `overdue`: an earlier holder never released it,
+    so rows may still be reserved. `deadline` is for the work.
     """
 
     def __init__(self, leases: "Leases", portal: Portal, nonce: str, *, overdue: bool) -> None:
@@ -55,13 +55,13 @@ class Held:
         self,
         change: Callable[[Portal], Portal],
         *,
-        goes_on: bool,
+        may_continue: bool,
         deadline: Deadline | None = None,
     ) -> tuple[Portal, Portal] | None:
-        """End the lease and change the portal; return it as it was before, and after.
+        """End the lease and change the portal; return it before and after.
 
-        With `goes_on`, if rows were announced meanwhile and no other event sees to them, the note
-        of it is taken instead, and the lease goes on: then the answer is `None`.
+        With `may_continue`, if more rows were announced and no other event waits for them, the note
+        is removed instead, the lease continues, and `None` is returned.
         """
         seen: tuple[Portal, Portal] | None = None
 
@@ -69,9 +69,9 @@ class Held:
             nonlocal seen
             lease = stored.drain if stored else None
             if not stored or not lease or lease.nonce != self._nonce:
-                seen = seen or (self.portal, self.portal)  # its end was stored, or it was too late
+                seen = seen or (self.portal, self.portal)  # already ended by this event, or expired
                 return None
-            if goes_on and lease.again and not lease.follows:
+            if may_continue and lease.again and not lease.follows:
                 seen = None
                 noted = lease.model_copy(update={"again": False})
                 return stored.model_copy(update={"drain": noted})
@@ -95,14 +95,14 @@ class Leases:
         self._store_seconds = store_seconds
 
     def take(self, user: int, *, postponable: bool = True) -> Held | NotTaken:
-        """Take the lease, at once or when the one under way ends; raises `StoreUnavailable`.
+        """Take the lease, now or when the current one ends; raises `StoreUnavailable`.
 
-        What is not `postponable` waits in any case.
+        An event that is not `postponable` always waits.
         """
         first = self._compete(user, postponable=postponable, may_wait=True)
         if not isinstance(first, Lease):
             return first
-        self._wait_for_the_end_of(first)
+        self._wait_for_end_of(first)
         second = self._compete(user, postponable=postponable, may_wait=False)
         return NotTaken.HELD if isinstance(second, Lease) else second
 
@@ -114,7 +114,7 @@ class Leases:
         change_portal(self._store, self._member_id, change, deadline)
 
     def _compete(self, user: int, *, postponable: bool, may_wait: bool) -> Held | NotTaken | Lease:
-        """Take the lease if it is free; return the one to wait for if it is not."""
+        """Take the lease if it is free; otherwise return the one to wait for."""
         nonce = token_hex(8)
         overdue = False
         outcome: Held | NotTaken | Lease = NotTaken.GONE
@@ -130,7 +130,7 @@ class Leases:
                 return None
             left = self._seconds_left(lease)
             if lease and left:
-                outcome, note = _met(lease, left, user, postponable=postponable, waits=may_wait)
+                outcome, note = _meet(lease, left, user, postponable=postponable, waits=may_wait)
                 return stored.model_copy(update={"drain": note}) if note else None
             overdue = lease is not None
             outcome = Held(self, stored, nonce, overdue=overdue)
@@ -142,23 +142,23 @@ class Leases:
         return outcome
 
     def _seconds_left(self, lease: Lease | None) -> float:
-        """Return how long a lease lasts; one that would last too long is nobody's."""
+        """Return the seconds left of a lease; one that would last too long is invalid."""
         left = (lease.until - self._now()).total_seconds() if lease else 0.0
         return left if 0 < left < 2 * LEASE_SECONDS else 0.0
 
-    def _wait_for_the_end_of(self, lease: Lease) -> None:
+    def _wait_for_end_of(self, lease: Lease) -> None:
         patience = Deadline(self._seconds_left(lease))
         while patience.remaining:
-            time.sleep(min(_LOOK_AGAIN_SECONDS, patience.remaining))
+            time.sleep(min(_POLL_SECONDS, patience.remaining))
             portal = read_portal(self._store, self._member_id, Deadline(self._store_seconds))
             if not portal or not portal.drain or portal.drain.nonce != lease.nonce:
                 return
 
 
-def _met(
+def _meet(
     lease: Lease, left: float, user: int, *, postponable: bool, waits: bool
 ) -> tuple[NotTaken | Lease, Lease | None]:
-    """Decide what an event does that meets a lease: the outcome, and the note that it leaves."""
+    """Decide what an event does if there is a lease: the outcome, and the note for its holder."""
     if lease.user != user or not postponable:
         return lease, None
     if left >= _LAST_SECONDS:

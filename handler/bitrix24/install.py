@@ -1,8 +1,8 @@
-"""ONAPPINSTALL: to trust it blindly would hand a stranger the portal's trust.
+"""Verifies ONAPPINSTALL, which makes the function trust a portal's token.
 
-Anybody can send it, so it counts only when the OAuth server, one of two fixed hosts, confirms its
-access token for the same portal, and the portal confirms that the token is an administrator's.
-Where to connect to comes from the settings and from the OAuth server, never from the request.
+Anyone can send it. So it counts only if the OAuth server, one of two fixed hosts, confirms its
+access token for the same portal, and the portal confirms that the token is an administrator's. The
+hosts to call come from the settings and the OAuth server, never from the request.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _IF_YOURS = (
 
 
 class NotProven(Exception):  # noqa: N818 - the install is at fault, nothing went wrong here
-    """An install that is not proven; the message, for the log, says why and what to do."""
+    """An install could not be verified; the message, for the log, says why and what to do."""
 
     def __init__(self, reason: str, to_do: str = _IF_YOURS) -> None:
         super().__init__(f"{reason} {to_do}")
@@ -32,9 +32,9 @@ class NotProven(Exception):  # noqa: N818 - the install is at fault, nothing wen
 def prove(
     auth: Auth, settings: Settings, stored: Callable[[], Portal | None], deadline: Deadline
 ) -> tuple[Portal, int | None]:
-    """Return the portal that an install is proven to come from, and its administrator's id.
+    """Verify an install; return its portal and the administrator's id.
 
-    The portal is as the OAuth server knows it; `stored` reads what is known of it so far. Raises
+    The portal is as the OAuth server describes it; `stored` reads the one in the store. Raises
     `NotProven`.
     """
     if not settings.client_id and not settings.allowed_portals:
@@ -48,16 +48,18 @@ def prove(
     try:
         confirmed = confirm(auth, settings, deadline)
     except UnknownServerError:
-        raise NotProven("The install names no OAuth server of BITRIX24_OAUTH_SERVERS.") from None
+        raise NotProven(
+            "The install names an OAuth server that is not in BITRIX24_OAUTH_SERVERS."
+        ) from None
     except Bitrix24Error as error:
         raise NotProven(f"The OAuth server does not confirm the install: {error}.") from None
     portal = confirmed.portal
     if portal.member_id != auth.member_id:
-        raise NotProven("The access token belongs to another portal than the install names.")
+        raise NotProven("The access token belongs to a different portal than the install.")
     if not _is_allowed(confirmed, settings, stored):
         raise NotProven(
-            f"The portal {portal.domain} is not in ALLOWED_PORTALS, and the application is not"
-            " the one of CLIENT_ID.",
+            f"The portal {portal.domain} is not in ALLOWED_PORTALS, and the application's client_id"
+            " is not CLIENT_ID.",
             "If it was yours, set one of them and choose Reinstall for the application in"
             " Bitrix24.",
         )
@@ -69,11 +71,11 @@ def prove(
 
 
 def refused(reason: NotProven) -> Refused:
-    """Make the answer to an install that is not proven; why goes to the log only."""
+    """Return the answer to an install that was not verified; only the log says why."""
     return Refused(
         403,
         "install_refused",
-        "The install could not be proven to come from the portal; the function's log tells why.",
+        "The install could not be verified; the function's log says why.",
         log={"reason": str(reason)},
     )
 
@@ -90,9 +92,9 @@ def _is_allowed(
 
 
 def _was_allowed(known: Portal | None, settings: Settings) -> bool:
-    """Tell whether a portal was accepted by ALLOWED_PORTALS before: it may be renamed since.
+    """Return whether ALLOWED_PORTALS accepted a portal before; it may have been renamed since.
 
-    One that CLIENT_ID let in was accepted for that application only.
+    A portal accepted by CLIENT_ID was accepted for that application only.
     """
     if known is None or known.client_id is None or known.removed_at is not None:
         return False

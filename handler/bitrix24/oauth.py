@@ -1,7 +1,7 @@
-"""Whose access token it is, as Bitrix24's OAuth server says: one of two fixed hosts.
+"""Asks Bitrix24's OAuth server, one of two fixed hosts, about an access token.
 
-Where a portal is, and whose application a token was issued to, comes from here and never from a
-request: `app.info` vouches for `member_id`, `client_id`, the domain and the endpoint.
+A token's portal and application come from here, never from a request: `app.info` confirms
+`member_id`, `client_id`, the domain and the endpoint.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from handler.portal import Portal
 from handler.settings import Settings
 from handler.urls import rest_endpoint
 
-# The zones whose portals belong to oauth.bitrix24.tech; all others to oauth.bitrix.info.
+# Zones of portals that belong to oauth.bitrix24.tech; all others belong to oauth.bitrix.info.
 _TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
 _TECH = ".tech"
 
@@ -45,32 +45,32 @@ class _AppInfo(Model):
 
 
 class Confirmed(Model):
-    """What the OAuth server confirms of an access token."""
+    """What the OAuth server confirms about an access token."""
 
     portal: Portal
     user_id: int | None
 
 
 def confirm(auth: Auth, settings: Settings, deadline: Deadline) -> Confirmed:
-    """Ask whose the event's access token is; raises `Bitrix24Error`.
+    """Look up the event's access token; raises `Bitrix24Error`.
 
-    The server is the one that the event names, if it is known; where it names none, both are
-    asked, its zone's first.
+    The server is the one that the event names, if it is known. If it names none, both are asked,
+    starting with the one of the portal's zone.
     """
     token = auth.access_token
     if token is None:
-        raise Bitrix24Error("the event brought no access token")
+        raise Bitrix24Error("the event has no access token")
     *others, last = _servers(auth, settings.oauth_servers)
     for server in others:
         try:
             return _ask(server, token.get_secret_value(), deadline)
         except Bitrix24Error:
-            continue  # the other one may know the token
+            continue  # the other server may know the token
     return _ask(last, token.get_secret_value(), deadline)
 
 
 def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:
-    """Return the known OAuth servers to ask, in their order; raises `UnknownServerError`."""
+    """Return the known OAuth servers to ask, in order; raises `UnknownServerError`."""
     named = auth.server_endpoint
     if named is None:
         is_tech = (auth.domain or "").lower().endswith(_TECH_ZONES)
@@ -78,14 +78,16 @@ def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:
     for server in known:
         if named.rstrip("/").lower() in (server.lower(), f"{server.lower()}/rest"):
             return [server]
-    raise UnknownServerError("the event names no OAuth server of BITRIX24_OAUTH_SERVERS")
+    raise UnknownServerError(
+        "the event names an OAuth server that is not in BITRIX24_OAUTH_SERVERS"
+    )
 
 
 def _ask(server: str, token: str, deadline: Deadline) -> Confirmed:
     try:
         info = _AppInfo.model_validate(Rest(f"{server}/rest/", token, deadline).call("app.info"))
     except ValidationError:
-        raise Bitrix24Error("its answer to app.info makes no sense") from None
+        raise Bitrix24Error("its answer to app.info is not valid") from None
     known = {name: getattr(info.install, name) for name in info.install.model_fields_set}
     portal = Portal(
         **{name: value for name, value in known.items() if value is not None},

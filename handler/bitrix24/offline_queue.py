@@ -1,9 +1,9 @@
-"""The portal's offline queue: what makes a deletion survive this function's absence.
+"""The portal's offline queue, which holds deletions while the function is unavailable.
 
-Bitrix24 does not resend events, but a portal also writes those that are bound offline into a
-queue of its own. ONOFFLINEEVENT brings a token that may read it, so it is drained then. Rows are
-stored first and removed afterwards: whatever ends a drain in between, the rows are still there at
-the next ping, and come to the same documents.
+Bitrix24 does not resend events, but a portal also writes events that are bound offline to a queue.
+ONOFFLINEEVENT brings a token that may read it, so that is when it is drained. Rows are stored first
+and removed afterwards, which is idempotent: after an interruption, the next ping reads the same
+rows into the same documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,30 +25,31 @@ from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document
 
-_PAGE = 50  # rows; what event.offline.list gives at a time
+_PAGE = 50  # rows; the page size of event.offline.list
 
-# With less left, no further page is begun; the first one of a drain needs a call's time only.
+# With less left, no further page is started; the first page of a drain needs the time of a call
+# only.
 _SECONDS_FOR_A_PAGE = 2.0
 _SECONDS_FOR_A_CALL = 0.3
 
-# Past the end of the work, what was fetched can still be stored before the lease ends.
+# After the work's deadline, fetched rows can still be stored before the lease ends.
 _SECONDS_TO_STORE = 1.5
 
 _OURS = {"EVENT_NAME": names.DELETION}
 
 UNKNOWN: Final = "more than 0"
 
-# Errors of a batch that say nothing of whether batches are allowed.
-_PASSING = ("", "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "expired_token", "invalid_token")
+# Errors that do not mean that the portal refuses batches.
+_TRANSIENT = ("", "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "expired_token", "invalid_token")
 
 
 @dataclass
 class Drained:
-    """What drains have done; `detail` tells why the last one ended before the queue was empty.
+    """The result of drains; `detail` says why the last one ended before the queue was empty.
 
-    `left_out` has the connector of each deletion that CONNECTORS leaves out. `left` is how many
-    rows are in the queue then, 0 where it is empty; `None`: it was not read. `calls` are those of
-    the last drain that were answered.
+    `left_out` lists the connector of each deletion that CONNECTORS excludes. `left` is how many
+    rows remain in the queue, 0 if it is empty, `None` if it was not read. `calls` counts the
+    answered calls of the last drain.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -63,11 +64,11 @@ class Drained:
 
 
 class Queue:
-    """A portal's offline queue, as one token reads it.
+    """A portal's offline queue, read with one token.
 
-    Where the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Elsewhere a
-    page is listed, stored and taken with one request. `ping` is the delivery of the ping,
-    `deadline` that of the work, `page_seconds` that of storing one page.
+    If the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Otherwise, a
+    page is listed, stored and then removed with one request. `ping` is the ping's delivery,
+    `deadline` is for the work, `page_seconds` for storing one page.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class Queue:
         self._page_seconds = page_seconds
         self._reserves = True
         self._batches = True
-        self._stuck = 0  # rows that could be neither read nor taken
+        self._stuck = 0  # rows that could be neither read nor removed
 
     def drain(self, done: Drained, *, reserved: bool) -> None:
-        """Store and remove the queue's deletions, as many as there is time for; add to `done`.
+        """Store and remove as many of the queue's deletions as time allows; add to `done`.
 
-        `reserved`: an earlier drain may have left rows reserved, which are not given out again.
-        Raises `StoreUnavailable`; nothing is removed then that is not stored or in the log.
+        `reserved`: an earlier drain may have left rows reserved, which are not returned again.
+        Raises `StoreUnavailable`; every row removed by then is in the store or in the log.
         """
         done.left, done.detail, done.error, done.calls = UNKNOWN, None, None, 0
         self._budget.least_seconds, self._stuck = _SECONDS_FOR_A_CALL, 0
@@ -109,15 +110,15 @@ class Queue:
             done.detail = f"The offline queue is not empty yet: {error}."
         except OutOfTime:
             done.left = self._count(done)
-            done.detail = "The offline queue is not empty yet; the next ping goes on."
+            done.detail = "The offline queue is not empty yet; the next ping continues."
         else:
             done.left = self._stuck
             if self._stuck:
                 rows = count(self._stuck, "row")
-                done.detail = f"{rows} of the offline queue can be neither read nor taken."
+                done.detail = f"{rows} of the offline queue can be neither read nor removed."
 
     def _by_reservation(self, done: Drained, *, reserved: bool) -> bool:
-        """Reserve, store and clear; tell whether the portal's plan allows that."""
+        """Reserve, store and clear; return whether the portal's plan allows that."""
         while True:
             try:
                 batch = self._call(done, "event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
@@ -130,7 +131,7 @@ class Queue:
                 self._store(done, rows)
                 self._clear(done, batch.get("process_id"), rows)
             self._stuck += given - len(rows)
-            if given < _PAGE:  # there were no more at that moment
+            if given < _PAGE:  # that was the last page
                 break
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
         if reserved:
@@ -154,7 +155,7 @@ class Queue:
             self._clear(done, process_id, rows)
 
     def _by_pages(self, done: Drained) -> None:
-        passed = 0  # rows at the front that cannot be taken
+        passed = 0  # rows at the front that cannot be removed
         taken: set[int] = set()
         while True:
             given, rows = self._list(done, passed)
@@ -163,7 +164,7 @@ class Queue:
             gone: set[int] = set()
             if fresh:
                 self._store(done, fresh)
-                gone = self._take(done, fresh, whole=len(rows) == given)
+                gone = self._remove(done, fresh, whole=len(rows) == given)
                 taken |= asked
             passed += given - len(fresh)
             if given < _PAGE and asked <= gone:
@@ -171,14 +172,14 @@ class Queue:
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
         self._stuck = passed
 
-    def _take(self, done: Drained, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
-        """Remove stored rows with one request; return the ids of those that the portal gave.
+    def _remove(self, done: Drained, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
+        """Remove stored rows with one request; return the ids that the portal confirmed.
 
         `whole`: every row between the first and the last of them was stored.
         """
         answers: Sequence[object] | None = None
         if self._batches:
-            answers = self._take_batch(done, rows)
+            answers = self._remove_batch(done, rows)
             self._batches = answers is not None
         if answers is None and not whole:
             one = {row.id: {"ID": row.id} for row in rows}
@@ -187,32 +188,32 @@ class Queue:
             ids = [row.id for row in rows]
             span = {">=ID": min(ids), "<=ID": max(ids), **_OURS}
             answers = [self._call(done, "event.offline.get", filter=span, order={"ID": "ASC"})]
-            self._keep_unasked(done, set(ids), _events(answers[0]))
+            self._store_unasked(done, set(ids), _events(answers[0]))
         given = [row for answer in answers for row in _rows(_events(answer))[1]]
         return {row.id for row in given}
 
-    def _take_batch(self, done: Drained, rows: Sequence["_Row"]) -> Sequence[object] | None:
-        """Take exactly these rows by a batch; return the answers, if the portal allows that."""
+    def _remove_batch(self, done: Drained, rows: Sequence["_Row"]) -> Sequence[object] | None:
+        """Remove exactly these rows with a batch; return the answers, `None` if it is refused."""
         commands = {
             f"r{row.id}": f"event.offline.get?{urlencode({'filter[ID]': row.id})}" for row in rows
         }
         try:
             answer = self._call(done, "batch", halt=0, cmd=commands)
         except Bitrix24Error as error:
-            if error.code in _PASSING:
+            if error.code in _TRANSIENT:
                 raise
             return None
         results = answer.get("result") if isinstance(answer, Mapping) else None
         return list(results.values()) if isinstance(results, Mapping) else None
 
-    def _keep_unasked(self, done: Drained, asked: set[int], events: object) -> None:
-        """Store what a range has removed besides: rows that were committed late."""
+    def _store_unasked(self, done: Drained, asked: set[int], events: object) -> None:
+        """Store other rows that a range removed: rows that were committed late."""
         for one in events if isinstance(events, list) else ():
             _, rows = _rows([one])
             if rows and rows[0].id in asked:
                 continue
             if rows:
-                with suppress(Exception):  # it goes to the log then, whatever it is
+                with suppress(Exception):  # then it goes to the log, as any other
                     self._store(done, rows)
                     continue
             unknown = replace(
@@ -220,20 +221,20 @@ class Queue:
             )
             delivery = self._delivery(rows[0]) if rows else unknown
             data = one.get("EVENT_DATA", one) if isinstance(one, Mapping) else one
-            dead_letter.keep_event(self._log, delivery, data, self._recorder.connectors)
+            dead_letter.log_event(self._log, delivery, data, self._recorder.connectors)
 
     def _list(self, done: Drained, start: int) -> "tuple[int, list[_Row]]":
         order = {"ID": "ASC"}
         return _rows(self._call(done, "event.offline.list", filter=_OURS, order=order, start=start))
 
     def _clear(self, done: Drained, process_id: object, rows: Sequence["_Row"]) -> None:
-        # Never without ids: that would clear the whole batch.
+        # Never without ids, which would clear the whole batch.
         ids = [row.id for row in rows]
         if self._call(done, "event.offline.clear", process_id=process_id, id=ids) is not True:
             raise Bitrix24Error("event.offline.clear is not confirmed")
 
     def _count(self, done: Drained) -> int | str:
-        """Count what is left, if there is time."""
+        """Count the remaining rows, if there is time."""
         self._budget.least_seconds = _SECONDS_FOR_A_CALL
         try:
             given, _ = self._list(done, 0)
@@ -289,12 +290,12 @@ def _events(batch: object) -> object:
 
 
 def _rows(listed: object) -> tuple[int, list[_Row]]:
-    """Read rows; return how many there were, and those that can be read and are deletions.
+    """Parse rows; return how many there were, and the valid deletions among them.
 
-    Raises `Bitrix24Error` for what is no list: it must not pass for an empty queue.
+    Raises `Bitrix24Error` if it is not a list, which must not pass for an empty queue.
     """
     if not isinstance(listed, list):
-        raise Bitrix24Error("the portal's answer makes no sense")
+        raise Bitrix24Error("the portal's answer is not valid")
     rows = []
     for one in listed:
         try:

@@ -1,8 +1,8 @@
-"""What keeps a portal right by itself: where it is, what is bound there, and as whom.
+"""Keeps a portal's address and bindings up to date.
 
 Each ping brings an administrator's token. With it, and under the drain's lease, the bindings are
-compared once a day, and while there is a problem once in ten minutes; where the portal is not found
-any more, the OAuth server is asked where it is now, once an hour at most.
+checked once a day, or every ten minutes while there is a problem. If the portal no longer answers,
+the OAuth server is asked for its new address, at most once an hour.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,19 +25,19 @@ from handler.portal import Portal
 from handler.settings import Settings
 from handler.urls import MAX_HANDLER_URL
 
-_CHECKED_EVERY = timedelta(days=1)
-_TRIED_AGAIN_AFTER = timedelta(minutes=10)  # while there is a problem
-_ASKED_AGAIN_AFTER = timedelta(hours=1)
+_CHECK_INTERVAL = timedelta(days=1)
+_RETRY_INTERVAL = timedelta(minutes=10)  # while there is a problem
+_ASK_INTERVAL = timedelta(hours=1)
 
-# So that a portal that has moved and hangs leaves time to ask where it is now.
+# If the old address hangs, this leaves time to ask for the new one.
 _LONGEST_CALL_SECONDS = 4
 
 
 class Upkeep:
-    """What one event finds out about its portal, and changes there; `portal` is as stored before.
+    """Checks and corrects one portal for one event; `portal` is as stored before.
 
-    `update` is what changes in the portal's document, `problem` what the portal has then, and
-    `details` are what the event's answer says of it.
+    `update` holds the changed fields of the portal's document, `problem` its problem afterwards,
+    and `details` what the event's answer says about it.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Upkeep:
 
     @property
     def checked(self) -> bool:
-        """Whether the bindings were compared."""
+        """Whether the bindings were checked."""
         return "checked_at" in self.update
 
     def begin(self) -> bool:
-        """Check what is due; tell whether the queue can be drained with the event's token."""
+        """Check what is due; return whether the queue can be drained with the event's token."""
         if self.portal.client_endpoint is None:
             return self._fails(problems.BY_HAND)
         if self._auth.access_token is None:
@@ -81,13 +81,13 @@ class Upkeep:
         return True
 
     def has_moved(self) -> bool:
-        """Tell whether the portal is somewhere else now; to be asked when it does not answer."""
+        """Return whether the portal has a new address; call this if it does not answer."""
         if self._confirmed or not self._may_ask():
             return False
         return self._confirm(is_check=False) and self._confirmed
 
     def bind(self, administrator: int | None) -> None:
-        """Bind what is missing as this administrator, and unbind what is stale."""
+        """Add missing bindings as this administrator, and remove stale ones."""
         settings = self._settings
         bindings, no_longer = wanted(settings), unwanted(settings)
         try:
@@ -107,7 +107,7 @@ class Upkeep:
             self.update |= {"bound_as": administrator}
 
     def note(self, error: Bitrix24Error | None) -> None:
-        """Note why the queue could not be drained, if that is the portal's problem."""
+        """Set the portal's problem from a drain's error, unless that is transient."""
         if error is None:
             return
         found = problems.lasting(error)
@@ -116,7 +116,7 @@ class Upkeep:
         self.problem = found or self.problem
 
     def rest(self, budget: Budget | None = None) -> Rest:
-        """Reach the portal at its confirmed endpoint with the event's token."""
+        """Return a client for the portal's confirmed endpoint with the event's token."""
         token = self._auth.access_token
         return Rest(
             self.portal.client_endpoint or "",
@@ -127,9 +127,9 @@ class Upkeep:
         )
 
     def _confirm(self, *, is_check: bool) -> bool:
-        """Ask whose token it is and where the portal is; check the bindings if that is proven.
+        """Confirm the token and the portal's address; if that succeeds, check the bindings.
 
-        Tell whether the queue can be drained with the event's token.
+        Returns whether the queue can be drained with the event's token.
         """
         self.update["asked_at"] = self._now()
         try:
@@ -139,7 +139,7 @@ class Upkeep:
             return True
         known, found = self.portal, confirmed.portal
         if found.member_id != known.member_id or known.client_id not in (None, found.client_id):
-            self.details.append("The access token belongs to another portal or application.")
+            self.details.append("The access token belongs to a different portal or application.")
             return False
         self._confirmed = True
         self._learn({**found.to_fields(), "client_id": known.client_id})
@@ -168,14 +168,14 @@ class Upkeep:
 
     def _is_due(self) -> bool:
         checked, tried = self.portal.checked_at, self.portal.asked_at
-        if not self.problem and checked and self._now() - checked < _CHECKED_EVERY:
+        if not self.problem and checked and self._now() - checked < _CHECK_INTERVAL:
             return False
         last = max((one for one in (checked, tried) if one), default=None)
-        return last is None or self._now() - last >= _TRIED_AGAIN_AFTER
+        return last is None or self._now() - last >= _RETRY_INTERVAL
 
     def _may_ask(self) -> bool:
         asked = self.portal.asked_at
-        return asked is None or self._now() - asked >= _ASKED_AGAIN_AFTER
+        return asked is None or self._now() - asked >= _ASK_INTERVAL
 
     def _names_another_domain(self) -> bool:
         named, known = self._auth.domain, self.portal.domain

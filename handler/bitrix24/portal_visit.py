@@ -1,4 +1,4 @@
-"""What one event does at its portal under the lease: looks after it, drains its queue, notes it."""
+"""One event's work at its portal under the lease: upkeep, draining the queue, saving the result."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,25 +19,25 @@ from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.stores.interface import StoreUnavailable
 
-# What a holder that never released its lease may still have had to pay for: at most 20 calls in
-# its 10 seconds of work, and its lease lasted 12.
+# What a holder that never released its lease may still owe: at most 20 calls in its 10 seconds of
+# work, and its lease lasted 12.
 _UNKNOWN_DEBT = timedelta(seconds=8)
 
-# A portal leaves out the pings that would come within a second of another (source), so what is
-# added in that second is not announced: the queue is read once it is over.
+# A portal sends no second ping within one second (source), so rows added in that second are not
+# announced: the queue is read after it.
 _UNANNOUNCED_SECONDS = 1.05
 
-# A lease that cannot be released ends by itself; nothing waits long for it.
+# A lease that cannot be released expires soon, so there is no need to wait longer.
 _RELEASE_SECONDS = 1
 
-# With less left, another drain would not come to its second call.
+# With less left, another drain would not reach its second call.
 _SECONDS_FOR_A_DRAIN = 0.6
 
-_MORE = "More of the offline queue was announced at the end; the next ping goes on."
+_MORE = "More rows of the offline queue were announced at the end; the next ping continues."
 
 
 class Visit:
-    """A visit; `done` counts what was drained. Each method may raise `StoreUnavailable`."""
+    """One visit; `done` is the result of its drains. Each method may raise `StoreUnavailable`."""
 
     def __init__(
         self,
@@ -65,33 +65,35 @@ class Visit:
         self._budget = Budget(paid_until, now, held.deadline)
         self._queue: Queue | None = None
         self._announced = time.monotonic()
-        # Unless the last drain saw all of the queue, rows may have stayed reserved.
+        # Unless the last drain emptied the queue, rows may still be reserved.
         self._reserved = held.overdue or portal.drained_at is None or portal.queue_left is not None
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Release the lease if anything goes wrong, if that is possible."""
+        """Release the lease on any exception, if possible."""
         try:
             yield
         except BaseException:
             with suppress(StoreUnavailable):
-                self._held.finish(self._noted, goes_on=False, deadline=Deadline(_RELEASE_SECONDS))
+                self._held.finish(
+                    self._noted, may_continue=False, deadline=Deadline(_RELEASE_SECONDS)
+                )
             raise
 
     def drain(self, *, announced: bool = True) -> None:
-        """Drain the queue, where the portal is now, as often as rows are announced meanwhile."""
+        """Drain the queue, again for as long as more rows are announced."""
         if not announced:
             self._announced -= _UNANNOUNCED_SECONDS
         self._drain_once()
-        while not self.end(goes_on=True):
+        while not self.end(may_continue=True):
             self._announced = time.monotonic()
             self._drain_once()
 
-    def end(self, *, goes_on: bool = False) -> bool:
-        """Release the lease and note what was found; `False` if rows were announced meanwhile."""
+    def end(self, *, may_continue: bool = False) -> bool:
+        """Release the lease and save the result; `False` if more rows were announced."""
         time_is_left = self._held.deadline.remaining > _SECONDS_FOR_A_DRAIN
-        goes_on = goes_on and time_is_left and self.done.error is None
-        seen = self._held.finish(self._noted, goes_on=goes_on)
+        may_continue = may_continue and time_is_left and self.done.error is None
+        seen = self._held.finish(self._noted, may_continue=may_continue)
         if seen is None:
             return False
         log_problem(self._log, *seen, self._event.name)
@@ -125,7 +127,7 @@ class Visit:
         )
 
     def _noted(self, stored: Portal) -> Portal:
-        """Return the portal with all that this visit found out."""
+        """Return the portal with the results of this visit."""
         now, left = self._now(), self.done.left
         announced = stored.drain and stored.drain.again and not stored.drain.follows
         if left == 0 and announced:

@@ -1,4 +1,4 @@
-"""The only module that knows Bitrix24's REST: one call, its answer or its error, in time."""
+"""Calls to Bitrix24's REST API, each with a deadline; the only module that makes them."""
 
 import contextlib
 import http.client
@@ -21,10 +21,10 @@ OUTGOING_SECONDS: Final = 10
 
 _MAX_ANSWER_BYTES = 1_048_576
 
-# A portal that says QUERY_LIMIT_EXCEEDED allows two calls a second from then on.
+# After QUERY_LIMIT_EXCEEDED, a portal allows two calls a second.
 _PAUSE_SECONDS = 0.5
 
-# The documentation asks clients for both.
+# The documentation asks clients to send both `Accept` and `User-Agent`.
 _HEADERS: Final = {
     "Accept": "application/json",
     "Content-Type": "application/json",
@@ -33,21 +33,21 @@ _HEADERS: Final = {
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-# How much longer a socket waits than the call: so it is always the call that says what happened.
+# A socket waits this much longer than the call, so that the time-out is always the call's own.
 _GRACE_SECONDS = 1
 
-# Bitrix24's codes are words; a token has digits, and whoever answers could put one there.
+# Bitrix24's codes are words. A token has digits, and the answering host could put one there.
 _ERROR_CODE = re.compile(r"[A-Za-z_]{1,60}")
 
-# ACCESS_DENIED has three meanings, which only its description tells apart.
+# ACCESS_DENIED has three meanings, which only its description distinguishes.
 NO_ADMINISTRATOR: Final = "the token's user is not an administrator"
 NO_PLAN: Final = "the portal's plan does not include REST"
 NO_USER: Final = "the token's user cannot be authorised"
 
 NO_PERMISSION: Final = "the application lacks the permission imopenlines"
 
-# Plain words for the errors that an operator can do something about.
-_ADVICE: Mapping[str, str] = {
+# Explanations of errors that an operator can act on.
+_REASONS: Mapping[str, str] = {
     "ERROR_EVENT_NOT_FOUND": NO_PERMISSION,
     "insufficient_scope": NO_PERMISSION,
     "expired_token": "the access token has expired",
@@ -55,42 +55,42 @@ _ADVICE: Mapping[str, str] = {
     "NO_AUTH_FOUND": "the access token is not valid",
     "NOT_INSTALLED": "the application is not installed",
     "WRONG_CLIENT": "the portal does not know the application",
-    "wrong_client": "the portal does not know the application",  # so in the official SDK
-    "QUERY_LIMIT_EXCEEDED": "the portal asks to slow down; try again in a minute",
+    "wrong_client": "the portal does not know the application",  # as in the official SDK
+    "QUERY_LIMIT_EXCEEDED": "the portal has a rate limit; try again in a minute",
     "OPERATION_TIME_LIMIT": "the portal allows this call again in a few minutes",
     "WRONG_LICENSE": "the portal's plan does not include it",
 }
 
 
 class Bitrix24Error(Exception):
-    """Bitrix24 refused a call, or could not be reached, or answered what makes no sense.
+    """Bitrix24 refused a call, could not be reached, or sent an invalid answer.
 
-    `code` is Bitrix24's own where it gave one, `reason` what it means. Nothing of the answer's
-    text is in the message: whoever answers could put the token there.
+    `code` is Bitrix24's own, if any, `reason` what it means. The message quotes nothing of the
+    answer: the answering host could put the token there.
     """
 
     def __init__(self, reason: str, code: str = "", description: str = "") -> None:
         denied = code == "ACCESS_DENIED"
-        self.reason = _denial(description) if denied else _ADVICE.get(code, reason)
+        self.reason = _denial(description) if denied else _REASONS.get(code, reason)
         super().__init__(f"{self.reason} ({code})" if code else self.reason)
         self.code = code
         self.description = description
 
 
 class UnansweredError(Bitrix24Error):
-    """The host cannot be reached, or did not answer in time."""
+    """The host could not be reached, or did not answer in time."""
 
 
 class RedirectError(UnansweredError):
-    """The host answers with a redirect: a portal that was renamed, or has no licence any more."""
+    """The host answered with a redirect: the portal was renamed, or its licence has ended."""
 
 
 class Rest:
     """The REST methods below one endpoint, called with one OAuth access token.
 
-    `endpoint` ends with a slash and is confirmed: it never comes from a request. `pace` is
-    called before each request, and may wait, or end the work by an error of its own. No single
-    request takes longer than `longest` seconds. Each method raises `Bitrix24Error`.
+    `endpoint` ends with a slash and is confirmed: it never comes from a request. `pace` is called
+    before each request; it may wait, or raise an exception to end the work. No single request takes
+    longer than `longest` seconds. Each method raises `Bitrix24Error`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Rest:
         return self._deadline.remaining
 
     def call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
-        """Return the `result` of a method; slow down while there is time and the portal asks to."""
+        """Return the `result` of a method; retry after QUERY_LIMIT_EXCEEDED while there is time."""
         while True:
             try:
                 return self._call_once(method, parameters)
@@ -129,17 +129,17 @@ class Rest:
         deadline = Deadline(min(self.remaining, self._longest))
         status, answer = _post(self._endpoint + method, body, deadline)
         if status in _REDIRECTS:
-            raise RedirectError(f"{method} is answered with a redirect (HTTP {status})")
+            raise RedirectError(f"{method} was answered with a redirect (HTTP {status})")
         try:
             decoded = json.loads(answer)
         except (ValueError, RecursionError):
-            raise Bitrix24Error(f"{method}: the answer is no JSON (HTTP {status})") from None
+            raise Bitrix24Error(f"{method}: the answer is not JSON (HTTP {status})") from None
         if not isinstance(decoded, dict):
-            raise Bitrix24Error(f"{method}: the answer is no JSON object (HTTP {status})")
+            raise Bitrix24Error(f"{method}: the answer is not a JSON object (HTTP {status})")
         error = decoded.get("error")
         if error is None and "result" in decoded and status == http.HTTPStatus.OK:
             return decoded["result"]
-        reason = f"{method} is refused (HTTP {status})"
+        reason = f"{method} was refused (HTTP {status})"
         code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
         if self._access_token in code:
             code = ""
@@ -152,8 +152,8 @@ def _denial(description: str) -> str:
     return NO_PLAN if "commercial plan" in description else NO_USER
 
 
-def why_unreached(error: object) -> str:
-    """Return in plain words what kind of error it is; its own text may hold anything."""
+def describe_failure(error: object) -> str:
+    """Describe a connection error by its type; its own text may hold anything."""
     match error:
         case socket.gaierror():
             return "no server has this name"
@@ -165,17 +165,17 @@ def why_unreached(error: object) -> str:
             return os.strerror(number)
         case ConnectionResetError():
             return "it closed the connection"
-    return "it does not speak HTTP, or the address is not valid"
+    return "it does not speak HTTP, or the URL is not valid"
 
 
 def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
-    """POST once, within the deadline whatever the other side does, and follow no redirects.
+    """POST once and follow no redirects; returns by the deadline, even if the other side hangs.
 
-    Sockets bound each single wait only, and nothing bounds a look-up of a name, so the whole
-    exchange happens in a thread of its own, which is left to end when its time is over.
+    A socket's time-out limits each wait only, and a DNS look-up has no time-out at all. So the
+    whole exchange runs in another thread, which is abandoned after the deadline.
     """
     if not is_secure_url(url):
-        raise Bitrix24Error("an endpoint must be https")
+        raise Bitrix24Error("the endpoint must be https")
     parts = urlsplit(url)
     seconds = deadline.remaining
     if not seconds:
@@ -206,7 +206,7 @@ def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         raise UnansweredError(f"{parts.hostname} did not answer in time")
     result = outcome[0]
     if isinstance(result, Exception):
-        raise UnansweredError(f"{parts.hostname} cannot be reached: {why_unreached(result)}")
+        raise UnansweredError(f"{parts.hostname} cannot be reached: {describe_failure(result)}")
     if len(result[1]) > _MAX_ANSWER_BYTES:
         raise Bitrix24Error(f"{parts.hostname} answered more than {_MAX_ANSWER_BYTES} bytes")
     return result

@@ -1,4 +1,4 @@
-"""What the function is subscribed to at a portal, and how it gets there."""
+"""The function's event bindings at a portal: which are needed, checking and correcting them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,10 @@ from handler.events.fields import whole_number
 from handler.settings import Settings
 from handler.urls import MAX_HANDLER_URL, host_of, same_address
 
-# Today's server stores it and does not heed it: pings come up to once a second (source).
+# Current servers store it but ignore it: pings come up to once a second (source).
 _PING_PAUSE_SECONDS = 60
 
-# event.bind is refused while another bind of the same handler runs; both take a moment.
+# event.bind is refused while another one for the same handler is running, for a moment.
 _BUSY = "has already started"
 _BUSY_PAUSES_SECONDS = (0.3, 1.0)
 
@@ -23,11 +23,11 @@ _ALREADY_BOUND = "already binded"
 
 @dataclass(frozen=True)
 class Binding:
-    """One of the bindings that the function needs.
+    """A binding that the function needs.
 
-    `as_administrator`: bound with the administrator's `auth_type`, the event brings a token
-    that may read the offline queue. The deletion event has none, so that its user is whoever
-    deleted.
+    `as_administrator`: bound with the administrator's `auth_type`, the event brings a token that
+    may read the offline queue. The deletion event has no `auth_type`, so that its user is the one
+    who deleted.
     """
 
     event: str
@@ -41,7 +41,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Bound:
-    """A binding as the portal lists it; `user` is its `auth_type`, 0 where it has none."""
+    """A binding as the portal lists it; `user` is its `auth_type`, or 0."""
 
     event: str
     handler: str = ""
@@ -52,7 +52,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is missing, what is stale, and the other hosts that have bindings of their own."""
+    """Missing bindings, stale bindings, and the other hosts that have bindings."""
 
     missing: Sequence[Binding]
     stale: Sequence[Bound]
@@ -61,10 +61,10 @@ class Comparison:
 
 @dataclass
 class Corrected:
-    """What correcting the bindings came to.
+    """The result of correcting the bindings.
 
-    `problems` says what could not be done, `errors` why. `queue_is_new`: the offline binding was
-    not there before, so that the queue has nothing yet.
+    `problems` says what failed, `errors` why. `queue_is_new`: the offline binding was missing, so
+    the queue is still empty.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -85,19 +85,19 @@ _WITH_TEXTS: Final = (Binding(names.MESSAGE_ADD), Binding(names.MESSAGE_UPDATE))
 
 
 def wanted(settings: Settings) -> tuple[Binding, ...]:
-    """Return the bindings that the settings call for."""
+    """Return the bindings that the settings require."""
     return _ALWAYS if settings.keep_text_days is None else (*_ALWAYS, *_WITH_TEXTS)
 
 
 def unwanted(settings: Settings) -> frozenset[str]:
-    """Return the events that were bound under other settings, and would only cost."""
+    """Return events that other settings may have bound, and that would only cost."""
     return names.MESSAGES if settings.keep_text_days is None else frozenset()
 
 
 def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
-    """Return the id of the token's user; raises `Bitrix24Error` if that is no administrator.
+    """Return the id of the token's user; raises `Bitrix24Error` unless that is an administrator.
 
-    `otherwise` is who it is by what else is known, should the profile not tell.
+    `otherwise` is returned if the profile has no valid id.
     """
     profile = rest.call("profile")
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
@@ -113,7 +113,7 @@ class NotAdministratorError(Bitrix24Error):
 
 
 def bound_at(rest: Rest) -> list[Bound]:
-    """Return the application's bindings, of all users for an administrator.
+    """Return the application's bindings; an administrator sees those of all users.
 
     Raises `Bitrix24Error`.
     """
@@ -132,10 +132,10 @@ def compare(
     administrator: int | None,
     unwanted: frozenset[str] = frozenset(),
 ) -> Comparison:
-    """Compare what is bound with what should be, at this address and as this administrator.
+    """Compare existing with needed bindings, for this URL and this administrator.
 
-    Stale is the same event as another user, or at another spelling of the address, and an event
-    that is `unwanted`.
+    A binding is stale if it has the same event but another user or another spelling of the URL, or
+    if its event is `unwanted`.
     """
     needed = [_as_bound(binding, url, administrator) for binding in bindings]
     events = {binding.event for binding in bindings}
@@ -162,14 +162,13 @@ def subscribe(
     administrator: int | None,
     unwanted: frozenset[str] = frozenset(),
 ) -> Corrected:
-    """Bind what is missing, then unbind what is stale, as far as it goes.
+    """Add missing bindings, then remove stale ones, as far as possible.
 
-    `administrator` is the token's user. Raises `Bitrix24Error` when not even a beginning can be
-    made.
+    `administrator` is the token's user. Raises `Bitrix24Error` if the bindings cannot be listed.
     """
     if len(url) > MAX_HANDLER_URL:
-        told = f"The function's address is longer than {MAX_HANDLER_URL} characters."
-        return Corrected([told], [Bitrix24Error(told)])
+        detail = f"The function's URL is longer than {MAX_HANDLER_URL} characters."
+        return Corrected([detail], [Bitrix24Error(detail)])
     found = compare(bound_at(rest), bindings, url, administrator, unwanted)
     queue_is_new = any(binding.offline for binding in found.missing)
     corrected = Corrected(other_hosts=found.other_hosts, queue_is_new=queue_is_new)
@@ -183,17 +182,19 @@ def subscribe(
             corrected.errors.append(error)
     for one in found.stale:
         if one.event in not_bound:
-            continue  # it does at least some of the work
+            continue  # better than no binding at all
         try:
             rest.call("event.unbind", event=one.event, handler=one.handler, auth_type=one.user)
         except Bitrix24Error as error:
-            corrected.problems.append(f"{one.event} is bound twice, and stays so: {error}.")
+            corrected.problems.append(
+                f"{one.event} is bound twice, and could not be unbound: {error}."
+            )
             corrected.errors.append(error)
     return corrected
 
 
 def unsubscribe(rest: Rest, bindings: Sequence[Binding], url: str) -> int:
-    """Remove the bindings, at every spelling of the address; return how many there were.
+    """Remove the bindings at every spelling of the URL; return how many there were.
 
     Raises `Bitrix24Error`.
     """

@@ -26,10 +26,10 @@ from handler.stores.interface import StoreError
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code, which is 0 only on success."""
-    warnings.simplefilter("ignore", append=True)  # unless Python's -W asks for them
+    warnings.simplefilter("ignore", append=True)  # unless Python's -W enables them
     parser = argparse.ArgumentParser(
         prog="python -m handler",
-        description="Commands around the receiver of Bitrix24 open-line deletions.",
+        description="Commands for operating the receiver of Bitrix24 open-line deletions.",
         epilog="They use the same settings (environment variables) as the function.",
     )
     parser.add_argument("--version", action="version", version=VERSION)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 0 if getattr(options, "follow", False) else 130
-    except BrokenPipeError:  # the reader, as in `| head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SettingError, StoreError, CommandError) as error:

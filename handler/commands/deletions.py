@@ -33,9 +33,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="N",
         type=positive_number,
         default=_DEFAULT_LIMIT,
-        help=f"at most so many ({_DEFAULT_LIMIT})",
+        help=f"show at most N records ({_DEFAULT_LIMIT})",
     )
-    limit.add_argument("--all", action="store_true", help="as many as there are")
+    limit.add_argument("--all", action="store_true", help="show all records")
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -48,23 +48,23 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 
 def add_selection_options(parser: Any, *, since: str | None = None) -> None:  # noqa: ANN401
-    """Add what says which records are wanted; `select` reads it."""
+    """Add the options that select records; `select` reads them."""
     add_portal_option(parser)
     add_range_options(parser, since=since)
     parser.add_argument(
-        "--connector", metavar="C", help="through this connector only, in upper or lower case"
+        "--connector", metavar="C", help="of this connector only; case does not matter"
     )
     parser.add_argument(
         "--by",
         choices=_BY,
-        help="deleted by this side only: portal (or staff), that is inside Bitrix24, or customer",
+        help="deleted by this side only: portal or staff (inside Bitrix24), or customer",
     )
 
 
 def select(
     store: Store, options: argparse.Namespace, *, until: datetime | None = None
 ) -> Selection:
-    """Return which records are wanted, by default those until then; raises `CommandError`."""
+    """Return the selection; `until` is its default end. Raises `CommandError`."""
     since, until = read_range(options, until)
     return Selection(
         members=find_portals(store, options.portal),
@@ -82,7 +82,7 @@ def _deletions(options: argparse.Namespace) -> int:
     selection = select(store, options)
     domains = Domains(store)
     if options.follow:
-        follow(options, selection, _shower(options, domains))
+        follow(options, selection, _printer(options, domains))
     reading = Reading(store, selection, Progress())
     records = reading.records(None if options.all else options.limit)
     if options.json:
@@ -93,11 +93,11 @@ def _deletions(options: argparse.Namespace) -> int:
     else:
         print_records((view(record, domains) for record in records), options.timezone)
     sys.stdout.flush()
-    say_what_is_missing(reading, selection, remedy="give --limit N for more, or --all")
+    say_what_is_missing(reading, selection, remedy="use --limit N for more, or --all")
     return 0
 
 
-def _shower(options: argparse.Namespace, domains: Domains) -> Callable[[Document], None]:
+def _printer(options: argparse.Namespace, domains: Domains) -> Callable[[Document], None]:
     if options.json:
         return print_json
     return lambda record: print_record(view(record, domains), options.timezone)

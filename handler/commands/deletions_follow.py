@@ -1,4 +1,4 @@
-"""`deletions --follow`: each new record as it arrives, by when it was recorded."""
+"""`deletions --follow`: keep printing new records as they arrive."""
 
 import argparse
 import time
@@ -14,16 +14,16 @@ from handler.stores.interface import Document
 
 _SECONDS: Final = 2
 
-# Firestore's timestamps of two commits need not come in the order in which they are seen.
+# Two commits may become visible in a different order than Firestore's timestamps.
 _OVERLAP: Final = timedelta(seconds=10)
 
 
 def follow(
     options: argparse.Namespace, selection: Selection, show: Callable[[Document], None]
 ) -> NoReturn:
-    """Show the newest records that are there, oldest first, then each new one until interrupted.
+    """Show the newest existing records, oldest first, then each new one until interrupted.
 
-    Of the newest `--limit` that are there, those that match are shown.
+    Of the newest `--limit` existing ones, those that match are shown.
     """
     start, members = selection.since, selection.members
     documents = newest_of_portals(

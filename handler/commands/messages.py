@@ -1,4 +1,4 @@
-"""`messages`: what messages said, where KEEP_TEXT_DAYS keeps it."""
+"""`messages`: the texts that KEEP_TEXT_DAYS keeps."""
 
 import argparse
 import json
@@ -13,15 +13,15 @@ from handler.log import count
 from handler.portal import portal_path
 from handler.records.documents import DELETIONS
 from handler.records.message_document import MESSAGES
-from handler.records.versions import AUTHOR_ID, TAKEN_OVER
+from handler.records.versions import AUTHOR_ID, COPIED_FIELDS
 from handler.stores.interface import Patch, Store
 
-_PAGE = 300  # documents that are erased at a time
+_PAGE = 300  # documents erased at a time
 
-_OUT_OF_REACH = (
-    "Out of reach: what this person writes from now on, texts whose author was never told (a"
-    " change of a message that was not kept when it was sent), the database's backups and its"
-    " point-in-time recovery, exports and copies elsewhere."
+_NOT_ERASED = (
+    "Not erased: what this person writes from now on, texts whose author is unknown (an update of"
+    " a message that was not kept when it was sent), the database's backups and its point-in-time"
+    " recovery, exports and copies elsewhere."
 )
 
 
@@ -35,13 +35,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "purge",
         help="erase one person's texts",
         description="Erase what one person wrote: kept messages, and the texts in records. The"
-        " records stay, without text, author, times and names of files.",
+        " records stay, without text, author, times and file names.",
     )
     purge.add_argument(
         "--portal", metavar="M", type=portal_name, required=True, help="its member_id or domain"
     )
     purge.add_argument(
-        "--user", metavar="N", type=_user, required=True, help="as author_id has it in a record"
+        "--user", metavar="N", type=_user, required=True, help="the author_id in a record"
     )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -54,7 +54,7 @@ def _user(text: str) -> int:
     except ValueError as problem:
         raise argparse.ArgumentTypeError(f"{text!r} {problem}") from None
     if not number:
-        raise argparse.ArgumentTypeError("0 is the author of no message")
+        raise argparse.ArgumentTypeError("0 is not an author")
     return number
 
 
@@ -69,41 +69,42 @@ def _purge(options: argparse.Namespace) -> int:
             flush=True,
         )
         if sys.stdin.readline().strip() != str(user):
-            raise CommandError(f"Nothing is erased: that is not {user}.")
+            raise CommandError(f"Nothing was erased: that is not {user}.")
 
     messages, records = erase(store, member_id, user)
     if options.json:
         print(json.dumps({"messages": messages, "records": records}))
     else:
         print(f"Erased {count(messages, 'message')}, and the texts of {count(records, 'record')}.")
-    print(_OUT_OF_REACH, file=sys.stderr)
+    print(_NOT_ERASED, file=sys.stderr)
     if not messages and not records:
         raise CommandError(
-            f"Nothing was kept of user {user} in portal {member_id}: without KEEP_TEXT_DAYS no"
-            " texts are kept, and with it for so many days; is it the author's id, not the"
-            " deleter's?"
+            f"No texts of user {user} in portal {member_id} were found. They are only kept with"
+            " KEEP_TEXT_DAYS, for that many days. Is this the author's id, not the deleter's?"
         )
     return 0
 
 
 def erase(store: Store, member_id: str, user: int) -> tuple[int, int]:
-    """Erase what a user wrote; return of how many messages, and of how many records."""
+    """Erase what a user wrote; return how many messages and how many records it concerned."""
 
     def delete(paths: Sequence[str]) -> None:
         store.delete(paths, store_deadline())
 
     def forget(paths: Sequence[str]) -> None:
-        # If a record has expired meanwhile, none is changed, and the rest is found again.
-        store.commit([Patch(path, dict.fromkeys(TAKEN_OVER)) for path in paths], store_deadline())
+        # If a record expires in between, none is changed, and the next round finds the rest.
+        store.commit(
+            [Patch(path, dict.fromkeys(COPIED_FIELDS)) for path in paths], store_deadline()
+        )
 
-    # Messages first: they would tell their texts to records again.
+    # Messages first: otherwise their texts could be copied to records again.
     messages = _each(store, f"{portal_path(member_id)}/{MESSAGES}", user, delete)
     records = _each(store, f"{portal_path(member_id)}/{DELETIONS}", user, forget)
     return messages, records
 
 
 def _each(store: Store, collection: str, user: int, act: Callable[[Sequence[str]], None]) -> int:
-    """Act on all that has this author, until there is none left; return how much it was."""
+    """Act on documents with this author until none is left; return how many there were."""
     seen: set[str] = set()
     while names := store.names_with(collection, AUTHOR_ID, user, store_deadline(), limit=_PAGE):
         act([f"{collection}/{name}" for name in names])

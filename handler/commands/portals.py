@@ -31,8 +31,8 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     add.add_argument(
         "--token", required=True, help="auth[application_token]; - reads it from standard input"
     )
-    add.add_argument("--domain", type=portal_domain, help="as in mycompany.bitrix24.com")
-    add.add_argument("--endpoint", help="the portal's REST address, to drain its offline queue")
+    add.add_argument("--domain", type=portal_domain, help="such as mycompany.bitrix24.com")
+    add.add_argument("--endpoint", help="the portal's REST URL, to drain its offline queue")
     add.add_argument("--json", action="store_true", help="print the portal as JSON")
     add.set_defaults(run=_add)
 
@@ -40,7 +40,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.add_argument("--json", action="store_true", help="print JSON lines")
     listing.set_defaults(run=_list)
 
-    remove = actions.add_parser("remove", help="accept nothing from a portal; its records stay")
+    remove = actions.add_parser("remove", help="stop accepting a portal's events; its records stay")
     remove.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
     remove.set_defaults(run=_remove)
 
@@ -129,8 +129,8 @@ def _remove(options: argparse.Namespace) -> int:
         store_deadline(),
     )
     print(
-        f"Portal {member_id} is removed; functions that run accept it for at most"
-        " TOKEN_CACHE_SECONDS longer. Its records stay, and it stays listed, until"
-        f" `portals purge`; to read them: deletions --portal {member_id}"
+        f"Portal {member_id} is removed; running instances accept it for at most"
+        " TOKEN_CACHE_SECONDS longer. Its records and its entry in the list stay until `portals"
+        f" purge`. To read the records: deletions --portal {member_id}"
     )
     return 0

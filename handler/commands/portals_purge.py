@@ -1,4 +1,4 @@
-"""`portals purge`: delete all that is kept of one portal, so that nothing of it comes back."""
+"""`portals purge`: delete a portal and everything stored for it, so that nothing comes back."""
 
 import argparse
 import sys
@@ -14,21 +14,21 @@ from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORD
 from handler.settings import Settings, parse_cache_seconds
 from handler.stores.interface import EXPIRING, Store
 
-_PAGE = 300  # documents that are deleted at a time
+_PAGE = 300  # documents deleted at a time
 
-_COUNTED = 1_000  # messages; what is more is only called more
+_MAX_COUNTED = 1_000  # messages; above this, "more than" is shown
 
-_OUT_OF_REACH: Final = (
-    "Out of reach, and still there if it was before: the dead letters (lines of the log about"
-    " deletions that could not be stored; replay refuses them now), the database's backups and its"
-    " point-in-time recovery, exports and copies elsewhere, and the portal's own offline queue,"
-    " which ends when the application is deleted in Bitrix24."
+_NOT_DELETED: Final = (
+    "Not deleted, if they exist: the dead letters (log lines about deletions that could not be"
+    " stored; replay now refuses them), the database's backups and its point-in-time recovery,"
+    " exports and copies elsewhere, and the portal's own offline queue, which ends when the"
+    " application is deleted in Bitrix24."
 )
 
 
 def register(actions: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the action to the parser of `portals`."""
-    purge = actions.add_parser("purge", help="delete a portal and all that is kept of it")
+    purge = actions.add_parser("purge", help="delete a portal and everything stored for it")
     purge.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument(
@@ -54,9 +54,9 @@ def _purge(options: argparse.Namespace) -> int:
     domain = f" ({portal.domain})" if portal and portal.domain else ""
     print(f"Portal {member_id}{domain} has {_amounts(store, member_id)}.")
     if not options.yes:
-        print(f"To delete all of it for good, type its member_id, {member_id}:", flush=True)
+        print(f"To delete all of it permanently, type its member_id, {member_id}:", flush=True)
         if sys.stdin.readline().strip() != member_id:
-            raise CommandError("Nothing is deleted: that is not the portal's member_id.")
+            raise CommandError("Nothing was deleted: that is not the portal's member_id.")
     now = datetime.now(UTC)
     change_portal(store, member_id, lambda stored: stored and stored.removed(now), store_deadline())
     _wait(options.settings, options.cache_seconds)
@@ -64,14 +64,14 @@ def _purge(options: argparse.Namespace) -> int:
     portal = read_portal(store, member_id, store_deadline())
     if portal and portal.active:
         raise CommandError(
-            f"Portal {member_id} was installed again meanwhile: what it had"
-            f" ({count(deleted, 'document')}) is deleted, but new deletions are recorded. Delete"
-            " the application in Bitrix24, and purge again."
+            f"Portal {member_id} was installed again in between: its old data"
+            f" ({count(deleted, 'document')}) is deleted, but new deletions are being recorded."
+            " Delete the application in Bitrix24, and purge again."
         )
     store.delete([portal_path(member_id)], store_deadline())
-    deleted += _delete_collections(store, member_id)  # what an instance was late with
+    deleted += _delete_collections(store, member_id)  # stored late by an instance
     print(f"Portal {member_id} is deleted, with {count(deleted, 'document')}: nothing is left.")
-    print(_OUT_OF_REACH)
+    print(_NOT_DELETED)
     return 0
 
 
@@ -79,9 +79,9 @@ def _amounts(store: Store, member_id: str) -> str:
     path = portal_path(member_id)
     deletions = store.count(f"{path}/{DELETIONS}", RECORDED_AT, store_deadline())
     events = store.count(f"{path}/{QUARANTINE}", RECEIVED_AT, store_deadline())
-    names = store.names(f"{path}/{EXPIRING}", store_deadline(), limit=_COUNTED + 1)
-    more = len(names) > _COUNTED
-    texts = f"more than {_COUNTED} messages" if more else count(len(names), "message")
+    names = store.names(f"{path}/{EXPIRING}", store_deadline(), limit=_MAX_COUNTED + 1)
+    more = len(names) > _MAX_COUNTED
+    texts = f"more than {_MAX_COUNTED} messages" if more else count(len(names), "message")
     return (
         f"{count(deletions, 'recorded deletion')}, {count(events, 'event')} in quarantine and"
         f" {texts} kept"
@@ -89,11 +89,11 @@ def _amounts(store: Store, member_id: str) -> str:
 
 
 def _wait(settings: Settings, cache_seconds: float | None) -> None:
-    """Wait until no instance of the function trusts a token of the portal, nor stores anything."""
+    """Wait until no instance of the function trusts the portal's tokens or stores its data."""
     trusted = settings.token_cache_seconds if cache_seconds is None else cache_seconds
     seconds = trusted + settings.store_deadline_seconds
     print(
-        f"It accepts no events any more. Waiting {seconds:g} s, until every instance of the"
+        f"Its events are no longer accepted. Waiting {seconds:g} s until every instance of the"
         " function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...",
         flush=True,
     )

@@ -25,9 +25,9 @@ from handler.stores.interface import Document, Store
 
 _DEFAULT_LIMIT: Final = 20
 
-_READ_AT_ONCE = 300  # documents, to find one by its id alone
+_BATCH = 300  # documents, when looking for one by its id
 
-NOTHING: Final = "Nothing is in quarantine: the data of every event was valid."
+NOTHING: Final = "The quarantine is empty: the data of every event was valid."
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -36,7 +36,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "quarantine",
         help="events whose data is not valid",
         description=__doc__,
-        epilog="Without an action, it lists them, newest first.",
+        epilog="Without an action, the events are listed, newest first.",
     )
     add_portal_option(parser)
     _add_limit(parser, f"{_DEFAULT_LIMIT}; retry takes all", None)
@@ -45,15 +45,15 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     actions = parser.add_subparsers(metavar="ACTION")
 
     showing = actions.add_parser("show", help="show one, with its data")
-    dropping = actions.add_parser("drop", help="delete one that cannot be recorded")
+    dropping = actions.add_parser("drop", help="delete one permanently")
     for action, run in ((showing, _show), (dropping, _drop)):
         action.add_argument("id", metavar="ID", type=_event_id, help="as the list shows it")
         action.set_defaults(run=run)
-    retrying = actions.add_parser("retry", help="try to record them, after an update")
+    retrying = actions.add_parser("retry", help="try to record them again, after an update")
     _add_limit(retrying, "all", argparse.SUPPRESS)
     retrying.set_defaults(run=_retry)
     for action in (showing, retrying):
-        # Where it is not given, what stands before the action counts.
+        # If absent, the option before the action applies.
         action.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
         )
@@ -67,7 +67,7 @@ def _add_limit(parser: argparse.ArgumentParser, otherwise: str, default: str | N
         metavar="N",
         type=positive_number,
         default=default,
-        help=f"at most so many, the newest first ({otherwise})",
+        help=f"at most N, newest first ({otherwise})",
     )
 
 
@@ -89,7 +89,7 @@ def _list(options: argparse.Namespace) -> int:
         print_table(("RECEIVED (UTC)", "PORTAL", "EVENT", "REASONS", "ID"), map(_row, documents))
     if rest := _count(store, members) - len(documents):
         verb = "is" if rest == 1 else "are"
-        print(f"{rest} more {verb} not shown: give a larger --limit.", file=sys.stderr)
+        print(f"{rest} more {verb} not shown: use a larger --limit.", file=sys.stderr)
     return 0
 
 
@@ -115,8 +115,8 @@ def _drop(options: argparse.Namespace) -> int:
     document = _find(store, options)
     store.delete([document.path], store_deadline())
     print(
-        f"Event {document.name} of portal {_member_id(document)} is deleted. What could not be"
-        " recorded of it will not be."
+        f"Event {document.name} of portal {_member_id(document)} is deleted. Its deletions that are"
+        " not recorded never will be."
     )
     return 0
 
@@ -132,7 +132,7 @@ def _retry(options: argparse.Namespace) -> int:
         for problem in done.problems:
             print(problem)
         counts = done.counts
-        print(f"{counts.recorded} recorded, {counts.duplicates} known already, {left} left.")
+        print(f"{counts.recorded} recorded, {counts.duplicates} already recorded, {left} left.")
     return 1 if left else 0
 
 
@@ -153,8 +153,8 @@ def _count(store: Store, members: Sequence[str]) -> int:
 def _find(store: Store, options: argparse.Namespace) -> Document:
     members = find_portals(store, options.portal)
     paths = [f"{PORTALS}/{member}/{QUARANTINE}/{options.id}" for member in members]
-    for start in range(0, len(paths), _READ_AT_ONCE):
-        for found in store.get_all(paths[start : start + _READ_AT_ONCE], store_deadline()):
+    for start in range(0, len(paths), _BATCH):
+        for found in store.get_all(paths[start : start + _BATCH], store_deadline()):
             if found:
                 return found
     portals = count(len(members), "portal")
@@ -168,7 +168,7 @@ def _member_id(document: Document) -> str:
 
 
 def _reasons(fields: Mapping[str, Any]) -> list[str]:
-    """Return why it is in quarantine; people may have written the document by hand."""
+    """Return why it is in quarantine; the document may have been edited by hand."""
     reasons = fields.get("reasons")
     return list(map(str, reasons)) if isinstance(reasons, list) else []
 
@@ -176,7 +176,7 @@ def _reasons(fields: Mapping[str, Any]) -> list[str]:
 def _pretty(payload: str) -> str:
     try:
         lines = json.dumps(json.loads(payload), indent=2, ensure_ascii=False).splitlines()
-    except ValueError:  # cut, since it is longer than a document may be
+    except ValueError:  # cut, because it was too long for a document
         lines = [payload]
     return "\n".join(map(printable, lines))
 

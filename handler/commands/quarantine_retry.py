@@ -1,4 +1,4 @@
-"""`quarantine retry`: record what is valid by now, and take it out of quarantine."""
+"""`quarantine retry`: record events that have become valid, and remove them from quarantine."""
 
 import argparse
 import json
@@ -16,14 +16,14 @@ from handler.stores.interface import Document
 
 @dataclass
 class Retried:
-    """What a retry has recorded, and why the rest is left."""
+    """The result of a retry: what was recorded, and why the rest is left."""
 
     counts: Counts = field(default_factory=Counts)
     problems: list[str] = field(default_factory=list)
 
 
 def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried:
-    """Record what is valid of these events; one of which all is recorded is deleted."""
+    """Record the valid deletions of these events; an event without faults leaves quarantine."""
     settings = as_decided(options.settings)
     recorder = Recorder(options.open_store, settings, lambda: datetime.now(UTC))
     done = Retried()
@@ -32,16 +32,15 @@ def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried
             reading = recorder.read(_delivery(document), json.loads(_payload(document.fields)))
         except ValueError:
             done.problems.append(
-                f"{document.name} cannot be read: it is not whole. `quarantine show"
-                f" {document.name}` shows what there is of it; `quarantine drop {document.name}`"
-                " deletes it."
+                f"{document.name} cannot be read: its data is incomplete. `quarantine show"
+                f" {document.name}` shows the rest; `quarantine drop {document.name}` deletes it."
             )
             continue
         done.counts += recorder.record(reading.documents, store_deadline())
         if reading.invalid:
             done.problems.append(
                 f"{document.name} is still not valid: {reading.invalid}. Keep it for an update that"
-                f" reads it, or delete it: `quarantine drop {document.name}`."
+                f" can read it, or delete it: `quarantine drop {document.name}`."
             )
         else:
             options.open_store().delete([document.path], store_deadline())
@@ -53,7 +52,7 @@ def _payload(fields: Mapping[str, Any]) -> str:
 
 
 def _delivery(document: Document) -> Delivery:
-    """Read how an event came; raises `ValueError` if it is not an event of deletions."""
+    """Return how an event arrived; raises `ValueError` if it is not a deletion event."""
     fields: Mapping[str, Any] = document.fields
     if fields.get("event") not in names.DELETIONS:
         raise ValueError

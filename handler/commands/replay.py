@@ -1,4 +1,4 @@
-"""`replay`: store the lost records, which the log kept while Firestore was unavailable."""
+"""`replay`: store the records in dead letters, logged while Firestore was unavailable."""
 
 import argparse
 import codecs
@@ -22,11 +22,11 @@ _EXPORT: Final = (
     " --freshness=30d --format=json"
 )
 
-# A field of Cloud Logging at the beginning of a line, as gcloud prints entries by default.
+# A Cloud Logging field at the start of a line: gcloud's default output.
 _YAML: Final = re.compile(
     r"^(---|(- )?(insertId|jsonPayload|logName|severity|textPayload|timestamp):)", re.MULTILINE
 )
-# A line of field names, as `--format=csv` and the Logs Explorer begin with.
+# A line of field names: the first line of `--format=csv` and of the Logs Explorer's CSV.
 _CSV: Final = re.compile(r'\s*"?[\w.]+"?(,"?[\w. ]*"?)+\s*')
 
 
@@ -34,14 +34,14 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "replay",
-        help="store what the log kept while Firestore was unavailable",
+        help="store dead letters, logged while Firestore was unavailable",
         description=__doc__,
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a saved log: the function's lines, or what `gcloud logging read --format=json`"
-        " prints; - is standard input",
+        help="a saved log: the function's lines, or the output of `gcloud logging read"
+        " --format=json`; - is standard input",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_replay)
@@ -64,7 +64,7 @@ def _replay(options: argparse.Namespace) -> int:
     for letter in letters:
         replay.take(letter)
     done = replay.finish()
-    problems = [*(f"Line {line}: it is damaged." for line in damaged), *done.problems]
+    problems = [*(f"Line {line}: damaged." for line in damaged), *done.problems]
     for sentence in [*problems, *done.notes]:
         print(sentence, file=sys.stderr)
     result = {**asdict(done), **vars(done.counts), "problems": problems}
@@ -73,7 +73,7 @@ def _replay(options: argparse.Namespace) -> int:
         print(json.dumps({"store": store.name, "found": found, **result}))
     else:
         print(
-            f"{done.counts.recorded} recorded, {done.counts.duplicates} known already,"
+            f"{done.counts.recorded} recorded, {done.counts.duplicates} already recorded,"
             f" {done.quarantined} quarantined, {done.forged} skipped as forged, {done.unknown} of"
             f" unknown portals, {count(len(problems), 'problem')}."
         )
@@ -90,7 +90,7 @@ def _read(file: str) -> bytes:
 
 
 def _decode(saved: bytes) -> str:
-    """Decode UTF-8 or, as PowerShell's `>` writes it, UTF-16; what is neither does no harm."""
+    """Decode UTF-8 or UTF-16 (written by PowerShell's `>`); never fails."""
     if saved.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return saved.decode("utf-16", errors="replace")
     if b"\0" in saved[:2]:
@@ -100,22 +100,22 @@ def _decode(saved: bytes) -> str:
 
 
 def _why_nothing(text: str, damaged: list[int]) -> str | None:
-    """Return what a text is that has no lost record in it; `None` if its lines are damaged."""
+    """Say why a text has no lost records; `None` if its lines are damaged."""
     lines = text.strip().splitlines()
     if not lines:
         return "is empty: nothing was found, or the command that wrote it failed."
     if lines == ["[]"]:
         return (
-            "is an empty list: no such line was found. Check the project, the filter, and the time"
-            " (gcloud looks one day back unless --freshness is given)."
+            "is an empty list: no matching line was found. Check the project, the filter and the"
+            " time range (gcloud searches one day back without --freshness)."
         )
     if _YAML.search(text):
-        return "is YAML, as gcloud prints unless it is told otherwise: it cannot be read."
+        return "is YAML, gcloud's default format, which cannot be replayed."
     if _CSV.fullmatch(lines[0]):
-        return "is CSV, in which the records are not whole: it cannot be read."
+        return "is CSV, which does not contain complete records and cannot be replayed."
     if damaged:
         return None
     return (
         f"has no line whose outcome is {NOT_RECORDED} ({count(len(lines), 'line')} read): nothing"
-        " was lost in that time, or it is another log."
+        " was lost in that time, or this is a different log."
     )

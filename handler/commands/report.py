@@ -1,4 +1,4 @@
-"""`report`: the records as one HTML file, for people who would rather look."""
+"""`report`: the records as one HTML file, for people who prefer to look."""
 
 import argparse
 import sys
@@ -27,13 +27,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="FILE.html",
         required=True,
         type=Path,
-        help="where to write it; only you can read it then, so that you decide who may",
+        help="where to write it; only you can read the file, so that you decide who else may",
     )
     parser.set_defaults(run=_report)
 
 
 def _report(options: argparse.Namespace) -> int:
-    # The template engine would slow down all other commands.
+    # Importing the template engine would slow down all other commands.
     from handler.console.report_page import figures, page, portal_facts, rows  # noqa: PLC0415
 
     made_at = datetime.now(UTC)
@@ -83,7 +83,7 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - it is open already
+            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - already open
                 file.writelines(pieces)
             Path(name).replace(path)
         except BaseException:

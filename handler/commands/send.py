@@ -1,4 +1,4 @@
-"""`send`: a sample event to a running function, as Bitrix24 sends it today."""
+"""`send`: send a running function a sample event in Bitrix24's current form."""
 
 import argparse
 import http
@@ -16,16 +16,16 @@ from handler.console.posting import post, wait
 from handler.console.printing import CommandError, printable, secret
 from handler.console.sample_event import SHAPES, Sample, fields, form_body
 
-# For `livechat`, the documentation's connector, Bitrix24 makes no event of today's shapes.
-_TODAY: Final = {"connector": "myconnector", "line": "107", "chat_id": "channel-123"}
+# For `livechat`, the documentation's connector, Bitrix24 sends no event in its current shapes.
+_CURRENT: Final = {"connector": "myconnector", "line": "107", "chat_id": "channel-123"}
 _DOCUMENTATION: Final = {"connector": "livechat", "line": "128", "chat_id": "1024"}
 
 _IN_CURL: Final = ("event", "auth[member_id]", "auth[application_token]")
 
-# Where a shell puts new ids, and how: one without $RANDOM has another process number at least.
+# Placeholders for ids that the shell generates; without $RANDOM, at least the process id differs.
 _ID = "__id__"
 _NUMBER = "__number__"
-_BY_THE_SHELL: Final = {_ID: "$(date +%s)$$$RANDOM", _NUMBER: "$(date +%s)"}
+_SHELL_IDS: Final = {_ID: "$(date +%s)$$$RANDOM", _NUMBER: "$(date +%s)"}
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
@@ -34,20 +34,20 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "send",
         help="send a sample event to a running function",
         description=__doc__,
-        epilog="Its portal is that of the documentation's sample, unless another is given.",
+        epilog="The default portal is the one in the documentation's sample.",
     )
     parser.add_argument(
         "--url",
         metavar="U",
         default="http://127.0.0.1:8080",
         type=_http_url,
-        help="the function's address (%(default)s)",
+        help="the function's URL (%(default)s)",
     )
     parser.add_argument(
         "--shape",
         choices=SHAPES,
         default="portal",
-        help="deleted inside Bitrix24 (default), by the customer, or the documentation's sample",
+        help="deleted inside Bitrix24 (default) or by the customer, or the documentation's sample",
     )
     parser.add_argument(
         "--member-id", metavar="M", default=sample_event.MEMBER_ID, help="the portal"
@@ -69,13 +69,19 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument("--line", metavar="N", help="the number of the open line")
     parser.add_argument("--chat-id", metavar="ID", help="the external chat")
     parser.add_argument(
-        "--message-id", metavar="ID", help="the external message; a new one unless it is given"
+        "--message-id", metavar="ID", help="the external message; by default a new one"
     )
-    parser.add_argument("--wait", metavar="SECONDS", type=float, default=0, help="until it is up")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=0,
+        help="wait for the function to start, at most this long",
+    )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print the answer's JSON alone")
+    output.add_argument("--json", action="store_true", help="print only the answer's JSON")
     output.add_argument(
-        "--curl", action="store_true", help="print it as a curl command instead of sending it"
+        "--curl", action="store_true", help="print a curl command instead of sending"
     )
     parser.add_argument("--verbose", action="store_true", help="show the body, but not the token")
     parser.set_defaults(run=_send)
@@ -88,7 +94,7 @@ def _http_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise argparse.ArgumentTypeError("give the function's http(s) address")
+        raise argparse.ArgumentTypeError("use the function's http(s) URL")
     return text
 
 
@@ -109,8 +115,8 @@ def _send(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> Sample:
-    """Make the sample; what is not given is as in the shape's own."""
-    defaults = _DOCUMENTATION if options.shape == "documentation" else _TODAY
+    """Return the sample; options that are not given have the shape's defaults."""
+    defaults = _DOCUMENTATION if options.shape == "documentation" else _CURRENT
     message_id, im_message_id = _ids(options)
     return Sample(
         shape=options.shape,
@@ -124,14 +130,14 @@ def _sample(options: argparse.Namespace) -> Sample:
 
 
 def _ids(options: argparse.Namespace) -> tuple[str, str]:
-    """Return the external id and Bitrix24's own number, which always belong together.
+    """Return the external id and Bitrix24's own number for it.
 
-    In the documentation's sample they are the same number.
+    In the documentation's sample, they are the same number.
     """
     given: str | None = options.message_id
     if options.shape == "documentation":
         if given and not (given.isascii() and given.isdigit()):
-            raise CommandError("--message-id: in the documentation's sample, ids are numbers.")
+            raise CommandError("--message-id: use a number with the documentation's shape.")
         number = given or (_NUMBER if options.curl else str(secrets.randbelow(10**12)))
         return number, number
     if options.curl and not given:
@@ -141,12 +147,12 @@ def _ids(options: argparse.Namespace) -> tuple[str, str]:
 
 
 def _curl(url: str, event: Mapping[str, object]) -> str:
-    """Write what matters of it as a command; the shell puts in new ids, each time it is run."""
+    """Write a curl command with the essential fields; the shell generates new ids on each run."""
     body = "&".join(
         f"{name}={quote_plus(value)}"
         for name, value in fields(event)
         if name.startswith("data") or name in _IN_CURL
     )
-    for place, by_the_shell in _BY_THE_SHELL.items():
+    for place, by_the_shell in _SHELL_IDS.items():
         body = body.replace(place, f"'{by_the_shell}'")
     return f"curl {shlex.quote(url)} -d '{body}'"

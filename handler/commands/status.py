@@ -1,4 +1,4 @@
-"""`status`: whether all is well with the store and the portals, and what needs a person."""
+"""`status`: whether all is well with the store and the portals, and what needs attention."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ _NOT_SEEN_HERE = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What is known of one portal."""
+    """The status of one portal."""
 
     portal: Portal
     last_deletion_at: datetime | None
@@ -32,12 +32,12 @@ class _Found:
 
     @property
     def title(self) -> str:
-        """Its member_id, and its domain where it is known."""
+        """Its member_id, and its domain if known."""
         domain = f" ({self.portal.domain})" if self.portal.domain else ""
         return f"{self.portal.member_id}{domain}"
 
     def to_json(self) -> dict[str, object]:
-        """Return it for a program; what is not known is absent."""
+        """Return its JSON; unknown values are absent."""
         portal = self.portal
         fields = {
             "member_id": portal.member_id,
@@ -59,9 +59,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "status",
-        help="whether all is well, and what needs a person",
+        help="whether all is well, and what needs attention",
         description=__doc__,
-        epilog="The exit code is 1 while something needs a person, or without any active portal.",
+        epilog="The exit code is 1 if something needs attention, or without an active portal.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_status)
@@ -102,12 +102,14 @@ def _missing(found: Sequence[_Found]) -> str | None:
     if not found:
         return NO_PORTAL
     if not any(one.portal.active for one in found):
-        return "No portal is active: no event is accepted. Install the application in a portal."
+        return (
+            "No portal is active, so no events are accepted. Install the application in a portal."
+        )
     return None
 
 
 def _print(found: Sequence[_Found], missing: str | None, milliseconds: float) -> None:
-    print(f"The store answers in {milliseconds} ms.")
+    print(f"The store answered in {milliseconds} ms.")
     if found:
         print()
         print_table(_TITLES, map(_row, found))
@@ -120,9 +122,9 @@ def _print(found: Sequence[_Found], missing: str | None, milliseconds: float) ->
     if missing:
         print(missing)
     elif in_need:
-        print(f"{len(in_need)} of {len(found)} portals need a person.")
+        print(f"{len(in_need)} of {len(found)} portals need attention.")
     else:
-        print("Nothing needs a person.")
+        print("Nothing needs attention.")
     print(_NOT_SEEN_HERE)
 
 

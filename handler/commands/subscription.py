@@ -1,4 +1,4 @@
-"""`subscription`: what the function is bound to at a portal."""
+"""`subscription`: the function's event bindings at a portal."""
 
 import argparse
 import json
@@ -28,14 +28,14 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "subscription",
-        help="what the function is bound to at a portal",
+        help="the function's event bindings at a portal",
         description=__doc__,
-        epilog="The token is an administrator's, issued to the application: only it can bind.",
+        epilog="The token must be an administrator's, issued to the application.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, run, text in (
-        ("status", _status, "list which events are bound, and as whom"),
-        ("bind", _bind, "bind what is missing"),
+        ("status", _status, "list the bound events, and as which user"),
+        ("bind", _bind, "add missing bindings, and remove stale ones"),
         ("unbind", _unbind, "remove the bindings"),
     ):
         action = actions.add_parser(name, help=text)
@@ -44,7 +44,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
             metavar="E",
             required=True,
             type=_endpoint,
-            help="as in https://mycompany.bitrix24.com/rest/",
+            help="such as https://mycompany.bitrix24.com/rest/",
         )
         action.add_argument(
             "--access-token",
@@ -52,7 +52,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
             required=True,
             help="an administrator's access token; - reads it from standard input",
         )
-        action.add_argument("--url", metavar="U", required=True, help="the function's address")
+        action.add_argument("--url", metavar="U", required=True, help="the function's URL")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(run=_reporting(run))
 
@@ -68,7 +68,7 @@ def _reporting(
     run: Callable[[argparse.Namespace, Rest], int],
 ) -> Callable[[argparse.Namespace], int]:
     def reporting(options: argparse.Namespace) -> int:
-        token = secret(options.access_token, "give an administrator's access token")
+        token = secret(options.access_token, "use an administrator's access token")
         rest = Rest(options.endpoint, token, Deadline(OUTGOING_SECONDS))
         try:
             return run(options, rest)
@@ -92,14 +92,14 @@ def _status(options: argparse.Namespace, rest: Rest) -> int:
         print_table(
             ("EVENT", "BOUND", "AS USER"),
             [
-                (event, "yes" if yes else "no", ", ".join(map(_named, users)) or None)
+                (event, "yes" if yes else "no", ", ".join(map(_user_text, users)) or None)
                 for event, yes, users in rows
             ],
         )
     for one in found.stale:
-        where = f"as user {one.user}" if one.user else "as no user"
+        where = f"as user {one.user}" if one.user else "without a user"
         print(
-            f"{one.event} is bound at {one.handler} {where}, which is not needed: `bind` unbinds"
+            f"{one.event} is bound at {one.handler} {where}, which is not needed: `bind` removes"
             " it.",
             file=sys.stderr,
         )
@@ -107,7 +107,7 @@ def _status(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _users(binding: Binding, bound: Sequence[Bound], url: str) -> list[int]:
-    """Return as whom an event is bound at this address; 0 is nobody in particular."""
+    """Return the users that an event is bound as at this URL; 0 means no user."""
     if binding.offline:
         return []
     return sorted(
@@ -119,8 +119,8 @@ def _users(binding: Binding, bound: Sequence[Bound], url: str) -> list[int]:
     )
 
 
-def _named(user: int) -> str:
-    return str(user) if user else "whoever causes it"
+def _user_text(user: int) -> str:
+    return str(user) if user else "the user who causes it"
 
 
 def _bind(options: argparse.Namespace, rest: Rest) -> int:

@@ -1,1 +1,1 @@
-"""What several commands share: reading records, showing them, naming portals, opening a store."""
+"""Shared by several commands: reading records, showing them, naming portals, opening a store."""

@@ -1,4 +1,4 @@
-"""WHEN: the moments that people type, and the time zone that they mean."""
+"""`WHEN` arguments: times as people type them, and their time zone."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from handler.console.printing import CommandError
 
 When: TypeAlias = date | datetime
-"""A day, or a moment; one without a zone is in the zone that `--timezone` names."""
+"""A day or a moment; without a zone, it is in the zone of `--timezone`."""
 
 _AGO = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -22,14 +22,14 @@ def add_range_options(parser: Any, *, since: str | None = None) -> None:  # noqa
         metavar="WHEN",
         type=when,
         default=since,
-        help="deleted then or later: 30m, 12h, 7d (ago), 2026-11-22 or 2026-11-22T10:00Z"
+        help="deleted at this time or later: 30m, 12h, 7d (ago), 2026-11-22 or 2026-11-22T10:00Z"
         + (f" ({since})" if since else ""),
     )
     parser.add_argument(
         "--until",
         metavar="WHEN",
         type=when,
-        help="deleted before then; of a date, the whole day is included",
+        help="deleted before this time; a date includes the whole day",
     )
     parser.add_argument(
         "--timezone",
@@ -43,9 +43,9 @@ def add_range_options(parser: Any, *, since: str | None = None) -> None:  # noqa
 def read_range(
     options: argparse.Namespace, until: datetime | None = None
 ) -> tuple[datetime | None, datetime | None]:
-    """Return from when, inclusive, until when, exclusive, by default `until`.
+    """Return the range: from, inclusive, and until, exclusive; `until` is the default end.
 
-    Raises `CommandError` for a range that holds nothing.
+    Raises `CommandError` for an empty range.
     """
     since = options.since and _start(options.since, options.timezone)
     if options.until:
@@ -56,7 +56,7 @@ def read_range(
 
 
 def when(text: str) -> When:
-    """Read a moment: so long ago, a date, or a time."""
+    """Parse a time ago, a date, or a time."""
     ago = _AGO.fullmatch(text)
     if ago:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -66,19 +66,19 @@ def when(text: str) -> When:
         except ValueError:
             continue
     raise argparse.ArgumentTypeError(
-        "give so long ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
+        "use a time ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
     )
 
 
 def zone(name: str) -> tzinfo:
-    """Read the name of a time zone."""
+    """Parse the name of a time zone."""
     if name.upper() in ("UTC", "Z"):
         return UTC
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):  # of a name that is a folder, or no path, or unknown
+    except (OSError, ValueError, LookupError):  # a folder, an invalid path, or unknown
         raise argparse.ArgumentTypeError(
-            f"{name!r} is not a time zone that this machine knows; give one such as Europe/Berlin"
+            f"{name!r} is not a time zone known on this machine; use one such as Europe/Berlin"
         ) from None
 
 
@@ -88,10 +88,10 @@ def zone_name(zone: tzinfo) -> str:
 
 
 def time_text(moment: datetime, zone: tzinfo) -> str:
-    """Write a moment as a clock in a zone shows it, so that texts sort as times do."""
+    """Format a moment as local time in a zone; such texts sort by time."""
     try:
         moment = moment.astimezone(zone)
-    except OverflowError:  # within a day of the first or last that Python knows
+    except OverflowError:  # within a day of Python's first or last
         moment = moment.astimezone(UTC)
     return moment.replace(tzinfo=None).isoformat(" ", "seconds")
 
@@ -111,7 +111,7 @@ def _end(moment: When, zone: tzinfo) -> datetime:
 
 
 def _in_utc(moment: datetime, zone: tzinfo) -> datetime:
-    """Return it in UTC; the first and last hours that Python knows are not the same day there."""
+    """Convert to UTC; within hours of Python's first and last moment, only the zone is replaced."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
     try:
         return moment.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""`--portal`: a portal is named by its member_id or its domain, in every command."""
+"""`--portal`: in every command, a portal's member_id or its domain."""
 
 import argparse
 import sys
@@ -13,18 +13,18 @@ from handler.stores.interface import EXPIRING, Store
 from handler.urls import domain_in
 
 NO_PORTAL: Final = (
-    "There is no portal in this store: install the application in a portal, or enter one with"
+    "There are no portals in this store: install the application in a portal, or enter one with"
     " `portals add`."
 )
 
 _MAX_PORTALS = 10_000
 
-# Of many portals, an error names so many.
-_NAMED = 10
+# How many portals an error names.
+_MAX_NAMED = 10
 
 
 def add_portal_option(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add `--portal` to a command that reads; `find_portals` takes its value."""
+    """Add `--portal` to a reading command; pass its value to `find_portals`."""
     parser.add_argument(
         "--portal",
         metavar="M",
@@ -35,7 +35,7 @@ def add_portal_option(parser: argparse.ArgumentParser, default: str | None = Non
 
 
 def portal_name(text: str) -> str:
-    """Read a portal's member_id or domain from the command line; of an address, its domain."""
+    """Parse a portal's member_id, domain or URL from the command line."""
     try:
         return document_name(domain_in(text) if "." in text else text)
     except ValueError:
@@ -45,7 +45,7 @@ def portal_name(text: str) -> str:
 
 
 def portal_domain(text: str) -> str:
-    """Read a portal's domain from the command line; of an address, the domain in it."""
+    """Parse a portal's domain, or the domain in its URL, from the command line."""
     try:
         return domain_in(text)
     except ValueError as error:
@@ -55,11 +55,11 @@ def portal_domain(text: str) -> str:
 def portal_ids(store: Store) -> Sequence[str]:
     """Return the member_id of every portal that has a document.
 
-    Says on stderr when some are left out.
+    Says on stderr if some are left out.
     """
     names = store.names(PORTALS, store_deadline(), limit=_MAX_PORTALS + 1)
     if len(names) > _MAX_PORTALS:
-        print(f"Only {_MAX_PORTALS} portals are read; name one with --portal.", file=sys.stderr)
+        print(f"Only {_MAX_PORTALS} portals are read; use --portal for one.", file=sys.stderr)
     return names[:_MAX_PORTALS]
 
 
@@ -70,10 +70,10 @@ def all_portals(store: Store) -> list[Portal]:
 
 
 def find_portals(store: Store, name: str | None) -> Sequence[str]:
-    """Return the member_ids that a name stands for; without a name, of every portal.
+    """Return the member_ids that a name stands for; without a name, those of all portals.
 
-    A member_id whose document is gone but not its records is found, too. Says on stderr when
-    there is no portal at all; raises `CommandError` for an unknown name.
+    A member_id is also found if only its records are left. Says on stderr if there are no portals
+    at all; raises `CommandError` for an unknown name.
     """
     if name is None:
         members = portal_ids(store)
@@ -90,15 +90,14 @@ def find_portals(store: Store, name: str | None) -> Sequence[str]:
 
 
 def find_portal(store: Store, name: str) -> str:
-    """Return the member_id of the one portal that a name stands for, so that it can be changed.
+    """Return the member_id of the one portal that a name stands for, to change it.
 
-    Raises `CommandError` for an unknown name, and for the domain of several portals.
+    Raises `CommandError` for an unknown name, or the domain of several portals.
     """
     found = find_portals(store, name)
     if len(found) > 1:
         raise CommandError(
-            f"{len(found)} portals are called {name}: {', '.join(found)}. Name one by its"
-            " member_id."
+            f"{len(found)} portals have the domain {name}: {', '.join(found)}. Use a member_id."
         )
     return found[0]
 
@@ -117,10 +116,12 @@ def _has_domain(portal: Portal, name: str) -> bool:
 
 def _unknown(name: str, portals: Sequence[Portal]) -> CommandError:
     if not portals:
-        return CommandError(f"There is no portal {name}, nor any other. Is this the right store?")
+        return CommandError(
+            f"There is no portal {name}, and no other either. Is this the right store?"
+        )
     known = [
         f"{portal.member_id} ({portal.domain})" if portal.domain else portal.member_id
-        for portal in portals[:_NAMED]
+        for portal in portals[:_MAX_NAMED]
     ]
     more = len(portals) - len(known)
     others = [f"and {more} more (see `portals list`)"] if more else []

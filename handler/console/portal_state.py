@@ -1,4 +1,4 @@
-"""What a portal's document and records say of its state, and what of it needs a person."""
+"""A portal's state, from its document and records, and what needs attention."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
@@ -9,22 +9,22 @@ from handler.portal import Portal, portal_path
 from handler.records.documents import DELETIONS, RECORDED_AT
 from handler.stores.interface import Store
 
-# A ping follows each new row within a minute or so; a drain may be postponed, or cut off once.
+# A ping follows each new row within about a minute; a drain may be postponed, or interrupted once.
 _PINGS_STOP_AFTER: Final = timedelta(hours=1)
 
-_LOOKED_THROUGH = 50  # deletions, for one that came online
+_LOOKED_THROUGH = 50  # deletions, to find one that arrived online
 
 _REINSTALL: Final = (
-    "let an administrator of the portal choose Reinstall for the application in Bitrix24 (right"
-    " click on it in the list of applications)"
+    "let an administrator of the portal choose Reinstall for the application in Bitrix24"
+    " (right-click it in the list of applications)"
 )
 _NEXT_PING: Final = (
-    f"The next deletion in an open line continues it; if none is to be expected, {_REINSTALL}."
+    f"The next deletion in an open line continues it; if you expect none, {_REINSTALL}."
 )
 
 
 def state(portal: Portal) -> str:
-    """Return a word or two for a table: whether events of the portal are accepted, or why not."""
+    """Return the state for a table: whether the portal's events are accepted, or why not."""
     if portal.removed_at and not portal.active:
         return "removed"
     if not portal.active:
@@ -33,17 +33,17 @@ def state(portal: Portal) -> str:
 
 
 def last_recorded(store: Store, member_id: str) -> datetime | None:
-    """Return when the portal's newest record was made."""
+    """Return when the portal's newest record was created."""
     return _newest(store, member_id, limit=1)
 
 
 def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list[str]:
-    """Return what of a portal needs a person: sentences that say what to do."""
+    """Return what needs attention at a portal, as sentences that say what to do."""
     name = portal.member_id
     found = []
     if portal.active and not portal.token_digests:
         found.append(
-            "No token of it is accepted. Enter it with `python -m handler portals add`, or install"
+            "It has no accepted token. Enter one with `python -m handler portals add`, or install"
             " the application."
         )
     if portal.problem:
@@ -55,14 +55,14 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
         found.append(stopped)
     if quarantined:
         found.append(
-            f"{count(quarantined, 'event')} in quarantine: deletions in it are not recorded, since"
-            f" part of the data is not valid. `python -m handler quarantine --portal {name}` says"
-            " why. After an update of the function, record them with `python -m handler quarantine"
-            f" retry --portal {name}`; `python -m handler quarantine drop ID` deletes one for good."
+            f"{count(quarantined, 'event')} in quarantine: some of the data is invalid, so some"
+            f" deletions are not recorded. `python -m handler quarantine --portal {name}` says why."
+            " After an update of the function, record them with `python -m handler quarantine retry"
+            f" --portal {name}`; `python -m handler quarantine drop ID` deletes one permanently."
         )
     if portal.clean_requested_at and not portal.removed_at:
         found.append(
-            f"It was uninstalled at {_moment(portal.clean_requested_at)} with the wish to delete"
+            f"It was uninstalled at {_moment(portal.clean_requested_at)} with the request to delete"
             f" its data. Do so with `python -m handler portals purge {name}`, or keep the records"
             f" with `python -m handler portals remove {name}`."
         )
@@ -70,20 +70,20 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
 
 
 def _drain_cut_short(portal: Portal, now: datetime) -> str:
-    """Return what a drain has left undone: rows in the queue, or its lease."""
+    """Say what a drain left behind: rows in the queue, or its lease."""
     said = []
     if left := portal.queue_left:
         rows = count(left.rows, "row") if isinstance(left.rows, int) else f"{left.rows} rows"
         said.append(f"The drain at {_moment(left.at)} left {rows} in the portal's offline queue.")
     if portal.drain and portal.drain.until < now:
-        said.append(f"A drain was cut off: it did not end by {_moment(portal.drain.until)}.")
+        said.append(f"A drain was interrupted: it did not end by {_moment(portal.drain.until)}.")
     return " ".join(said)
 
 
 def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
-    """Return what to do if a deletion came without the ping that announces its row in the queue.
+    """Say what to do if a deletion arrived without the ping that announces its row in the queue.
 
-    Not while something else explains that: a problem, or a drain that goes on.
+    `None` if something else explains that: a problem, or a drain under way.
     """
     left_at = portal.queue_left.at if portal.queue_left else None
     served = [time for time in (portal.drained_at, portal.checked_at, left_at) if time]
@@ -100,8 +100,8 @@ def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
         else "its offline queue was never read"
     )
     return (
-        f"A deletion came at {_moment(came)}, but {queue}: the portal's pings do not arrive, so a"
-        " deletion that the function misses is not recovered. If that deletion is older than two"
+        f"A deletion arrived at {_moment(came)}, but {queue}: the portal's pings do not arrive, so"
+        " deletions that the function misses are not recovered. If that deletion is older than two"
         f" minutes, {_REINSTALL}, which binds the ping again."
     )
 

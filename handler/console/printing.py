@@ -1,4 +1,4 @@
-"""What the commands share: arguments, their time limit, their errors, and how they print."""
+"""Shared by all commands: arguments, time limit, errors, and printing."""
 
 import argparse
 import json
@@ -12,18 +12,18 @@ from handler.events.envelope import document_name
 from handler.portal import PORTALS
 from handler.stores.interface import Document, Store
 
-# For one answer of a store that is known to be there (`opening`): long lists take their time.
+# For one answer of a store that has already answered (`store_opening`): long lists take a while.
 STORE_SECONDS: Final = 60
 
 _MAX_LIMIT = 2**31 - 1  # Firestore's
 
 
 class CommandError(Exception):
-    """A command cannot go on; the message says what is wrong and what to do."""
+    """A command failed; the message says what is wrong and what to do."""
 
 
 def member_id(text: str) -> str:
-    """Read a portal's member_id from the command line."""
+    """Parse a portal's member_id from the command line."""
     try:
         return document_name(text)
     except ValueError as error:
@@ -31,19 +31,19 @@ def member_id(text: str) -> str:
 
 
 def positive_number(text: str) -> int:
-    """Read how many documents are wanted at most."""
+    """Parse a limit from the command line."""
     if text.isdecimal() and len(text) <= len(str(_MAX_LIMIT)):
         number = int(text)
         if 0 < number <= _MAX_LIMIT:
             return number
-    raise argparse.ArgumentTypeError(f"give a whole number from 1 to {_MAX_LIMIT}")
+    raise argparse.ArgumentTypeError(f"use a whole number from 1 to {_MAX_LIMIT}")
 
 
 _COPY_IT: Final = "copy auth[application_token] from the portal"
 
 
 def secret(option: str, remedy: str = _COPY_IT) -> str:
-    """Read what a shell's history must not keep: `-` stands for a line of standard input."""
+    """Return a secret; `-` reads it from standard input, to keep it out of the shell's history."""
     text = sys.stdin.readline().strip() if option == "-" else option
     if not text:
         raise CommandError(f"The token is empty: {remedy}.")
@@ -64,7 +64,7 @@ def newest_of_portals(
     since: datetime | None = None,
     limit: int | None = None,
 ) -> list[Document]:
-    """Return the newest documents of a collection that each of these portals has, in one list."""
+    """Return the newest documents of these portals' collections, in one list."""
     found = [
         document
         for member in members
@@ -77,7 +77,7 @@ def newest_of_portals(
 
 
 def json_value(value: object) -> str:
-    """Write a timestamp; or, as text, what people wrote by hand and no store can read."""
+    """Encode a timestamp, or, as text, any other type that was stored by hand."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -96,7 +96,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def printable(value: object) -> str:
-    """Return a cell's text, in which nothing can command the terminal."""
+    """Return a cell's text without control characters, which could control the terminal."""
     if value is None:
         return "-"
     if isinstance(value, datetime):

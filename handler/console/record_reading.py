@@ -1,8 +1,7 @@
-"""Reading records by when the message was deleted, newest first, a page at a time.
+"""Reads records by when the message was deleted, newest first, a page at a time.
 
-However many there are, only some pages of them are in memory. Records from before every one had
-`event_at` come in by when they were recorded; where a portal has none of those, they cost nothing
-but two counts.
+Only a few pages are in memory at a time. Old records without `event_at` are merged in by when they
+were recorded; in a portal without any, that costs only two counts.
 """
 
 import heapq
@@ -18,21 +17,21 @@ from handler.portal import PORTALS
 from handler.records.documents import DELETIONS, EVENT_AT, QUARANTINE, RECEIVED_AT, RECORDED_AT
 from handler.stores.interface import Document, Store
 
-# Of all portals together, so many records are in memory at most, but for many hundred portals.
+# How many records of all portals are in memory at most, unless there are hundreds of portals.
 _IN_MEMORY = 3_000
 _LARGEST_PAGE = 300
 _SMALLEST_PAGE = 20
 
-# Beyond the limit, where counting means reading, so many are read to count those that match.
-_COUNTED: Final = 10_000
+# If counting the rest means reading it, this many records are read at most.
+_MAX_COUNTED: Final = 10_000
 
-_FIRST_WORD_SECONDS = 3.0
-_NEXT_WORD_SECONDS = 5.0
+_FIRST_REPORT_SECONDS = 3.0
+_NEXT_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which records are wanted: of which portals, deleted when, by whom, where.
+    """A selection of records: of which portals, deleted when, by whom, where.
 
     `since` is inclusive, `until` exclusive; `connector` is compared without case.
     """
@@ -45,14 +44,14 @@ class Selection:
 
     @property
     def is_of_all_kinds(self) -> bool:
-        """Whether nothing but portals and times is asked for."""
+        """Whether the selection is by portals and times only."""
         return self.origin is None and self.connector is None
 
     def matches(self, record: Document) -> bool:
-        """Tell whether a record is of the kind that is wanted, whatever its portal and time.
+        """Return whether a record's origin and connector match; portal and time are not checked.
 
-        This is checked here, not by the store: Firestore would need a composite index for each
-        of these, which every record would have to be written to.
+        This is checked here, not by the store: Firestore would need a composite index for each, and
+        every record would have to be written to all of them.
         """
         return (self.origin is None or self.origin == record.fields.get("origin")) and (
             self.connector is None
@@ -61,22 +60,22 @@ class Selection:
 
 
 class Progress:
-    """Says on stderr how many records have been read, once that takes some seconds."""
+    """Reports on stderr how many records have been read, if that takes several seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next_word = clock() + _FIRST_WORD_SECONDS
+        self._next_report = clock() + _FIRST_REPORT_SECONDS
 
     def __call__(self, count: int) -> None:
-        """Report that so many have been read."""
+        """Report how many have been read so far."""
         now = self._clock()
-        if now >= self._next_word:
-            self._next_word = now + _NEXT_WORD_SECONDS
+        if now >= self._next_report:
+            self._next_report = now + _NEXT_REPORT_SECONDS
             print(f"Reading, {count:,} so far ...", file=sys.stderr, flush=True)
 
 
 class Reading:
-    """One pass over the records of a selection, and what can be said of those it did not show."""
+    """One pass over the records of a selection, and counts of those it did not show."""
 
     def __init__(self, store: Store, selection: Selection, progress: Progress) -> None:
         self._store = store
@@ -91,7 +90,7 @@ class Reading:
         self.shown_untimed = 0
 
     def records(self, limit: int | None = None) -> Iterator[Document]:
-        """Return the records, newest first, at most so many."""
+        """Return the records, newest first, at most `limit`."""
         if limit and self._selection.is_of_all_kinds:
             self._page = min(self._page, limit)
         portals = [self._of_portal(member) for member in self._selection.members]
@@ -104,16 +103,16 @@ class Reading:
                 return
 
     def count_rest(self) -> tuple[int, bool]:
-        """Return how many more there are, and whether that is exact; else it is at least that."""
+        """Return how many more there are, and whether that is exact or a lower bound."""
         if self._selection.is_of_all_kinds and not self._untimed:
             return max(0, self._counted(DELETIONS, EVENT_AT) - self.shown), True
         self._page = _LARGEST_PAGE
-        end = self._read + _COUNTED
+        end = self._read + _MAX_COUNTED
         rest = sum(1 for _ in self._matching(end))
         return rest, self._read < end
 
     def count_quarantined(self) -> int:
-        """Return how many events of these portals came since then and are in quarantine."""
+        """Return how many events of these portals since `since` are in quarantine."""
         return sum(
             self._store.count(
                 f"{PORTALS}/{member}/{QUARANTINE}",
@@ -149,7 +148,7 @@ class Reading:
     def _of_portal(self, member: str) -> Iterator[Document]:
         collection = f"{PORTALS}/{member}/{DELETIONS}"
         timed = self._pages(collection, EVENT_AT)
-        # In this order: what is recorded in between makes a difference, and hides none.
+        # In this order: a record created in between makes the counts differ, and hides nothing.
         with_time = self._store.count(collection, EVENT_AT, store_deadline())
         if self._store.count(collection, RECORDED_AT, store_deadline()) <= with_time:
             return timed
@@ -177,12 +176,12 @@ class Reading:
 
 
 def has_own_time(record: Document) -> bool:
-    """Tell whether a record says when the message was deleted."""
+    """Return whether a record says when the message was deleted."""
     return isinstance(record.fields.get(EVENT_AT), datetime)
 
 
 def deleted_at(record: Document) -> datetime:
-    """Return when the message was deleted or, where no record says, when it was recorded."""
+    """Return when the message was deleted or, if the record does not say, when it was recorded."""
     for stamp in (EVENT_AT, RECORDED_AT):
         found = record.fields.get(stamp)
         if isinstance(found, datetime):
@@ -191,13 +190,13 @@ def deleted_at(record: Document) -> datetime:
 
 
 def say_what_is_missing(reading: Reading, selection: Selection, *, remedy: str) -> None:
-    """Say on stderr what was not shown, and why nothing was found; `remedy` shows the rest."""
+    """Say on stderr what was not shown, or why nothing was found; `remedy` shows the rest."""
     for sentence in _what_is_missing(reading, selection, remedy):
         print(sentence, file=sys.stderr)
 
 
 def _what_is_missing(reading: Reading, selection: Selection, remedy: str) -> Iterable[str]:
-    if not selection.members:  # which has been said
+    if not selection.members:  # already reported
         return
     rest, exact = reading.count_rest()
     if rest:
@@ -207,13 +206,13 @@ def _what_is_missing(reading: Reading, selection: Selection, remedy: str) -> Ite
         yield _why_nothing(selection)
     if reading.shown_untimed:
         yield (
-            f"{reading.shown_untimed:,} of these do not say when the message was deleted: they are"
+            f"{reading.shown_untimed:,} of these do not say when the message was deleted; they are"
             " shown by when they were recorded."
         )
     quarantined = reading.count_quarantined()
     if quarantined:
         events = "event is" if quarantined == 1 else "events are"
-        yield f"{quarantined:,} {events} in quarantine, and not among these: see `quarantine`."
+        yield f"{quarantined:,} {events} in quarantine and not shown: see `quarantine`."
 
 
 def _records(count: int) -> str:
@@ -232,5 +231,7 @@ def _why_nothing(selection: Selection) -> str:
         if value
     ]
     if options:
-        return f"No records: none match {', '.join(options)}. Try without, or with other values."
-    return "No records: nothing has been recorded yet. `status` says whether events arrive."
+        return (
+            f"No records: none match {', '.join(options)}. Try without them, or with other values."
+        )
+    return "No records: nothing has been recorded yet. `status` shows whether events arrive."

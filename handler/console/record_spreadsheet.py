@@ -1,7 +1,7 @@
-"""Records as a spreadsheet: CSV as in RFC 4180, with the time zone in the header.
+"""Records as a spreadsheet: CSV according to RFC 4180, with the time zone in the header.
 
-It begins with a byte-order mark: without one, Excel reads the file in the machine's old code
-page, and every text that is not English is garbled. LibreOffice and Google Sheets take either.
+It starts with a byte-order mark: without one, Excel uses the machine's legacy code page and garbles
+every text that is not English. LibreOffice and Google Sheets accept both.
 """
 
 import csv
@@ -16,13 +16,13 @@ from handler.console.record_view import View
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it: customers choose their ids
-# and texts. https://owasp.org/www-community/attacks/CSV_Injection
+# A spreadsheet runs a cell that starts like this as a formula, and customers choose their ids and
+# texts. https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
-    """Print a spreadsheet; its lines end as RFC 4180 says, wherever this runs."""
+    """Print a spreadsheet, with RFC 4180's line ends on every platform."""
     out = cast("io.TextIOWrapper", sys.stdout)
     out.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
     for line in spreadsheet(views, zone):
@@ -30,7 +30,7 @@ def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
 
 
 def spreadsheet(views: Iterable[View], zone: tzinfo) -> Iterator[str]:
-    """Return the lines of a spreadsheet, the mark and the header first."""
+    """Return the lines of a spreadsheet, starting with the mark and the header."""
     name = zone_name(zone)
     yield BYTE_ORDER_MARK + _line([title.format(zone=name) for title in _COLUMNS])
     for one in views:

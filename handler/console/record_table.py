@@ -9,7 +9,7 @@ from handler.console.moments import time_text, zone_name
 from handler.console.printing import print_table, printable
 from handler.console.record_view import View
 
-# So many rows are as wide as the widest of them: a table may be of any length.
+# Column widths are set for this many rows at a time, so that a table can be of any length.
 _BLOCK: Final = 1_000
 _LONGEST_TEXT: Final = 60
 
@@ -26,7 +26,7 @@ _OPTIONAL_COLUMNS: Final = {"TEXT": "text", "CHAT LINK": "chat_link"}
 
 
 def print_records(views: Iterable[View], zone: tzinfo) -> None:
-    """Print a table; a block of it has texts and links only if one of its records has."""
+    """Print a table; a block has columns for texts and links only if one of its records has any."""
     remaining = iter(views)
     block = list(islice(remaining, _BLOCK))
     while True:
@@ -44,7 +44,7 @@ def print_records(views: Iterable[View], zone: tzinfo) -> None:
 
 
 def print_record(one: View, zone: tzinfo) -> None:
-    """Print a record as a line, as soon as it is there."""
+    """Print a record as a line, immediately."""
     present = [name for name in _OPTIONAL_COLUMNS.values() if getattr(one, name) is not None]
     names = [*_COLUMNS.values(), *present]
     print("  ".join(map(printable, _cells(one, zone, names))), flush=True)

@@ -1,4 +1,4 @@
-"""A record as people see it: in the table, in the spreadsheet and in the report."""
+"""A record as shown in the table, the spreadsheet and the report."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from handler.portal import read_portal
 from handler.records.documents import RECORDED_AT
 from handler.stores.interface import Document, Store
 
-# What can stand between https:// and a path, and nothing else: a domain, or a box's with a port.
+# What may be put between https:// and a path: only a domain, with a port if self-hosted.
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?", re.ASCII)
 
 STAFF: Final = "staff"
@@ -21,10 +21,10 @@ CUSTOMER: Final = "customer"
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One record. `deleted_by` is STAFF or CUSTOMER, `portal` the name that people know.
+    """One record. `deleted_by` is STAFF or CUSTOMER, `portal` a domain, or else the member_id.
 
-    Without a time of its own, `is_untimed`, `deleted_at` is when it was recorded. Links, and the
-    `host` that they are made of, are there only where the portal's domain is confirmed.
+    If `is_untimed`, the record has no time of its own, and `deleted_at` is when it was recorded.
+    `host` and the links need the portal's confirmed domain.
     """
 
     id: str
@@ -56,7 +56,7 @@ class View:
 
 
 class Domains:
-    """The confirmed domain of each portal, read from the store when it is first asked for."""
+    """The confirmed domain of each portal, read from the store on first use."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -71,9 +71,9 @@ class Domains:
 
 
 def view(record: Document, domain_of: Callable[[str], str | None]) -> View:
-    """Make the view of a record.
+    """Return the view of a record.
 
-    A record that people wrote by hand may lack anything, or have it in another shape.
+    A record that was edited by hand may lack any field, or have it in a different type.
     """
     fields: Mapping[str, Any] = record.fields
     member_id = record.path.split("/")[1]
@@ -113,17 +113,17 @@ def view(record: Document, domain_of: Callable[[str], str | None]) -> View:
 
 
 def link_host(domain: str | None) -> str | None:
-    """Return a portal's domain if an address can be made of it."""
+    """Return a portal's domain if it is safe in a URL."""
     return domain if domain and _HOST.fullmatch(domain) else None
 
 
 def chat_link(host: str | None, im_chat_id: int | None) -> str | None:
-    """Return the address of a chat in Bitrix24; none of a customer's own deletion is known."""
+    """Return the URL of a chat in Bitrix24; a customer's own deletion has none."""
     return f"https://{host}/online/?IM_DIALOG=chat{im_chat_id}" if host and im_chat_id else None
 
 
 def employee_link(host: str | None, user_id: int | None) -> str | None:
-    """Return the address of an employee's page in Bitrix24."""
+    """Return the URL of an employee's page in Bitrix24."""
     return f"https://{host}/company/personal/user/{user_id}/" if host and user_id else None
 
 

@@ -1,4 +1,4 @@
-"""Sample deletions: as Bitrix24 sends them today, and as its documentation shows one."""
+"""Sample deletions, in Bitrix24's current form and in its documentation's."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,9 @@ from urllib.parse import quote_plus
 
 from handler.events import names
 
-# The documentation's, also in what is sent today, so that one portal accepts all shapes.
+# From the documentation, used for all shapes, so that one portal accepts them all.
 MEMBER_ID: Final = "a223c6b3710f85df22e9377d6c4f7553"
-TOKEN: Final = "51856fefc120afa4b628cc82d3935cce"  # noqa: S105 - it opens nothing
+TOKEN: Final = "51856fefc120afa4b628cc82d3935cce"  # noqa: S105 - it is public
 DOMAIN: Final = "some-domain.bitrix24.com"
 
 MESSAGE_ID: Final = "2056"  # the documentation's
@@ -22,9 +22,9 @@ _LIFE_SECONDS = 3_600
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What can be chosen of a sample; the rest is Bitrix24's.
+    """The parts of a sample that can be chosen.
 
-    `im_message_id` is Bitrix24's own number of the message; a customer's deletion has none.
+    `im_message_id` is Bitrix24's own number for the message; a customer's deletion omits it.
     """
 
     shape: str
@@ -38,9 +38,9 @@ class Sample:
     im_message_id: str
 
     def event(self) -> Mapping[str, object]:
-        """Return the event, all of whose values are text in a form."""
+        """Return the event; in a form, all values become text."""
         if self.shape == "documentation":
-            return self._of_the_documentation()
+            return self._as_documented()
         now = int(time.time())
         data = self._by_customer() if self.shape == "customer" else self._in_portal("1807")
         auth = {
@@ -59,7 +59,7 @@ class Sample:
         event = {"event": names.DELETION, "event_handler_id": 559, "data": data}
         return {**event, "ts": now, "auth": auth}
 
-    def _of_the_documentation(self) -> Mapping[str, object]:
+    def _as_documented(self) -> Mapping[str, object]:
         auth = {
             "access_token": "s6p6eclrvim6da22ft9ch94ekreb52lv",
             "expires_in": _LIFE_SECONDS,

@@ -1,4 +1,4 @@
-"""The store that a command reads or changes, opened so that people see which one it is."""
+"""Opens a command's store, and shows which one it is."""
 
 import sys
 from collections.abc import Iterator
@@ -12,37 +12,37 @@ from handler.settings import Settings
 from handler.stores.interface import Store, StoreError
 from handler.stores.opening import open_store
 
-# A store that answers at all does so sooner; people should not stare at a silent prompt.
+# A store that answers at all does so sooner, and nobody should stare at a silent prompt.
 _ANSWER_SECONDS = 15
-_WORD_SECONDS = 3
+_NOTICE_SECONDS = 3
 
 
 class StoreOpener:
     """Opens the store that the settings name, once, and says on stderr which one it is.
 
-    It asks Firestore for something small first, so that a database which cannot be reached is
-    reported within `answer_seconds`, with what to check, and a slow one after `word_seconds`.
+    Firestore first gets a small request: an unreachable database is reported within
+    `answer_seconds`, with what to check, and a slow one after `notice_seconds`.
     """
 
     def __init__(
         self,
         settings: Settings,
         answer_seconds: float = _ANSWER_SECONDS,
-        word_seconds: float = _WORD_SECONDS,
+        notice_seconds: float = _NOTICE_SECONDS,
     ) -> None:
         self._settings = settings
         self._answer_seconds = answer_seconds
-        self._word_seconds = word_seconds
+        self._notice_seconds = notice_seconds
         self._store: Store | None = None
 
     def __call__(self, *, create: bool = False) -> Store:
-        """Return the store; only with `create` is an embedded store made that is not there.
+        """Return the store; a missing embedded store is created only with `create`.
 
-        Raises `StoreUnavailable`, or `CommandError` when the store does not answer.
+        Raises `StoreUnavailable`, or `CommandError` if the store does not answer.
         """
         if self._store is None:
             if self._settings.store == "firestore":
-                with _word_after(self._word_seconds, "Waiting for the store to answer ..."):
+                with _notice_after(self._notice_seconds, "Waiting for the store to answer ..."):
                     self._store = self._open(create=create)
                     self._ask(self._store)
             else:
@@ -63,20 +63,20 @@ class StoreOpener:
     def _advice(self) -> str:
         if self._settings.emulator_host:
             return (
-                f"Check that the emulator runs at FIRESTORE_EMULATOR_HOST="
+                f"Check that the emulator is running at FIRESTORE_EMULATOR_HOST="
                 f"{self._settings.emulator_host}, or unset that variable."
             )
         return (
-            "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name a database that exists,"
+            "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name an existing database,"
             " that your credentials are valid and may read it (`gcloud auth application-default"
-            " login`, role roles/datastore.user), and that this machine reaches"
+            " login`, role roles/datastore.user), and that this machine can reach"
             " firestore.googleapis.com."
         )
 
 
 @contextmanager
-def _word_after(seconds: float, text: str) -> Iterator[None]:
-    """Print a text on stderr if the block takes longer than some seconds."""
+def _notice_after(seconds: float, text: str) -> Iterator[None]:
+    """Print a text on stderr if the block takes longer than `seconds`."""
     timer = Timer(seconds, print, [text], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()

@@ -1,1 +1,1 @@
-"""Bytes in, typed events out: decoding, the envelope and what deletion events say. No I/O."""
+"""Bytes in, typed events out: decoding, the envelope, deletions and messages. No I/O."""

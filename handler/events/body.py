@@ -1,4 +1,4 @@
-"""The body of a request, decoded: a form as PHP writes it, or JSON."""
+"""Decodes a request's body: a form as PHP writes it, or JSON."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from handler.events.php_form import MAX_FIELDS, MAX_NESTING, parse_php_form
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
-# Cloud Run passes on no longer request.
+# Cloud Run rejects longer requests.
 MAX_REQUEST_BYTES: Final = 33_554_432
 
 
 def decode_body(content_type: str, body: bytes) -> Mapping[str, object]:
-    """Decode a body by its `Content-Type`, whatever its parameters: Bitrix24 writes UTF-8.
+    """Decode a body by its `Content-Type`, without its parameters: Bitrix24 writes UTF-8.
 
-    Raises `Refused`: 415 for any other type, 400 for what cannot be decoded.
+    Raises `Refused`: 415 for any other type, 400 for a body that cannot be decoded.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == FORM:
@@ -49,7 +49,7 @@ def _finite(number: str) -> float:
 
 
 def _check_limits(tree: Mapping[str, object]) -> None:
-    """Hold JSON to the limits of forms: a field is a value that contains no other."""
+    """Apply the limits of forms to JSON, where a field is a value without children."""
     fields = 0
     level: list[object] = list(tree.values())
     for _ in range(MAX_NESTING + 1):

@@ -1,4 +1,4 @@
-"""What a deletion event says: one `Deletion` for each message that was deleted."""
+"""Parses deletion events into one `Deletion` per deleted message."""
 
 import hashlib
 import json
@@ -13,8 +13,8 @@ from handler.events.deletion_shapes import (
     CustomerMessage,
     Line,
     PortalMessage,
-    for_each_id,
     is_by_customer,
+    split_by_id,
 )
 from handler.events.fields import Model, Number, Text, as_text, php_list
 from handler.events.invalid_data import Fault, InvalidData, faults_of
@@ -36,10 +36,10 @@ class Deletion:
     user_id: Number | None = None
 
     def id(self, member_id: str) -> str:
-        """Digest what identifies the deletion, and nothing else.
+        """Return a digest of what identifies the deletion, and nothing else.
 
-        The time, the event's name and the handler differ from delivery to delivery, so that
-        repeats, the twin event and the offline queue share this id.
+        The time, the event's name and the handler differ between deliveries. Without them, repeats,
+        the twin event and the offline queue share one id.
         """
         identity: tuple[object, ...]
         if self.origin == "portal":
@@ -51,10 +51,10 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a deletion event says.
+    """The parsed data of a deletion event.
 
-    `left_out` has the connector of each deletion that is not wanted; `invalid` says what is wrong
-    with the elements that are not among the `deletions`.
+    `left_out` lists the connector of each excluded deletion; `invalid` describes the elements that
+    could not be parsed.
     """
 
     deletions: tuple[Deletion, ...] = ()
@@ -65,11 +65,11 @@ class Contents:
 def parse_deletions(
     name: str, data: object, user_id: int | None, connectors: Collection[str] = ()
 ) -> Contents:
-    """Read the deletions out of the `data` of a deletion event, in its order.
+    """Parse the `data` of a deletion event, in order.
 
-    Each is read on its own: a fault in one keeps no other from being recorded. `user_id` is
-    `auth[user_id]`: who deleted, where that was inside Bitrix24. `connectors`, in lower case, are
-    those that are wanted; all, if there are none.
+    Elements are parsed independently: an invalid one does not affect the others. `user_id` is
+    `auth[user_id]`: who deleted a message inside Bitrix24. `connectors`, in lower case, are those
+    to record; empty means all.
     """
     data = data if isinstance(data, Mapping) else {}
     reader = _Reader(data, user_id, connectors)
@@ -110,7 +110,7 @@ class _Reader:
 
     def in_portal(self, key: str, elements: Mapping[str, object]) -> None:
         messages = [
-            (index, one) for index, element in elements.items() for one in for_each_id(element)
+            (index, one) for index, element in elements.items() for one in split_by_id(element)
         ]
         if self._leaves_out(self._data.get("CONNECTOR"), max(1, len(messages))):
             return
@@ -134,7 +134,7 @@ class _Reader:
                 )
 
     def by_customer(self, element: Mapping[str, object], *place: str) -> None:
-        messages = for_each_id(element)
+        messages = split_by_id(element)
         connector = element["connector"]
         name = connector.get("connector_id") if isinstance(connector, Mapping) else None
         if self._leaves_out(name, len(messages)):
@@ -154,7 +154,7 @@ class _Reader:
                 )
 
     def _leaves_out(self, connector: object, messages: int) -> bool:
-        """Tell whether a connector, if it can be read, is not wanted; note it for each message."""
+        """Return whether a connector is excluded, and if so, note it once per message."""
         name = as_text(connector)
         if not self._connectors or not isinstance(name, str) or not name:
             return False
@@ -164,7 +164,7 @@ class _Reader:
         return True
 
     def _valid(self, model: type[ModelT], value: object, *place: str) -> ModelT | None:
-        """Validate a part of the data; note what is wrong with it, and where."""
+        """Validate a part of the data; note its faults."""
         try:
             return model.model_validate(value)
         except ValidationError as error:

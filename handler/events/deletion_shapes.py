@@ -1,14 +1,15 @@
-"""The shapes in which deletions come.
+"""The shapes of deletion events.
 
-ONOPENLINEMESSAGEDELETE has two shapes. Inside Bitrix24 (by an operator, an administrator or a
-bot), `DATA` is a list with one element per external message id; the documentation's page shows
-one element and types external ids as integers, but they are any text. By the customer, `DATA`
-is one object, without CONNECTOR, LINE and Bitrix24's own numbers. ONIMCONNECTORMESSAGEDELETE,
-for the connector's own application, is the first shape with `MESSAGES` for `DATA`.
+ONOPENLINEMESSAGEDELETE has two shapes. For a deletion inside Bitrix24 (by an operator, an
+administrator or a bot), `DATA` is a list with one element per external message id; the
+documentation shows one element and integer ids, but an id can be any text. For a deletion by the
+customer, `DATA` is one object, without CONNECTOR, LINE and Bitrix24's own numbers.
+ONIMCONNECTORMESSAGEDELETE, sent to the connector's own application, has the first shape with
+`MESSAGES` instead of `DATA`.
 
-Other people's handlers and older pages know variants, which are read, too: several external ids
-in one `message.id`, a list of customers' deletions, the twin with the key `DATA`, and lists that
-do not begin at 0 or have gaps.
+Other handlers and older documentation show variants, which are accepted, too: several external ids
+in one `message.id`, a list of customers' deletions, the twin with the key `DATA`, and lists that do
+not start at 0 or have gaps.
 """
 
 from collections.abc import Mapping
@@ -20,12 +21,12 @@ from handler.events.fields import Model, Number, Text, UserId, php_list
 
 
 def is_by_customer(element: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell whether an element is a customer's deletion, which names its connector itself."""
+    """Return whether an element is a customer's deletion, which names its own connector."""
     return isinstance(element, Mapping) and "connector" in element
 
 
-def for_each_id(element: object) -> list[object]:
-    """Split an element whose `message.id` is an array: into one for each external id."""
+def split_by_id(element: object) -> list[object]:
+    """Split an element whose `message.id` is an array into one element per external id."""
     if isinstance(element, Mapping):
         message = element.get("message")
         if isinstance(message, Mapping) and (ids := php_list(message.get("id"))):
@@ -43,7 +44,7 @@ class _Im(Model):
 
 
 class Line(Model):
-    """What stands beside the elements of a deletion in Bitrix24: connector and line."""
+    """The connector and line of a deletion in Bitrix24, sent beside its elements."""
 
     connector: Text = Field(alias="CONNECTOR")
     line: Number = Field(alias="LINE")

@@ -1,4 +1,4 @@
-"""The envelope in which every event of Bitrix24 comes: its name, its data, its proof."""
+"""The envelope of every Bitrix24 event: its name, its data, its sender and the proof."""
 
 import re
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from pydantic import (
 from handler.answers import Refused
 from handler.events.fields import Model, OrNone, Text, UnixTime, UserId
 
-# What a stranger sends is cut to this many characters wherever it is logged.
+# In the log, unverified text is cut to this many characters.
 SENSIBLE_LENGTH = 100
 
 # Firestore's constraints on a document's name; a member_id has 32 characters.
 _MAX_DOCUMENT_NAME_BYTES = 1_500
-_NO_DOCUMENT_NAME = re.compile(r"\.\.?|__.*__|.*/.*")
+_RESERVED_NAME = re.compile(r"\.\.?|__.*__|.*/.*")
 
-# Bitrix24 opens the path of an application that has a page in the user's browser. Saving the form
-# of an application that exists sends nothing; Reinstall does.
+# If the application has a page, Bitrix24 opens this URL in the user's browser. Saving the form of
+# an existing application sends no event; Reinstall does.
 _PAGE: Final = (
-    'Bitrix24 opened this address as a page, but it has none. Tick "Script only" in the form of'
+    'Bitrix24 opened this URL as a page, but it is not one. Tick "Script only" in the form of'
     " the application, save it, and choose Reinstall in the application's menu."
 )
 
@@ -33,11 +33,11 @@ _MAX_DOMAIN = 253  # characters, as DNS has it
 
 
 def document_name(name: str) -> str:
-    """Return a name that Firestore takes for a document; raises `ValueError` for any other."""
+    """Return a name if it is valid for a Firestore document; raises `ValueError` otherwise."""
     if (
         not name
         or not name.isprintable()
-        or _NO_DOCUMENT_NAME.fullmatch(name)
+        or _RESERVED_NAME.fullmatch(name)
         or len(name.encode("utf-8")) > _MAX_DOCUMENT_NAME_BYTES
     ):
         raise ValueError("cannot be a portal's member_id")
@@ -48,7 +48,7 @@ MemberId = Annotated[str, AfterValidator(document_name)]
 
 
 def _unicode(secret: SecretStr) -> SecretStr:
-    """Refuse lone surrogates, which no call to Bitrix24 could carry, with a `ValueError`."""
+    """Raise `ValueError` for lone surrogates, which cannot be sent to Bitrix24."""
     secret.get_secret_value().encode()
     return secret
 
@@ -57,9 +57,9 @@ _AccessToken = Annotated[SecretStr, Field(min_length=1), AfterValidator(_unicode
 
 
 class Auth(Model):
-    """Who sent the event, and what proves it.
+    """Who sent the event, and the proof.
 
-    Only `member_id` and `application_token` always come. The OAuth tokens are absent when no
+    Only `member_id` and `application_token` are always present. The OAuth tokens are absent when no
     user caused the event (a robot, a workflow, an agent, an uninstall).
     """
 
@@ -72,10 +72,10 @@ class Auth(Model):
 
 
 class Event(Model):
-    """An event, not yet verified. Its `data` may hold tokens, so it is not shown.
+    """An event, not yet verified. Its `data` may hold tokens, so `repr` omits it.
 
-    `event_handler_id` (today's server), `eventId` (the documentation) and neither (2022) all
-    occur, so none of them is looked at.
+    `event_handler_id` (current servers), `eventId` (the documentation) and neither (2022) all
+    occur, so both are ignored.
     """
 
     name: Annotated[
@@ -87,9 +87,9 @@ class Event(Model):
 
 
 def parse_event(body: Mapping[str, object]) -> Event:
-    """Make an event of a decoded body.
+    """Parse a decoded body.
 
-    Raises `Refused` (400) that names everything that is missing, and quotes nothing.
+    Raises `Refused` (400), which names every missing or invalid field and quotes nothing.
     """
     if "AUTH_ID" in body and not body.get("event"):
         raise Refused(400, "malformed_event", _PAGE, log={"event": "page"})

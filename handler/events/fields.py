@@ -1,4 +1,4 @@
-"""The types of single fields, as Bitrix24 sends them: text in forms, typed in JSON."""
+"""Field types as Bitrix24 sends them: text in forms, typed in JSON."""
 
 import re
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ _LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Fires
 
 _PHP_INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
-# The documentation gives external ids up to 100 characters. What is longer than this is not
-# one, and would not fit a line of the log when Firestore is away.
+# The documentation allows external ids of up to 100 characters. Anything longer than this is not an
+# id, and would make its dead letter too long for a line of the log.
 _MAX_TEXT = 1_000
 
 
 class Model(BaseModel):
-    """What every model is: frozen, and silent about its input, which may hold tokens."""
+    """The base of all models: frozen, and its errors omit the input, which may hold tokens."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 def whole_number(value: object) -> int:
-    """Take digits for a number, but no `true`, `1.0` or ` 1_0`. Raises `ValueError`."""
+    """Parse digits as a number, but not `true`, `1.0` or ` 1_0`. Raises `ValueError`."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
         return int(value)
     if type(value) is int and value >= 0:
@@ -48,14 +48,14 @@ def _time(value: object) -> datetime:
 
 
 def as_text(value: object) -> object:
-    """Take a whole number for the text that it is in a form."""
+    """Convert a whole number to the text that it is in a form."""
     return str(value) if type(value) is int else value
 
 
 def php_list(value: object) -> Mapping[str, object] | None:
-    """Return the elements of a list by their indexes, in order; `None` for anything else.
+    """Return a list's elements by index, in order; `None` if it is not a list.
 
-    A form has no lists, only indexes; in PHP they may begin anywhere and have gaps (`unset`).
+    A form has no lists, only indexes; in PHP they may start anywhere and have gaps (`unset`).
     """
     if isinstance(value, list):
         return {str(index): element for index, element in enumerate(value)}
@@ -76,11 +76,11 @@ Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
 # Unix seconds.
 UnixTime = Annotated[datetime, BeforeValidator(_time)]
 
-# The length limits also make pydantic refuse text that is not Unicode (lone surrogates), but
-# only while they stand next to `str`: past a validator it would measure the length and no more.
+# The length limits also make pydantic reject lone surrogates, but only next to `str`: after a
+# validator, it would check nothing but the length.
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), BeforeValidator(as_text)]
 
-# For what is good to have: `None` instead of an error.
+# Optional field: an invalid value becomes `None`.
 OrNone = WrapValidator(_none_if_invalid)
 
 
@@ -88,5 +88,5 @@ def _user_id(value: object) -> int | None:
     return whole_number(value) or None
 
 
-# Who caused an event. Nobody is an absent field, or 0 in the offline queue.
+# Who caused an event. Without a user, the field is absent, or 0 in the offline queue.
 UserId = Annotated[Annotated[int, Field(le=_MAX_INTEGER)] | None, BeforeValidator(_user_id), OrNone]

@@ -1,4 +1,4 @@
-"""What is wrong with an event's data: by place and reason, without a value of the sender's."""
+"""Faults in an event's data: field and reason, but never the value sent."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 
 class Fault(NamedTuple):
-    """A field that is not valid, by its place in the event, and why."""
+    """An invalid field, by its path in the event, and the reason."""
 
     field: str
     reason: str
 
 
 class InvalidData(Exception):  # noqa: N818 - the data is at fault, nothing went wrong here
-    """Data that is not valid for its event: `fields` at fault, and `reasons` that name them."""
+    """An event's data is invalid: the `fields` at fault, and `reasons` that name them."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         by_field = {fault.field: fault.reason for fault in faults}
@@ -24,7 +24,7 @@ class InvalidData(Exception):  # noqa: N818 - the data is at fault, nothing went
 
 
 def faults_of(error: ValidationError, *place: str) -> list[Fault]:
-    """Return what a model says of a part of the data, the part being at `place` within it."""
+    """Return the faults that a model found in the part of the data at `place`."""
     return [
         Fault(
             ".".join(map(str, ("data", *place, *fault["loc"]))),
@@ -35,11 +35,11 @@ def faults_of(error: ValidationError, *place: str) -> list[Fault]:
 
 
 def _reason(kind: str, message: str) -> str:
-    """Say in a person's words what pydantic says in Python's."""
-    return _IN_WORDS.get(kind) or message.removeprefix("Value error, ")
+    """Reword pydantic's message for people who do not know Python."""
+    return _PLAIN_REASONS.get(kind) or message.removeprefix("Value error, ")
 
 
-_IN_WORDS = {
+_PLAIN_REASONS = {
     "missing": "is missing",
     "model_type": "should be an object",
     "string_type": "should be text",

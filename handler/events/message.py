@@ -1,9 +1,9 @@
-"""What ONOPENLINEMESSAGEADD and ONOPENLINEMESSAGEUPDATE say of a message.
+"""Parses ONOPENLINEMESSAGEADD and ONOPENLINEMESSAGEUPDATE into messages.
 
-An operator's message comes with CONNECTOR, LINE and Bitrix24's own number: `message.id` when it
-is added, `im.message_id` when it is changed (`message.id` is then a list of external ids). A
-customer's comes with the connector's ids alone, under `connector`, `chat` and `message`. The
-source sends one object as `DATA`; the documentation's pages show a list. Both are read.
+An operator's message comes with CONNECTOR, LINE and Bitrix24's own number: `message.id` when it is
+added, `im.message_id` when it is changed (`message.id` is then a list of external ids). A
+customer's comes with the connector's ids only, under `connector`, `chat` and `message`. Bitrix24's
+source sends one object as `DATA`, its documentation shows a list; both are accepted.
 """
 
 import re
@@ -27,9 +27,9 @@ from handler.events.fields import (
 )
 from handler.events.invalid_data import Fault, InvalidData, faults_of
 
-MAX_TEXT: Final = 20_000  # characters that are kept of a message's text
+MAX_TEXT: Final = 20_000  # characters of a message's text; the rest is cut
 
-# What is kept of the names of a message's files. File systems allow 255 bytes.
+# Limits for the names of a message's files. File systems allow names of 255 bytes.
 _MAX_FILES = 100
 _MAX_FILE_NAME = 255
 
@@ -38,7 +38,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What one event says of one message; what it does not say is `None`.
+    """One message, as one event describes it; absent fields are `None`.
 
     An operator's message is identified by `im_message_id`, Bitrix24's number; a customer's by
     its connector, line, `chat_id` and `message_id`, the external system's. `text` is BB code,
@@ -59,10 +59,10 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an event says of messages.
+class MessageContents:
+    """The parsed data of an event.
 
-    `left_out` has the connectors that are not wanted, `faults` the names of invalid fields.
+    `left_out` lists excluded connectors, `faults` the names of invalid fields.
     """
 
     messages: Sequence[Message]
@@ -70,10 +70,10 @@ class Said:
     faults: Sequence[str]
 
 
-def parse_messages(name: str, data: object, connectors: Collection[str] = ()) -> Said:
-    """Read the messages out of the `data` of an event with this name, each on its own.
+def parse_messages(name: str, data: object, connectors: Collection[str] = ()) -> MessageContents:
+    """Parse the `data` of an event with this name; elements are parsed independently.
 
-    `connectors`, in lower case, are those that are wanted; all, if there are none.
+    `connectors`, in lower case, are those to keep; empty means all.
     """
     data = data if isinstance(data, Mapping) else {}
     model: type[_AddedByOperator | _ChangedByOperator | _ByCustomer] = _ByCustomer
@@ -97,11 +97,11 @@ def parse_messages(name: str, data: object, connectors: Collection[str] = ()) ->
                 fault._replace(field=fault.field.replace("data.DATA", element_place, 1))
                 for fault in faults_of(error)
             ]
-    return Said(messages, left_out, InvalidData(faults).fields)
+    return MessageContents(messages, left_out, InvalidData(faults).fields)
 
 
 def _connector_of(one: Mapping[str, Any]) -> str | None:
-    """Return the connector of an element that may be invalid, if it can be read."""
+    """Return the connector of an element, which may be invalid; `None` if it cannot be read."""
     try:
         in_portal = "CONNECTOR" in one
         name = as_text(one["CONNECTOR"] if in_portal else one["DATA"]["connector"]["connector_id"])
@@ -111,7 +111,7 @@ def _connector_of(one: Mapping[str, Any]) -> str | None:
 
 
 def _unicode(text: str) -> str:
-    """Replace what no store takes, such as half of an emoji: the rest can still be read."""
+    """Replace lone surrogates (half an emoji), which no store accepts; the rest stays readable."""
     return _SURROGATES.sub("\ufffd", text)
 
 
@@ -121,7 +121,7 @@ def _text(value: object) -> object:
 
 
 def _file_names(value: object) -> object:
-    """Take the names alone: a file's links work for whoever has them."""
+    """Return the names only: a file's links work for anyone who has them."""
     files = php_list(value)
     if files is None:
         return None
@@ -131,7 +131,7 @@ def _file_names(value: object) -> object:
 
 
 def _ids(value: object) -> object:
-    """Take one id, or a list of several."""
+    """Return a list of ids; a single id may come without one."""
     ids = php_list(value)
     return [value] if ids is None else list(ids.values())
 
@@ -152,7 +152,7 @@ class _Content(Model):
         )
 
 
-# Bitrix24's numbers begin at 1; a 0 would join what does not belong together.
+# Bitrix24's numbers start at 1; a 0 would join unrelated messages.
 _MessageNumber = Annotated[Number, Field(gt=0)]
 
 

@@ -6,7 +6,7 @@ DELETION: Final = "ONOPENLINEMESSAGEDELETE"
 DELETION_TWIN: Final = "ONIMCONNECTORMESSAGEDELETE"  # goes to the connector's own application
 DELETIONS: Final = frozenset({DELETION, DELETION_TWIN})
 
-# What messages say, while they can still be read; only with KEEP_TEXT_DAYS.
+# These bring a message's text before it is deleted; handled only with KEEP_TEXT_DAYS.
 MESSAGE_ADD: Final = "ONOPENLINEMESSAGEADD"
 MESSAGE_UPDATE: Final = "ONOPENLINEMESSAGEUPDATE"
 MESSAGES: Final = frozenset({MESSAGE_ADD, MESSAGE_UPDATE})

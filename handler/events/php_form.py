@@ -1,8 +1,8 @@
-"""Form bodies with PHP's bracket nesting, decoded as PHP's `parse_str` decodes them.
+"""Decodes form bodies with PHP's bracket nesting, exactly as PHP's `parse_str` does.
 
-Bitrix24 sends what PHP's `http_build_query` made, so PHP's own reading is the right one.
-All is done on bytes and in time linear in the body's length: the body is split before it is
-unquoted (an encoded `&` or `[` in a value stays text), and names are searched forward only.
+Bitrix24 builds them with PHP's `http_build_query`, so PHP's own parsing is the right one. It works
+on bytes, in time linear in the body's length: the body is split before it is unquoted (an encoded
+`&` or `[` in a value stays text), and names are scanned forward only.
 tests/unit/events/test_php_form.py compares it with PHP itself.
 """
 
@@ -20,10 +20,10 @@ Tree: TypeAlias = "dict[str, str | Tree]"
 MAX_FIELDS = 1_000
 MAX_NESTING = 16
 
-# Bitrix24's names repeat from event to event, so parsed names are kept: at most this many,
-# and only short ones, so that a stranger's names cannot fill the memory.
-_KEPT_NAMES = 512
-_KEPT_NAME_BYTES = 128
+# Field names repeat from event to event, so parsed names are cached: at most this many, and only
+# short ones, so that a stranger's names cannot fill the memory.
+_CACHED_NAMES = 512
+_CACHED_NAME_BYTES = 128
 
 _PHP_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _PHP_INT_MIN, _PHP_INT_MAX = -(2**63), 2**63 - 1
@@ -36,15 +36,15 @@ _BYTES = {
 }
 _NAME_TO_UNDERSCORE = bytes.maketrans(b" .[", b"___")
 
-# One step into the tree: a key, or `None` for PHP's `[]`, the next free index.
+# The keys that lead into the tree; `None` stands for PHP's `[]`, the next free index.
 _Path: TypeAlias = tuple[str | None, ...]
 
 
 def parse_php_form(body: bytes) -> Tree:
-    """Decode a form body into nested dictionaries, all keys and values being text.
+    """Decode a form body into nested dictionaries of text.
 
-    Bytes that are not UTF-8 become lone surrogates (PEP 383): no two bodies decode alike, and
-    whoever wants text sees that this is none. A list is a dictionary with the keys "0", "1", ...
+    Bytes that are not UTF-8 become lone surrogates (PEP 383): no two bodies decode alike, and the
+    models can tell that this is not text. A list is a dictionary with the keys "0", "1", ...
 
     Raises `Refused` (400) over MAX_FIELDS fields or MAX_NESTING levels of brackets.
     """
@@ -56,14 +56,14 @@ def parse_php_form(body: bytes) -> Tree:
     indexes = _NextIndexes()
     for field in fields:
         name, _, value = field.partition(b"=")
-        path = _kept_path(name) if len(name) <= _KEPT_NAME_BYTES else _path(name)
+        path = _cached_path(name) if len(name) <= _CACHED_NAME_BYTES else _path(name)
         if path:
             _insert(tree, path, _text(_unquote(value)), indexes)
     return tree
 
 
 def _path(quoted_name: bytes) -> _Path:
-    """Cut a field's name into keys; empty when PHP drops the field."""
+    """Split a field's name into keys; empty if PHP drops the field."""
     name = _unquote(quoted_name).partition(b"\0")[0].lstrip(b" ")
     bracket = name.find(b"[")
     if bracket == 0 or not name:
@@ -85,7 +85,7 @@ def _path(quoted_name: bytes) -> _Path:
     return tuple(path)
 
 
-_kept_path = lru_cache(_KEPT_NAMES)(_path)
+_cached_path = lru_cache(_CACHED_NAMES)(_path)
 
 
 def _insert(tree: Tree, path: _Path, value: str, indexes: "_NextIndexes") -> None:
@@ -103,29 +103,29 @@ def _insert(tree: Tree, path: _Path, value: str, indexes: "_NextIndexes") -> Non
 
 
 class _NextIndexes:
-    """The index that `[]` means, for each array in which a body uses it.
+    """The next index for `[]`, for each array that a body uses it in.
 
-    PHP's is the largest integer key so far plus one. Bitrix24 never sends `[]`, so an array
-    is looked through when it first gets one, and followed from then on.
+    It is the largest integer key so far plus one. Bitrix24 never sends `[]`, so an array is scanned
+    only when it first gets one, and tracked from then on.
     """
 
     def __init__(self) -> None:
-        # By identity; each array is kept beside its index, so that no later one can take over
-        # the identity of one that a body has overwritten.
+        # By `id()`. Each array is held beside its index, so that its `id()` cannot be reused after
+        # the body has overwritten it.
         self._next: dict[int, tuple[Tree, int]] = {}
 
     def resolve(self, array: Tree, step: str | None) -> str | None:
-        """Return the key of one step into an array; `None` when PHP has no index left."""
-        followed = self._next.get(id(array)) if self._next else None
+        """Return the key for one step into an array; `None` if PHP has no index left."""
+        tracked = self._next.get(id(array)) if self._next else None
         if step is None:
-            index = followed[1] if followed else max(map(_index_after, array), default=_NONE_YET)
+            index = tracked[1] if tracked else max(map(_index_after, array), default=_NONE_YET)
             index = 0 if index == _NONE_YET else index
             if index > _PHP_INT_MAX:
                 return None
             self._next[id(array)] = (array, index + 1)
             return str(index)
-        if followed:
-            self._next[id(array)] = (array, max(followed[1], _index_after(step)))
+        if tracked:
+            self._next[id(array)] = (array, max(tracked[1], _index_after(step)))
         return step
 
 

@@ -1,1 +1,1 @@
-"""What is stored of an event: its documents, recording, dead letters and their replay."""
+"""Recording: the documents of an event, creating them, dead letters and their replay."""

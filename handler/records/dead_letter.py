@@ -1,4 +1,4 @@
-"""What could not be stored, kept whole in the log until `python -m handler replay` stores it."""
+"""Dead letters: complete records in the log, which `python -m handler replay` stores later."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,16 +15,16 @@ NOT_RECORDED = "not_recorded"
 # Leaves room in a line for the severity, the message, the trace and the names.
 _MAX_RECORDS_BYTES = MAX_LINE_BYTES - 4_000
 
-# Cloud Logging keeps numbers as IEEE doubles, so larger integers are written as text.
+# Cloud Logging stores numbers as IEEE doubles, so larger integers are written as text.
 _LARGEST_EXACT_INTEGER = 2**53
 
 
-def keep_records(
+def log_records(
     log: Log, documents: Sequence[Document], *, unverified_digest: str | None = None
 ) -> None:
-    """Write the records of one event to the log.
+    """Log the records of one event that could not be stored.
 
-    `unverified_digest` is the digest of their token when nobody could check it; replay will.
+    `unverified_digest` is the digest of a token that could not be checked; replay checks it.
     """
     records = [document.fields for document in documents]
     verified = None if unverified_digest is None else False
@@ -42,14 +42,14 @@ def keep_records(
         )
 
 
-def keep_event(log: Log, delivery: Delivery, data: object, connectors: Iterable[str] = ()) -> None:
-    """Write an event to the log that could be neither recorded nor quarantined.
+def log_event(log: Log, delivery: Delivery, data: object, connectors: Iterable[str] = ()) -> None:
+    """Log the data of an event that could be neither recorded nor quarantined.
 
-    `connectors` are those that are to be recorded, if not all; replay cannot know the setting.
-    Its data goes as JSON text, so that nothing happens to its numbers, in as many parts as needed.
+    `connectors` are those to record, empty for all; replay cannot know the setting. The data is
+    JSON text, so that its numbers stay exact, in as many parts as needed.
     """
     payload = json.dumps(data)
-    # Within JSON, text of JSON grows by its quotes and backslashes: twofold at the worst.
+    # JSON text within JSON grows by escaped quotes and backslashes, at most twofold.
     size = _MAX_RECORDS_BYTES // 3
     parts = [payload[start : start + size] for start in range(0, len(payload), size)]
     about = {**asdict(delivery), "connectors": sorted(connectors) or None}

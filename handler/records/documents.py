@@ -1,4 +1,4 @@
-"""The documents that a deletion event becomes: a record of each deletion, or one in quarantine."""
+"""The documents of a deletion event: a record of each deletion, or one in quarantine."""
 
 import hashlib
 import json
@@ -24,16 +24,16 @@ RECEIVED_AT = "received_at"
 
 Via: TypeAlias = Literal["online", "offline", "replay"]
 
-# Firestore takes documents of up to 1 MiB.
+# Firestore allows documents of up to 1 MiB.
 _MAX_PAYLOAD = 900_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """How a deletion event came: from which portal, when, by whom and which way.
+    """How a deletion event arrived: its portal, time, user and route.
 
-    `event_at` is the event's own time, `user_id` who caused it; either may be unknown.
-    `expires_at` is when what is stored of the event may be deleted, if that is decided already.
+    `event_at` is the event's own time, `user_id` who caused it; either may be unknown. `expires_at`
+    is when its documents may be deleted, if that is already decided.
     """
 
     member_id: MemberId
@@ -48,7 +48,7 @@ class Delivery:
 def deletion_document(
     deletion: Deletion, delivery: Delivery, expires_at: datetime | None
 ) -> Document:
-    """Make the record of one deletion; the same deletion always has the same path."""
+    """Return the record of one deletion; the same deletion always has the same path."""
     path = f"{portal_path(delivery.member_id)}/{DELETIONS}/{deletion.id(delivery.member_id)}"
     return Document(path, _present({**vars(delivery), **vars(deletion), "expires_at": expires_at}))
 
@@ -56,10 +56,10 @@ def deletion_document(
 def quarantine_document(
     delivery: Delivery, data: object, invalid: InvalidData, expires_at: datetime | None
 ) -> Document:
-    """Make the document that keeps an event that does not fit, for a later retry.
+    """Return the quarantine document of an event with invalid data, for a later retry.
 
-    The same data is the same document, whether it came as text in a form or with its types
-    from the offline queue.
+    The same data gives the same document, whether it came as text in a form or typed from the
+    offline queue.
     """
     identity = [delivery.member_id, delivery.event, *_as_in_a_form(data)]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""A message's document, `portals/{member_id}/openline_messages/{id}`, and where it is.
+"""A message's document, `portals/{member_id}/openline_messages/{id}`, and its path.
 
-An operator's message is found by Bitrix24's number, a customer's by the connector's ids. A
-deletion may have both: who wrote the message is not known from it.
+An operator's message is identified by Bitrix24's number, a customer's by the connector's ids. A
+deletion may have both, since it does not say who wrote the message.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ EXPIRES_AT: Final = "expires_at"
 
 @dataclass(frozen=True)
 class Join:
-    """A record that wants the message's text, and the name of its other key, if it has two.
+    """A record that takes the message's text, and the name of its other key, if it has two.
 
     `deleted_at` is the record's `event_at`, in Unix seconds.
     """
@@ -39,14 +39,14 @@ class Join:
 
     @classmethod
     def read(cls, text: str) -> "Join":
-        """Read back what `str` wrote."""
+        """Parse what `str` wrote."""
         record, deleted_at, *other = text.split(" ")
         return cls(record, int(deleted_at), *other)
 
 
 @dataclass(frozen=True)
 class MessageDocument:
-    """What is known under one key: versions, oldest first, and the records that want them.
+    """What is stored under one key: versions, oldest first, and the records that take them.
 
     `contested`: the other key of one of the records has versions, too.
     """
@@ -89,12 +89,12 @@ class MessageDocument:
         return text_known(self.history, self.deleted_at)
 
     def joined(self, join: Join, *, contested: bool) -> "MessageDocument":
-        """Add a record, or put it in place of the one with its id."""
+        """Add a record; it replaces one with the same id."""
         others = [known for known in self.joins if known.record != join.record]
         return replace(self, joins=[*others, join], contested=contested or self.contested)
 
     def to_document(self, expires_at: datetime) -> Document:
-        """Return the document to be stored."""
+        """Return the document to store."""
         said = last_said(self.history, self.deleted_at)
         more: dict[str, Value] = {
             "versions": encoded(self.history, said),
@@ -106,7 +106,7 @@ class MessageDocument:
 
 
 def message_path(member_id: str, message: "Message") -> str:
-    """Return where the document of a message is."""
+    """Return the path of a message's document."""
     if message.im_message_id is not None:
         return _path(member_id, "operator", message.im_message_id)
     ids = (message.line_id, message.chat_id, message.message_id)
@@ -114,7 +114,7 @@ def message_path(member_id: str, message: "Message") -> str:
 
 
 def possible_paths(record: Document) -> Sequence[str]:
-    """Return where the document of a record's message may be: one path or two."""
+    """Return the possible paths of the document of a record's message: one or two."""
     fields: Mapping[str, Any] = record.fields
     member_id = record.path.split("/")[1]
     ids = (fields[name] for name in ("line_id", "chat_id", "message_id"))
@@ -123,13 +123,13 @@ def possible_paths(record: Document) -> Sequence[str]:
     return [_path(member_id, "operator", number), customers] if number else [customers]
 
 
-def beside(path: str, name: str) -> str:
-    """Return where another message's document of the same portal is."""
+def sibling_path(path: str, name: str) -> str:
+    """Return the path of another message's document, by its name, in the same portal."""
     return f"{path.rpartition('/')[0]}/{name}"
 
 
 def record_path(path: str, join: Join) -> str:
-    """Return where a record is that is joined to the message at a path."""
+    """Return the path of a record that is joined to the message at `path`."""
     return f"{path.rsplit('/', 2)[0]}/{DELETIONS}/{join.record}"
 
 

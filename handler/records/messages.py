@@ -1,8 +1,8 @@
-"""Keeping what messages say until they are deleted, and telling it to their records.
+"""Keeps the texts of messages, and copies them to the records of their deletion.
 
-A deletion and its message meet in documents that both can find. Whichever comes first leaves its
-mark there, in the same commit as all else that it writes: a message its text, a deletion the id
-of its record, which later texts are written to. So a crash in between loses nothing.
+A deletion and its message meet in documents that both can find. The first to arrive writes there,
+in the same commit as everything else: a message its text, a deletion the id of its record, to which
+later texts are copied. So a crash in between loses nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +15,23 @@ from handler.records.documents import EVENT_AT, RECORDED_AT
 from handler.records.message_document import (
     Join,
     MessageDocument,
-    beside,
     message_path,
     possible_paths,
     record_path,
+    sibling_path,
 )
-from handler.records.versions import Version, taken_over, with_version
+from handler.records.versions import Version, copied_fields, with_version
 from handler.stores.interface import Document, Patch, Put, Store, StoreUnavailable, Write
 
 if TYPE_CHECKING:
     from handler.events.message import Message
 
-# Deletions whose texts are written with one commit, which must stay below 10 MiB.
-_AT_ONCE = 20
+# Records with their texts in one commit, which must stay below 10 MiB.
+_MAX_RECORDS = 20
 
 
 class Messages:
-    """Keeps what messages say for `days` after their last change.
+    """Keeps the texts of messages for `days` after their last change.
 
     Each method may raise `StoreUnavailable`.
     """
@@ -46,9 +46,10 @@ class Messages:
     def keep(
         self, member_id: str, message: "Message", deadline: Deadline, *, update: bool, at: datetime
     ) -> bool:
-        """Keep what an event at a time says of a message; tell whether its text is known now.
+        """Keep a message as an event describes it; return whether its text is known now.
 
-        Two calls, and more only after a conflict, or if a record has texts under both of its keys.
+        `at` is the event's time. Two calls to the store, and more only after a conflict, or if a
+        record has texts under both of its keys.
         """
         version = Version.of(message, update=update, at=at)
         path = message_path(member_id, message)
@@ -61,21 +62,25 @@ class Messages:
                 return before.has_text
             after, others = replace(before, history=history), None
             if before.joins and (conflict or before.contested):
-                after, others = _look_around(store, after, now, deadline)
-            writes = [Put(after.to_document(now + self._days)), *_tell(before, after, others)]
+                after, others = _read_other_keys(store, after, now, deadline)
+            writes = [
+                Put(after.to_document(now + self._days)),
+                *_copy_to_records(before, after, others),
+            ]
             if store.commit(writes, deadline):
                 return after.has_text
             conflict = True
         raise _kept_changing(path)
 
     def record(self, records: Sequence[Document], deadline: Deadline) -> int:
-        """Create those records that are not there yet, with the texts of their messages.
+        """Create the records that do not exist yet, with the texts of their messages.
 
-        Returns how many were created. Two calls for up to twenty, and more only after a conflict.
+        Returns how many were created. Two calls to the store for up to twenty, and more only after
+        a conflict.
         """
         return sum(
-            self._record(records[start : start + _AT_ONCE], deadline)
-            for start in range(0, len(records), _AT_ONCE)
+            self._record(records[start : start + _MAX_RECORDS], deadline)
+            for start in range(0, len(records), _MAX_RECORDS)
         )
 
     def _record(self, records: Sequence[Document], deadline: Deadline) -> int:
@@ -102,23 +107,25 @@ class Messages:
 def _joined(
     record: Document, keys: Sequence[str], messages: dict[str, MessageDocument]
 ) -> Document:
-    """Return a record with what its message said, and join it to the documents of the message."""
+    """Return a record with its message's text, and join it to the documents of the message."""
     deleted_at = int(cast("datetime", record.fields[EVENT_AT]).timestamp())
     mine = [messages[key] for key in keys]
     for one in mine:
         other = next((other for other in mine if other is not one), None)
         join = Join(record.name, deleted_at, other.name if other else None)
         messages[one.path] = one.joined(join, contested=bool(other and other.history))
-    text = taken_over([one.history for one in mine], deleted_at)
+    text = copied_fields([one.history for one in mine], deleted_at)
     return replace(record, fields={**record.fields, **text})
 
 
-def _look_around(
+def _read_other_keys(
     store: Store, message: MessageDocument, now: datetime, deadline: Deadline
 ) -> tuple[MessageDocument, Mapping[str, MessageDocument]]:
-    """Read the other keys of a message's records, and forget what is not there any more."""
+    """Read the other keys of a message's records, and drop those that no longer exist."""
     records = {join: record_path(message.path, join) for join in message.joins}
-    others = {join.other: beside(message.path, join.other) for join in message.joins if join.other}
+    others = {
+        join.other: sibling_path(message.path, join.other) for join in message.joins if join.other
+    }
     paths = [*records.values(), *others.values()]
     found = dict(zip(paths, store.get_all(paths, deadline), strict=True))
     there = {
@@ -134,27 +141,27 @@ def _look_around(
     return replace(message, joins=joins), there
 
 
-def _tell(
+def _copy_to_records(
     before: MessageDocument,
     after: MessageDocument,
     others: Mapping[str, MessageDocument] | None,
 ) -> Sequence[Write]:
-    """Return the writes that tell a message's records what is new, if it is to them.
+    """Return the writes that copy a message's new text to its records.
 
-    The records' other keys are marked as contested. Whoever is about to write there what it read
-    before has to read again then; and where `others` were read, they must not have changed.
+    The records' other keys are marked as contested, so that a concurrent write there conflicts and
+    reads again. Where `others` were read, they must be unchanged.
     """
     writes: list[Write] = []
     for join in after.joins:
         other = others[join.other].history if others and join.other else ()
-        old = taken_over([before.history, other], join.deleted_at)
-        new = taken_over([after.history, other], join.deleted_at)
+        old = copied_fields([before.history, other], join.deleted_at)
+        new = copied_fields([after.history, other], join.deleted_at)
         if old != new:
             gone = dict.fromkeys(old)
             writes.append(Patch(record_path(after.path, join), {**gone, **new}))
     for name in dict.fromkeys(join.other for join in after.joins if join.other):
         version = others[name].stored if others else None
-        writes.append(Patch(beside(after.path, name), {"contested": True}, version))
+        writes.append(Patch(sibling_path(after.path, name), {"contested": True}, version))
     return writes
 
 

@@ -1,4 +1,4 @@
-"""Recording: what is not in the store yet goes there once, and nothing is ever changed."""
+"""Records deletions: create-if-absent, so that a repeat changes nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 # A name has 64 characters, and a line of the log 100 kB.
-_NAMED = 500
+_MAX_NAMES = 500
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many deletions were new, and how many were there already."""
+    """How many deletions were new, and how many were already recorded."""
 
     recorded: int = 0
     duplicates: int = 0
@@ -40,10 +40,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an event holds: the documents to record, and what is not recorded.
+    """The documents to record of an event, and what is not recorded.
 
-    `left_out` has the connector of each deletion that CONNECTORS leaves out; `invalid`, what is
-    wrong with the rest, for which the event belongs in quarantine.
+    `left_out` lists the connector of each deletion that CONNECTORS excludes; `invalid` describes
+    the faults for which the event goes to quarantine.
     """
 
     documents: Sequence[Document] = ()
@@ -52,16 +52,16 @@ class Reading:
 
 
 def as_decided(settings: Settings) -> Settings:
-    """Return settings under which nothing is decided anew that the service has decided before.
+    """Return settings that do not override what the service has already decided.
 
-    What is recorded later, from a dead letter or the quarantine, is recorded by an operator's
-    shell, which may lack CONNECTORS and RETENTION_DAYS, or have others.
+    A dead letter or a quarantined event is recorded later from an operator's shell, where
+    CONNECTORS and RETENTION_DAYS may be missing or different.
     """
     return replace(settings, connectors=frozenset(), retention_days=None)
 
 
 def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
-    """Say, for the log, what CONNECTORS left out: the connectors, and of how many deletions."""
+    """Return log fields for what CONNECTORS excluded: the connectors, and how many deletions."""
     if not left_out:
         return {}
     named = ", ".join(dict.fromkeys(left_out))
@@ -69,22 +69,22 @@ def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
 
 
 def name_documents(**ids: Sequence[str]) -> Mapping[str, object]:
-    """Name, for the log, an event's documents, so that each is found from the other.
+    """Return log fields that name an event's documents.
 
-    A line has room for some hundred names; of what else a drain stored, it says how many.
+    A line has room for several hundred names; the rest, from a drain, are only counted.
     """
     named: dict[str, object] = {}
     for field, names in ids.items():
         unique = list(dict.fromkeys(names))
         if unique:
-            named[field] = unique[:_NAMED]
-        if len(unique) > _NAMED:
-            named[f"{field}_left_out"] = len(unique) - _NAMED
+            named[field] = unique[:_MAX_NAMES]
+        if len(unique) > _MAX_NAMES:
+            named[f"{field}_left_out"] = len(unique) - _MAX_NAMES
     return named
 
 
 class Recorder:
-    """Records deletions as the settings want it. Each method may raise `StoreUnavailable`."""
+    """Records deletions according to the settings. Each method may raise `StoreUnavailable`."""
 
     def __init__(
         self,
@@ -100,32 +100,32 @@ class Recorder:
 
     @property
     def messages(self) -> "Messages | None":
-        """What messages say, if the settings want it to be kept."""
+        """The texts of messages; `None` without KEEP_TEXT_DAYS."""
         if self._keep_text_days is None:
             return None
-        # Without the setting, a deletion should not pay for importing it.
+        # Without the setting, deletions should not pay for this import.
         from handler.records.messages import Messages  # noqa: PLC0415
 
         return Messages(self._open_store, self._keep_text_days, self._now)
 
     def read(self, delivery: Delivery, data: object) -> Reading:
-        """Make the records of an event; does not touch the store."""
+        """Return the records of an event, without using the store."""
         contents = parse_deletions(delivery.event, data, delivery.user_id, self.connectors)
         documents = [self.document(delivery, deletion) for deletion in contents.deletions]
         return Reading(documents, contents.left_out, contents.invalid)
 
     def document(self, delivery: Delivery, deletion: Deletion) -> Document:
-        """Make the record of one deletion; does not touch the store.
+        """Return the record of one deletion, without using the store.
 
-        It says when the message was deleted; without the event's own time, that is now.
+        If the event has no time, the record says that the message was deleted now.
         """
         delivery = replace(delivery, event_at=delivery.event_at or self._now())
         return deletion_document(deletion, delivery, delivery.expires_at or self.expires_at())
 
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
-        """Store the records that are not there yet, with their messages' texts if those are kept.
+        """Store the records that do not exist yet, with their messages' texts if those are kept.
 
-        Without any, the store is not asked.
+        Without documents, the store is not opened.
         """
         if not documents:
             return Counts()
@@ -139,9 +139,9 @@ class Recorder:
     def quarantine(
         self, delivery: Delivery, data: object, invalid: InvalidData, deadline: Deadline
     ) -> str:
-        """Keep an event whose data is not all valid; return the name of its document.
+        """Quarantine an event whose data is not all valid; return the name of its document.
 
-        All of the data is kept: in a retry, what is recorded already counts as a duplicate.
+        All of the data is stored: on a retry, deletions already recorded count as duplicates.
         """
         document = quarantine_document(
             delivery, data, invalid, delivery.expires_at or self.expires_at()
@@ -150,7 +150,7 @@ class Recorder:
         return document.name
 
     def expires_at(self) -> datetime | None:
-        """Return when what is stored now may be deleted; `None` if it is to be kept."""
+        """Return when a document stored now may be deleted; `None` without RETENTION_DAYS."""
         if self._retention_days is None:
             return None
         return self._now() + timedelta(days=self._retention_days)

@@ -1,7 +1,7 @@
-"""Reading back what `dead_letter` wrote, from whatever the log was saved as.
+"""Replays what `dead_letter` wrote, from any format of a saved log.
 
-That is: the function's own lines, such lines among others or behind a prefix, and what
-`gcloud logging read --format=json` prints, in which numbers have been doubles.
+That is: the function's own lines, also among others or behind a prefix, and the output of `gcloud
+logging read --format=json`, whose numbers have been doubles.
 """
 
 import json
@@ -26,13 +26,13 @@ from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document, Store
 from handler.tokens import accepts
 
-# Tells that a piece of text should have been a letter.
-_TRACE_OF_A_LETTER = re.compile(rf'"{NOT_RECORDED}"|"CRITICAL"')
+# Marks text that should have been a letter.
+_LETTER_MARK = re.compile(rf'"{NOT_RECORDED}"|"CRITICAL"')
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One line of the log: records that could not be stored, and whether they are verified."""
+    """One dead letter: records that could not be stored, and whether their token was verified."""
 
     line: int
     records: Sequence[object]
@@ -42,9 +42,9 @@ class Letter:
 
 @dataclass
 class Replayed:
-    """What a replay has done.
+    """The result of a replay.
 
-    `problems` name what it could not do, and what to do then; `notes`, what it left out rightly.
+    `problems` say what failed, and what to do; `notes`, what was rightly skipped.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -56,7 +56,7 @@ class Replayed:
 
 
 def read_letters(text: str) -> tuple[list[Letter], list[int]]:
-    """Find the letters in a saved log, and the numbers of the lines of damaged ones."""
+    """Find the letters in a saved log, and the line numbers of damaged ones."""
     letters: list[Letter] = []
     damaged: list[int] = []
     line_ends = [end.start() for end in re.finditer("\n", text)]
@@ -66,7 +66,7 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
 
     end = 0
     for start, next_end, entry in [*_objects(text), (len(text), len(text), None)]:
-        for trace in _TRACE_OF_A_LETTER.finditer(text, end, start):
+        for trace in _LETTER_MARK.finditer(text, end, start):
             line = line_of(trace.start())
             if line not in damaged[-1:]:
                 damaged.append(line)
@@ -89,10 +89,10 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
 
 
 class Replay:
-    """Records what letters hold. Each method may raise `StoreUnavailable`.
+    """Records the contents of letters. Each method may raise `StoreUnavailable`.
 
-    Only of portals that the store knows: in another database than the service's, the records would
-    be where no one looks for them, and every unverified letter would seem to be forged.
+    Only for portals that the store knows: in a database that is not the service's, the records
+    would never be found, and every unverified letter would look forged.
     """
 
     def __init__(self, store: Store, recorder: Recorder, deadline: Callable[[], Deadline]) -> None:
@@ -119,17 +119,18 @@ class Replay:
                 else:
                     deletion = _DELETION.validate_python(record)
                     documents.append(self._recorder.document(delivery, deletion))
-            except ValueError:  # of the models, or of a payload that is not JSON
+            except ValueError:  # from the models, or from a payload that is not JSON
                 self.done.problems.append(f"Line {letter.line}: a record is damaged.")
         self.done.counts += self._recorder.record(documents, self._deadline())
 
     def finish(self) -> Replayed:
-        """Return what has been done, and what has not."""
+        """Return the result, with what was left undone."""
         done = self.done
         for parts in self._parts.values():
             whole = next(iter(parts.values())).parts
             done.problems.append(
-                f"An event has {len(parts)} of its {whole} parts: give the lines of all at once."
+                f"Only {len(parts)} of the {whole} parts of an event were found: replay all of"
+                " their lines together."
             )
         for member_id, number in self._unknown.items():
             done.problems.append(
@@ -176,7 +177,7 @@ class Replay:
 
 
 def _objects(text: str) -> Iterator[tuple[int, int, object]]:
-    """Find the JSON objects in a text, whatever stands between them."""
+    """Find the JSON objects in a text, among anything else."""
     decoder = json.JSONDecoder()
     start = text.find("{")
     while start >= 0:
@@ -204,9 +205,9 @@ def _letter(entry: object) -> Mapping[str, Any] | None:
 
 
 def _exact(record: object) -> dict[str, object]:
-    """Undo what Cloud Logging does to numbers: it keeps them as doubles, and may print them so."""
+    """Turn doubles back into integers: Cloud Logging stores numbers as doubles."""
     if not isinstance(record, Mapping):
-        raise ValueError  # noqa: TRY004 - it is the letter's fault
+        raise ValueError  # noqa: TRY004 - the letter is at fault
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in record.items()

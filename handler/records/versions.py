@@ -1,9 +1,9 @@
-"""What a message has said over time, and what it said last; nothing here touches a store.
+"""The versions of a message, and which text was its last; pure, without a store.
 
-The last text is the one with the greatest `ts`; at equal `ts` a change counts more than the
-addition, and of two changes the later arrival. A change after the deletion does not count: it
-is how Bitrix24 overwrites what was deleted. Since a deletion may be heard of after that change,
-former texts are kept as long as the message's document.
+The last text is the one with the greatest `ts`; at equal `ts`, an update wins over the addition,
+and of two updates, the later arrival. An update after the deletion does not count: that is how
+Bitrix24 overwrites a deleted message. Since the deletion may arrive after that update, earlier
+texts are kept as long as the message's document.
 """
 
 import json
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 TEXT: Final = "text"
 AUTHOR_ID: Final = "author_id"
 
-# What a record takes over of what is known of its message.
-TAKEN_OVER: Final = (
+# The fields that a record copies from its message.
+COPIED_FIELDS: Final = (
     TEXT,
     "text_cut",
     "text_outdated",
@@ -33,18 +33,18 @@ TAKEN_OVER: Final = (
     "files",
 )
 
-# Of one message. Firestore takes documents of 1 MiB and commits of 10 MiB, in which there may be
-# forty such documents; a text has up to 80 kB.
+# Of one message. Firestore allows documents of 1 MiB and commits of 10 MiB, which may hold forty of
+# these documents; a text has up to 80 kB.
 _MAX_VERSIONS = 50
 _MAX_BYTES = 200_000
 
-# Stands for the text of a version that is the document's own text.
+# Stands for a version's text if it equals the document's own.
 _SAME = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """What one event said of a message; `at` is the event's `ts`, in Unix seconds."""
+    """A message as one event described it; `at` is the event's `ts`, in Unix seconds."""
 
     at: int
     author: str
@@ -59,7 +59,7 @@ class Version:
 
     @classmethod
     def of(cls, message: "Message", *, update: bool, at: datetime) -> "Version":
-        """Return the version that an event at a time told of."""
+        """Return the version that an event describes; `at` is the event's time."""
         seconds = int(at.timestamp())
         sent_at = int(message.sent_at.timestamp()) if message.sent_at else None
         return cls(
@@ -71,21 +71,21 @@ class Version:
             text=message.text,
             text_cut=message.text_cut,
             author_id=message.author_id,
-            # The time of a change says nothing of when the message was sent.
+            # The time of an update says nothing about when the message was sent.
             sent_at=seconds if sent_at is None and not update else sent_at,
             files=message.files,
         )
 
     @property
     def order(self) -> tuple[int, bool]:
-        """What a later version has more of."""
+        """The sort key: greater for a later version."""
         return self.at, self.update
 
 
 def with_version(
     history: Sequence[Version], version: Version, deleted_at: int | None
 ) -> list[Version]:
-    """Add a version that has just arrived, and drop what is least needed if there are too many.
+    """Add a version that has just arrived; if there are too many, drop the least needed.
 
     `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
     """
@@ -100,9 +100,9 @@ def with_version(
 
 
 def last_said(history: Sequence[Version], deleted_at: int | None) -> Mapping[str, Value]:
-    """Return what a message said last before it was deleted, as fields of a document.
+    """Return the last state of a message before its deletion, as fields of a document.
 
-    `history` is in order. What is not known is absent.
+    `history` is in order. Unknown fields are absent.
     """
     said: dict[str, Value | None] = {}
     for version in history:
@@ -128,19 +128,19 @@ def last_said(history: Sequence[Version], deleted_at: int | None) -> Mapping[str
 
 
 def text_known(history: Sequence[Version], deleted_at: int | None) -> bool:
-    """Tell whether a text of the message is known."""
+    """Return whether a text of the message is known."""
     return TEXT in last_said(history, deleted_at)
 
 
-def taken_over(histories: Iterable[Sequence[Version]], deleted_at: int) -> Mapping[str, Value]:
-    """Return the fields that a record takes over from the histories of its message."""
+def copied_fields(histories: Iterable[Sequence[Version]], deleted_at: int) -> Mapping[str, Value]:
+    """Return the fields that a record copies from the histories of its message."""
     versions = sorted(chain(*histories), key=lambda one: (one.order, one.author))
     said = last_said(versions, deleted_at)
-    return {name: said[name] for name in TAKEN_OVER if name in said}
+    return {name: said[name] for name in COPIED_FIELDS if name in said}
 
 
 def encoded(history: Iterable[Version], fields: Mapping[str, Value]) -> list[str]:
-    """Write versions as lines of JSON, for the document that has these `fields`."""
+    """Encode versions as lines of JSON, for the document that has these `fields`."""
     return [
         json.dumps(
             {
@@ -155,7 +155,7 @@ def encoded(history: Iterable[Version], fields: Mapping[str, Value]) -> list[str
 
 
 def decoded(lines: Iterable[str], fields: Mapping[str, Any]) -> list[Version]:
-    """Read back what `encoded` wrote."""
+    """Decode what `encoded` wrote."""
     return [_decoded(json.loads(line), fields.get(TEXT)) for line in lines]
 
 

@@ -1,1 +1,1 @@
-"""Where documents are stored: the interface, one module for each store, and opening one."""
+"""The stores of documents: their interface, a module for each, and opening one."""

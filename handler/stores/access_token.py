@@ -1,7 +1,7 @@
-"""The access token that every call to Firestore carries as a header.
+"""The access token that every call to Firestore sends as a header.
 
-gRPC's call credentials would fetch it, too, but in threads of their own for each call: over TLS
-that takes a sixth of the CPU of a whole request.
+gRPC's call credentials would fetch it, too, but in another thread for each call: over TLS, that
+takes a sixth of a request's CPU time.
 """
 
 import json
@@ -20,14 +20,14 @@ from handler.stores.interface import StoreUnavailable
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-# As in Google's libraries. The metadata server hands out a new token from 5 minutes before the
-# end of the former one on.
+# As in Google's libraries. The metadata server issues a new token from 5 minutes before the old one
+# expires.
 _REFRESH_SECONDS: Final = 225.0
 
-# For each step of the connection that fetches a token. Callers wait as long as they say.
+# For each network operation of a fetch. Callers set their own time limit.
 _FETCH_SECONDS: Final = 5.0
 
-# As Google's own client asks for.
+# As requested by Google's own client.
 _SCOPES: Final = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/datastore",
@@ -38,19 +38,19 @@ _MAX_ANSWER_BYTES: Final = 65_536
 
 
 class TokenError(Exception):
-    """There is no token at the moment; a later attempt may get one."""
+    """No token could be fetched; a later attempt may succeed."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token as headers, and the seconds from now for which it is valid."""
+    """A token as headers, and for how many seconds it is valid."""
 
     headers: Headers
     seconds: float
 
 
 class AccessToken:
-    """Fetches a token once for all threads, and the next one before the first has expired.
+    """Fetches a token once for all threads, and the next one before it expires.
 
     `fetch` raises `TokenError`, or `StoreUnavailable` if an operator is needed.
     """
@@ -61,13 +61,13 @@ class AccessToken:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: tuple[Headers, float] = ((), 0.0)  # with the moment when it expires
+        self._known: tuple[Headers, float] = ((), 0.0)  # and when it expires
         self._fetching: Future[Headers] | None = None
 
     def headers(self, seconds: float) -> Headers:
-        """Return the token's headers; wait at most so long for those of a new one.
+        """Return the token's headers; wait at most `seconds` for a new token.
 
-        Raises what `fetch` raises, and `TokenError` when the time is up.
+        Raises what `fetch` raises, and `TokenError` after a time-out.
         """
         headers, end = self._known
         left = end - self._clock() if headers else 0.0
@@ -77,7 +77,7 @@ class AccessToken:
         return headers if left > 0 else self._wait(fetching, seconds)
 
     def drop(self, headers: Headers) -> None:
-        """Do not use a token again that Firestore has rejected."""
+        """Drop a token that Firestore has rejected."""
         with self._lock:
             if self._known[0] is headers:
                 self._known = ((), 0.0)
@@ -92,7 +92,7 @@ class AccessToken:
     def _run(self, fetching: "Future[Headers]") -> None:
         try:
             token = self._fetch()
-        except Exception as error:  # noqa: BLE001 - those who wait for it raise it
+        except Exception as error:  # noqa: BLE001 - it is raised by the waiting threads
             self._end(fetching)
             fetching.set_exception(error)
         else:
@@ -109,15 +109,15 @@ class AccessToken:
         try:
             return fetching.result(seconds)
         except TimeoutError:
-            self._end(fetching)  # it may hang: the next attempt asks anew
+            self._end(fetching)  # it may hang: the next attempt fetches again
             raise TokenError("no access token in time") from None
 
 
 def ask_metadata_server() -> Token:
     """Fetch the token of the function's own service account; raises `TokenError`.
 
-    https://cloud.google.com/run/docs/securing/service-identity#access_tokens: google.auth asks
-    the same, but takes a fifth of a cold start to import, and asks two questions.
+    https://cloud.google.com/run/docs/securing/service-identity#access_tokens: google.auth does the
+    same with two requests, and its import takes a fifth of a cold start.
     """
     host = os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal"  # as google.auth does
     connection = HTTPConnection(host, timeout=_FETCH_SECONDS)
@@ -130,20 +130,20 @@ def ask_metadata_server() -> Token:
             found = json.loads(answer.read(_MAX_ANSWER_BYTES))
         token, seconds = found["access_token"], found["expires_in"]
         if not (token.isascii() and token.isprintable() and isinstance(seconds, int)):
-            raise TokenError("the metadata server answered something else than a token")
+            raise TokenError("the metadata server's answer is not a token")
         return Token((("authorization", f"Bearer {token}"),), min(seconds, _LONGEST_SECONDS))
     except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise TokenError(f"the metadata server gave no token: {type(error).__name__}") from None
+        raise TokenError(f"no token from the metadata server: {type(error).__name__}") from None
     finally:
         connection.close()
 
 
 def find_credentials() -> tuple[Callable[[], Token], str | None]:
-    """Return what fetches a token, as Google's own clients do anywhere, and the project found.
+    """Return a function that fetches a token, as Google's own clients do, and the project found.
 
     Raises `StoreUnavailable` when there are no credentials.
     """
-    import google.auth  # noqa: PLC0415 - takes a fifth of a cold start, and is seldom needed
+    import google.auth  # noqa: PLC0415 - takes a fifth of a cold start, and is rarely needed
     from google.auth.exceptions import GoogleAuthError, TransportError  # noqa: PLC0415
     from google.auth.transport.requests import Request  # noqa: PLC0415
 

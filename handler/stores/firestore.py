@@ -1,4 +1,4 @@
-"""A store in Firestore: documents as its messages have them, in as few calls as can be."""
+"""The store in Firestore: documents as its protobuf messages, in as few calls as possible."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from handler.stores.interface import Document, Patch, StoreUnavailable, Value, W
 
 _EMULATOR_PROJECT = "google-cloud-firestore-emulator"  # as in Google's clients
 
-# A commit may hold more, but is refused above 10 MiB; deletes are small.
+# A commit may hold more, but not more than 10 MiB; deletes are small.
 _DELETES_PER_COMMIT = 300
 
 
@@ -43,7 +43,7 @@ class Firestore:
         headers = (
             ("google-cloud-resource-prefix", self._database),
             ("x-goog-request-params", f"database={quote(self._database, safe='')}"),
-            *(() if token else (("authorization", "Bearer owner"),)),  # as the emulator wants it
+            *(() if token else (("authorization", "Bearer owner"),)),  # as the emulator expects
         )
         self._channel = FirestoreChannel(open_channel, headers, token)
 
@@ -61,7 +61,7 @@ class Firestore:
         *,
         on_google_cloud: bool,
     ) -> "Firestore":
-        """Reach a database, or the emulator; opens no connection yet.
+        """Return a store for a database or the emulator; does not connect yet.
 
         Raises `StoreUnavailable` when there are no credentials or no project.
         """
@@ -92,7 +92,7 @@ class Firestore:
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
         """See `Store.create`.
 
-        One commit where none is there yet, which is nearly always.
+        One commit if none of them exists, which is nearly always the case.
         """
         missing = documents
         while missing:
@@ -152,7 +152,7 @@ class Firestore:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> int:
-        """See `Store.count`; Firestore bills one read for a thousand."""
+        """See `Store.count`; Firestore bills one read per thousand."""
         query = self._query(collection, None)
         _between(query.structured_query, stamp, since, until)
         query.structured_query.order_by.add(field={"field_path": stamp})
@@ -234,7 +234,7 @@ class Firestore:
     def _write(
         self, writes: Sequence[Message], deadline: Deadline, conflicts: Statuses = frozenset()
     ) -> bool:
-        """Commit all writes or none; return `False` when a precondition does not hold."""
+        """Commit all writes or none; return `False` if a precondition fails."""
         request = messages.CommitRequest(database=self._database, writes=writes)
         try:
             self._channel.call("Commit", request, deadline, conflicts)
@@ -248,7 +248,7 @@ class Firestore:
 
 
 def _between(query: Message, stamp: str, since: datetime | None, until: datetime | None) -> None:
-    """Select by one timestamp only: its own index answers that, in either direction."""
+    """Filter by one timestamp only: its own index serves that, in either direction."""
     bounds = ((messages.GREATER_THAN_OR_EQUAL, since), (messages.LESS_THAN, until))
     conditions = query.where.composite_filter
     for operator, bound in bounds:

@@ -1,11 +1,11 @@
-"""Calls to Firestore over gRPC: retries, deadlines, and a channel replaced when it goes silent.
+"""Calls to Firestore over gRPC: retries, deadlines, and replacing a channel that went silent.
 
-They are made by hand, since Google's `Client` takes no channel options and no `wait_for_ready`,
-needs a third more CPU for a request, and its import most of a cold start.
+Google's `Client` is not used: it takes no channel options and no `wait_for_ready`, needs a third
+more CPU per request, and its import takes most of a cold start.
 
-Each call has one deadline, which its retries share. An attempt whose channel gave no sign of life
-until it timed out has probably met a connection that died silently, as they do behind a NAT or a
-proxy; gRPC would go on using it until a keepalive ping fails. So the retry gets a new channel.
+Each call has one deadline, shared by its retries. If an attempt times out and nothing arrived on
+its channel, the connection has probably died silently, as happens behind a NAT or a proxy; gRPC
+would go on using it until a keepalive ping fails. So the retry gets a new channel.
 """
 
 import random
@@ -25,22 +25,22 @@ from handler.stores.interface import StoreError, StoreUnavailable
 Statuses: TypeAlias = frozenset[grpc.StatusCode]
 
 _OPTIONS = (
-    # After a lost connection gRPC would wait up to two minutes before it connects again, and
-    # refuse events long after Firestore is back.
+    # After a lost connection, gRPC would wait up to two minutes before it reconnects: events would
+    # fail long after Firestore is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # As Google's own client sets it.
     ("grpc.keepalive_time_ms", 30_000),
-    # A new channel gets a connection of its own, not the one that the other has.
+    # A new channel opens a new connection instead of sharing the old one's.
     ("grpc.use_local_subchannel_pool", 1),
-    # Answers are read by the thread that waits for them: grpc.experimental.ChannelOptions.
+    # The waiting thread reads the answers itself: grpc.experimental.ChannelOptions.
     ("SingleThreadedUnaryStream", 1),
 )
 
-# The statuses of a precondition that does not hold: of absence, of a version, of existence.
-# FAILED_PRECONDITION means something else where absence was asked for: a database in the wrong
-# mode, for one.
+# The statuses of a failed precondition: that a document is absent, unchanged or present. If the
+# precondition was absence, FAILED_PRECONDITION means something else, such as a database in the
+# wrong mode.
 EXISTS: Statuses = frozenset({grpc.StatusCode.ALREADY_EXISTS})
 CHANGED: Statuses = frozenset({grpc.StatusCode.FAILED_PRECONDITION})
 MISSING: Statuses = frozenset({grpc.StatusCode.NOT_FOUND})
@@ -67,11 +67,11 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 _SHORTEST_ATTEMPT_SECONDS = 1.0
 
-# Besides the channel in use, those replaced whose calls have not ended. When Firestore is merely
-# slow, every attempt times out and would like another.
+# How many replaced channels may still have calls under way. If Firestore is merely slow, every
+# attempt times out, and each would open another channel.
 _MAX_REPLACED = 2
 
-# The calls that are made, with the kind of each: a stream of answers, or one answer.
+# The methods in use, each with its kind: one answer, or a stream of answers.
 _METHODS = {
     "Commit": ("unary_unary", messages.CommitRequest, messages.CommitResponse),
     "BatchGetDocuments": (
@@ -89,11 +89,11 @@ _METHODS = {
 
 
 class Conflict(Exception):  # noqa: N818 - it names what happened
-    """A write was not made, because its precondition does not hold."""
+    """The precondition of a write failed."""
 
 
 def open_to_emulator(host: str) -> grpc.Channel:
-    """Open a channel to Google's emulator; no proxy leads there."""
+    """Open a channel to Google's emulator, never through a proxy."""
     return grpc.insecure_channel(host, (*_OPTIONS, ("grpc.enable_http_proxy", 0)))
 
 
@@ -104,10 +104,10 @@ def open_to_google() -> grpc.Channel:
 
 
 class FirestoreChannel:
-    """Makes calls to Firestore, from any number of threads.
+    """Makes calls to Firestore; thread-safe.
 
-    `open_channel` is called at once, and whenever a channel has to be replaced. `headers` go with
-    every call, and those of the token besides.
+    `open_channel` is called now, and whenever a channel is replaced. `headers` and those of the
+    token are sent with every call.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class FirestoreChannel:
     ) -> list[Message]:
         """Return the answers to a request.
 
-        Raises `Conflict` for a status in `conflicts`, `StoreUnavailable` when the deadline passes
-        or an operator is needed, and `StoreError` when Firestore would never accept the request.
+        Raises `Conflict` for a status in `conflicts`, `StoreUnavailable` if the deadline passes or
+        an operator is needed, and `StoreError` if Firestore would never accept the request.
         """
         pause = _FIRST_PAUSE_SECONDS
         problem = "no time was left"
@@ -156,17 +156,17 @@ class FirestoreChannel:
         raise StoreUnavailable(f"Firestore: {problem}")
 
     def _attempt(self, method: str, request: Message, deadline: Deadline) -> list[Message]:
-        """Send a request with the token, and once more with another if that one is rejected."""
+        """Send a request, and once more with a new token if the first is rejected."""
         if self._token is None:
             return self._send(method, request, self._headers, deadline)
-        token = self._token.headers(_share(deadline))
+        token = self._token.headers(_attempt_seconds(deadline))
         try:
             return self._send(method, request, self._headers + token, deadline)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                 raise
         self._token.drop(token)
-        token = self._token.headers(_share(deadline))
+        token = self._token.headers(_attempt_seconds(deadline))
         return self._send(method, request, self._headers + token, deadline)
 
     def _send(
@@ -178,7 +178,9 @@ class FirestoreChannel:
             answers = channel.answers
         silent = False
         try:
-            return channel.call(method, request, timeout=_share(deadline), metadata=headers)
+            return channel.call(
+                method, request, timeout=_attempt_seconds(deadline), metadata=headers
+            )
         except grpc.RpcError as error:
             silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             raise
@@ -194,20 +196,20 @@ class FirestoreChannel:
                 channel.close()
 
     def _replace(self, channel: "_Channel") -> None:
-        """Let new attempts use a new channel, unless another thread has seen to that."""
+        """Open a channel for new attempts, unless another thread has already done so."""
         if channel is self._current and self._replaced < _MAX_REPLACED:
             self._current = _Channel(self._open_channel())
             self._replaced += 1
 
 
-def _share(deadline: Deadline) -> float:
-    """Return half of the seconds left, so that an attempt that hangs can be repeated."""
+def _attempt_seconds(deadline: Deadline) -> float:
+    """Return half of the seconds left, so that there is time for a retry if an attempt hangs."""
     remaining = deadline.remaining
     return max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
 
 
 class _Channel:
-    """A channel with its methods, the number of calls under way, and of answers so far."""
+    """A channel with its methods, its calls under way, and its answers so far."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.calls = 0

@@ -1,7 +1,7 @@
-"""Firestore's messages, as protobuf generated them, and the values in them.
+"""Firestore's protobuf messages, and the values in them.
 
-Their package imports every client that Google has for Firestore, which took most of a cold start.
-So an empty module stands in for the package while its messages are imported.
+Their package imports all of Google's Firestore clients, which took most of a cold start. So an
+empty module stands in for the package while the messages are imported.
 """
 
 import sys
@@ -53,7 +53,7 @@ REQUEST_TIME = types.DocumentTransform.FieldTransform.ServerValue.REQUEST_TIME
 
 
 def set_value(field: Message, value: Value) -> None:
-    """Let a field have a value."""
+    """Set a field's value."""
     if isinstance(value, bool):
         field.boolean_value = value
     elif isinstance(value, int):
@@ -65,17 +65,17 @@ def set_value(field: Message, value: Value) -> None:
     elif isinstance(value, _Value):
         field.CopyFrom(value)
     elif isinstance(value, Mapping):
-        field.map_value.SetInParent()  # an empty map, too, is one
+        field.map_value.SetInParent()  # an empty map is stored, too
         for name, item in value.items():
             set_value(field.map_value.fields[name], item)
     else:
-        field.array_value.SetInParent()  # an empty array, too, is one
+        field.array_value.SetInParent()  # an empty array is stored, too
         for item in value:
             set_value(field.array_value.values.add(), item)
 
 
 def decode(value: Message) -> Any:  # noqa: ANN401
-    """Return a field's value; what is no `Value`, as people may write one, stays as it is."""
+    """Return a field's value; types that only people write stay protobuf messages."""
     kind = value.WhichOneof("value_type")
     if kind == "timestamp_value":
         return value.timestamp_value.ToDatetime(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What a store is: documents by path, created once, changed only by who has seen them."""
+"""The interface of a store: documents by path, with create-if-absent and compare-and-set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +13,23 @@ Fields: TypeAlias = Mapping[str, Value]
 
 
 # Documents in collections of this name are deleted some time after their `expires_at`: by a TTL
-# policy in Firestore, and by the embedded store at its next write. Until then they can be read.
+# policy in Firestore, and by the embedded store at its next write. Until then, they can be read.
 EXPIRING: Final = "openline_messages"
 
 
 class StoreError(Exception):
-    """The store refused what it was asked, and would again: a fault of this program."""
+    """The store rejected a request, and always would: a bug in this program."""
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - it names the state, as in `store_unavailable`
-    """The store could not be reached or did not answer in time; later it may."""
+    """The store could not be reached or did not answer in time; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class Document:
     """One document. Its path alternates collections and names: `portals/M/deletions/ID`.
 
-    `version` tells what a store had when the document was read; it means something to that
-    store only.
+    `version` identifies what the store had when the document was read; it is opaque to others.
     """
 
     path: str
@@ -45,7 +44,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Put:
-    """A whole document, written as `Store.put` does; `stamp`, if any, is set as in `create`."""
+    """Writes a whole document, as `Store.put` does; `stamp`, if any, is set as in `create`."""
 
     document: Document
     stamp: str | None = None
@@ -55,7 +54,7 @@ class Put:
 class Patch:
     """Changes `fields` of the document at a path, which must exist; fields of `None` are removed.
 
-    With a `version`, the document must not have changed since that was read.
+    With a `version`, the document must be unchanged since that was read.
     """
 
     path: str
@@ -67,40 +66,40 @@ Write: TypeAlias = Put | Patch
 
 
 class Store(Protocol):
-    """Everything that is asked of a store.
+    """A store of documents.
 
-    Each call ends within its deadline, retries included. Each raises `StoreUnavailable` when
-    the store does not answer by then, and nothing else of the store's own.
+    Each call ends within its deadline, retries included, and raises `StoreUnavailable` if the store
+    has not answered by then. Exceptions of the store's own client never get out.
     """
 
     @property
     def name(self) -> str:
-        """Which store this is, for people: `projects/ID/databases/NAME`, or the file's path."""
+        """The store's name, to show: `projects/ID/databases/NAME`, or the file's path."""
 
     def get(self, path: str, deadline: Deadline) -> Document | None:
-        """Return the document at a path, if there is one."""
+        """Return the document at a path, or `None`."""
 
     def get_all(self, paths: Sequence[str], deadline: Deadline) -> Sequence[Document | None]:
         """Return the documents at different paths, in that order, with one call."""
 
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
-        """Create those documents that are not there yet, together where possible.
+        """Create the documents that do not exist yet, together if possible.
 
-        Returns how many were created; documents that are there stay as they are. The field
-        `stamp` of each is set to the store's own time. The paths must differ.
+        Returns how many were created; existing ones stay as they are. The field `stamp` of each is
+        set to the store's own time. The paths must differ.
         """
 
     def put(self, document: Document, deadline: Deadline) -> bool:
-        """Write a document unless it has changed since its version was read.
+        """Write a document unless it has changed since its version was read: compare-and-set.
 
         A `version` of `None` means that it must not exist. Returns whether it was written.
         """
 
     def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
-        """Apply all writes, to different paths, or none of them if one cannot be applied as asked.
+        """Apply all writes, or none if a precondition of one fails. Their paths must differ.
 
-        Returns whether they were applied. If an answer is lost, and the call repeated, it may
-        return `False` although they were.
+        Returns whether they were applied. After a lost answer and a retry, it may return `False`
+        although they were.
         """
 
     def newest(
@@ -116,9 +115,8 @@ class Store(Protocol):
     ) -> Sequence[Document]:
         """Return a collection's documents that have the timestamp `stamp`, newest first.
 
-        Documents of one time come by name, descending. `since` leaves out those before that
-        moment, `until` those at or after it. `after`, the last document of a page, continues
-        with the page that follows.
+        Equal timestamps are sorted by name, descending. `since` is inclusive, `until` exclusive.
+        `after`, the last document of a page, asks for the next page.
         """
 
     def count(
@@ -133,12 +131,12 @@ class Store(Protocol):
         """Return how many documents `newest` would list, without reading them."""
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> Sequence[str]:
-        """Return the names of some of a collection's documents."""
+        """Return the names of up to `limit` of a collection's documents, in any order."""
 
     def names_with(
         self, collection: str, field: str, number: int, deadline: Deadline, *, limit: int
     ) -> Sequence[str]:
-        """Return the names of some of a collection's documents that have a number in a field."""
+        """Return the names of up to `limit` documents whose `field` has the value `number`."""
 
     def delete(self, paths: Iterable[str], deadline: Deadline) -> None:
-        """Delete documents; those that are not there are fine."""
+        """Delete documents; missing ones are ignored."""

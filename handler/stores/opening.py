@@ -1,4 +1,4 @@
-"""Opening the store that the settings name."""
+"""Opens the store that the settings name."""
 
 import threading
 
@@ -7,11 +7,11 @@ from handler.stores.interface import Store
 
 
 class LazyStore:
-    """Opens the store when it is first asked for, and keeps it; if that fails, tries again.
+    """Opens the store once, on first use; if that fails, the next call tries again.
 
-    Firestore's client takes longer to import than all the rest together, and what is refused
-    before it is needed should not wait for it. It must not be opened before functions-framework
-    forks its worker.
+    Firestore's client takes longer to import than everything else together, so a request that is
+    refused without it should not wait for it. Nor may it be opened before functions-framework forks
+    its worker.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -20,7 +20,7 @@ class LazyStore:
         self._store: Store | None = None
 
     def __call__(self) -> Store:
-        """Return the store, the same one each time; raises `StoreUnavailable`."""
+        """Return the store, always the same one; raises `StoreUnavailable`."""
         with self._lock:
             if self._store is None:
                 self._store = open_store(self._settings)
@@ -30,7 +30,7 @@ class LazyStore:
 def open_store(settings: Settings, *, create: bool = True) -> Store:
     """Open the store that the settings name; raises `StoreUnavailable`.
 
-    Without `create`, an embedded store must be there already.
+    Without `create`, an embedded store must already exist.
     """
     if settings.store == "local":
         from handler.stores.sqlite import LocalStore  # noqa: PLC0415 - imported only where it is used

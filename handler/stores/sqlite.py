@@ -1,8 +1,8 @@
-"""The embedded store: one SQLite file, for a machine with nothing on it.
+"""The embedded store: one SQLite file, for a machine without anything else installed.
 
-Every call opens the file anew, so any number of threads and processes may share it. They wait
-for one another by SQLite's own locks; not by a write-ahead log, because two who switch that on
-at once are not made to wait: one is told "database is locked".
+Every call opens the file anew, so any number of threads and processes may share it. SQLite's own
+locks synchronise them. There is no write-ahead log: if two processes switch it on at the same time,
+one does not wait but fails with "database is locked".
 """
 
 import json
@@ -25,7 +25,7 @@ from handler.stores.interface import (
     Write,
 )
 
-# A version is random, not counted: a document that is deleted and made again has another one.
+# Versions are random, not counted: a document that is deleted and created again has a new one.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     collection TEXT NOT NULL,
@@ -36,11 +36,11 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 
-# Pages of a large collection, newest first: without an index, each would sort all of it.
+# For pages of a large collection, newest first: without an index, each page would sort all of it.
 _INDEX = "CREATE INDEX IF NOT EXISTS documents_by_{0} ON documents (collection, {1}, name)"
 _INDEXED = ("event_at", "recorded_at")
 
-# What each write looks through for documents that have expired.
+# Where each write looks for expired documents.
 _EXPIRING = f"collection GLOB '*/{EXPIRING}'"
 _EXPIRY_INDEX = "CREATE INDEX IF NOT EXISTS expiring ON documents ({}) WHERE {}"
 _SWEEP = "DELETE FROM documents WHERE {1} AND {0} <= ?"
@@ -54,20 +54,20 @@ _UPDATE = (
     " WHERE collection = ? AND name = ? AND version = ?"
 )
 
-# What marks a timestamp and a map, which would look alike in JSON.
+# These mark timestamps and maps, to tell them apart in JSON.
 _TIME = "time"
 _MAP = "map"
 
 
-class _NotAsAsked(Exception):  # noqa: N818 - it ends a commit, nothing went wrong
+class _PreconditionFailed(Exception):  # noqa: N818 - it rolls back a commit, nothing went wrong
     pass
 
 
 class LocalStore:
     """A store in the file at `path`.
 
-    A missing file is made, with its folders, unless `create` is false; then it raises
-    `StoreUnavailable`, as it does for a file that is not a store.
+    A missing file is created, with its folders. Without `create`, a missing file or one that is not
+    a store raises `StoreUnavailable`.
     """
 
     def __init__(
@@ -81,15 +81,15 @@ class LocalStore:
         self._now = now
         self.name = str(Path(path).absolute())
         if create:
-            self._make()
+            self._create_file()
         else:
             self._check()
 
-    def _make(self) -> None:
+    def _create_file(self) -> None:
         try:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._unavailable(f" cannot be made: {error}") from None
+            raise self._unavailable(f" cannot be created: {error}") from None
         with self._open(Deadline(5)) as file:
             file.execute(_SCHEMA)
             for stamp in _INDEXED:
@@ -99,8 +99,8 @@ class LocalStore:
     def _check(self) -> None:
         if not Path(self._path).exists():
             raise self._unavailable(
-                ": there is no such file. The function makes it when it stores something, and so"
-                " does `portals add`; or it is somewhere else."
+                ": no such file. The function creates it when it first stores something, and so"
+                " does `portals add`; or is it somewhere else?"
             )
         with self._open(Deadline(5)) as file:
             if not file.execute(_TABLES).fetchone():
@@ -131,13 +131,13 @@ class LocalStore:
 
     def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
         """See `Store.commit`."""
-        with suppress(_NotAsAsked), self._writing(deadline) as file:
+        with suppress(_PreconditionFailed), self._writing(deadline) as file:
             now = self._now()
             for write in writes:
                 if isinstance(write, Patch):
                     _patch(file, write)
                 elif not _put(file, write.document, {write.stamp: now} if write.stamp else {}):
-                    raise _NotAsAsked
+                    raise _PreconditionFailed
             return True
         return False
 
@@ -156,7 +156,7 @@ class LocalStore:
         time = _time_of(stamp)
         condition, values = _between(collection, time, since, until)
         if after:
-            # An index over an expression finds its place by the first condition only.
+            # An index on an expression is searched by the first condition only.
             condition += f" AND {time} <= ? AND ({time}, name) < (?, ?)"
             last = _time_text(cast("datetime", after.fields[stamp]))
             values += [last, last, after.name]
@@ -215,7 +215,7 @@ class LocalStore:
 
     @contextmanager
     def _writing(self, deadline: Deadline) -> Iterator[sqlite3.Connection]:
-        """Open the file for writes that are applied together, or not at all if one raises."""
+        """Open the file for a transaction, which is rolled back if an exception is raised."""
         with self._open(deadline) as file:
             file.execute("BEGIN IMMEDIATE")
             with file:
@@ -243,7 +243,7 @@ def _read(file: sqlite3.Connection, path: str) -> Document | None:
 
 
 def _put(file: sqlite3.Connection, document: Document, stamps: Fields) -> bool:
-    """Write a document, unless there is another than the one with its version."""
+    """Write a document if the stored version is the same; return whether it was written."""
     place, fields = _split(document.path), _encode({**document.fields, **stamps})
     if document.version is None:
         return file.execute(_INSERT, (*place, fields)).rowcount == 1
@@ -253,14 +253,14 @@ def _put(file: sqlite3.Connection, document: Document, stamps: Fields) -> bool:
 def _patch(file: sqlite3.Connection, patch: Patch) -> None:
     found = _read(file, patch.path)
     if found is None or patch.version not in (None, found.version):
-        raise _NotAsAsked
+        raise _PreconditionFailed
     changed = {**found.fields, **patch.fields}
     fields = {name: value for name, value in changed.items() if value is not None}
     _put(file, replace(found, fields=fields), {})
 
 
 def _time_of(stamp: str) -> str:
-    """Return the expression of a timestamp; the indexes are found by its exact text."""
+    """Return the SQL expression of a timestamp; SQLite matches an index by its exact text."""
     return f"json_extract(fields, '$.{stamp}.{_TIME}')"
 
 
@@ -291,11 +291,11 @@ def _encode(fields: Fields) -> str:
 def _encode_value(value: object) -> object:
     if isinstance(value, datetime):
         return {_TIME: _time_text(value)}
-    raise TypeError(f"A document holds no {type(value).__name__}.")
+    raise TypeError(f"A document cannot hold {type(value).__name__}.")
 
 
 def _time_text(time: datetime) -> str:
-    """Write a timestamp so that texts sort as times do, those of early years too."""
+    """Format a timestamp so that texts sort by time, even those of early years."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 

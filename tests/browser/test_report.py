@@ -132,8 +132,8 @@ class TestFigures:
 
         assert "3 events could not be read and are in quarantine" in box
         assert "since 2026-03-30 06:00 UTC): The queue cannot be read" in box
-        assert "last found empty on 2026-03-30 05:40 UTC" in box
-        assert f"What {without} of the messages said is not known" in box
+        assert "last empty on 2026-03-30 05:40 UTC" in box
+        assert f"For {without} of the messages, the text is not known" in box
 
 
 class TestTable:
@@ -261,7 +261,7 @@ class TestTable:
         told = browser.run(
             "document.querySelector('section[aria-labelledby=deletions] p').textContent"
         )
-        assert told.startswith("The table has the newest 50,000 of them;")
+        assert told.startswith("The table shows the newest 50,000;")
         assert search(browser, "49999") == "1 to 1 of 1 found, of 50,000"
         search(browser, "")
         click(browser, "#table thead th:nth-child(5) button")

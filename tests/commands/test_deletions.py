@@ -187,7 +187,7 @@ class TestDeletions:
         """With the usage, not with a traceback."""
         told = (
             "python -m handler deletions: error: argument --since:"
-            " give so long ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
+            " use a time ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
         )
 
         assert told == shell.usage_error("deletions", "--since", text)
@@ -197,7 +197,7 @@ class TestDeletions:
         """From one on, and not beyond what Firestore takes."""
         told = (
             "python -m handler deletions: error: argument --limit:"
-            " give a whole number from 1 to 2147483647"
+            " use a whole number from 1 to 2147483647"
         )
 
         assert told == shell.usage_error("deletions", "--limit", count)
@@ -205,11 +205,11 @@ class TestDeletions:
     @pytest.mark.parametrize(
         ("flags", "shown", "told"),
         [
-            ([], 20, "2 more records are not shown: give --limit N for more, or --all.\n"),
+            ([], 20, "2 more records are not shown: use --limit N for more, or --all.\n"),
             (
                 ["--limit", "21"],
                 21,
-                "1 more record is not shown: give --limit N for more, or --all.\n",
+                "1 more record is not shown: use --limit N for more, or --all.\n",
             ),
             (["--limit", "2147483647"], 22, ""),
             (["--all"], 22, ""),
@@ -249,7 +249,7 @@ class TestDeletions:
             assert message_ids == "".join(found)
 
         _, _, err = shell("deletions", "--json", "--by", "portal", "--limit", "1")
-        assert err == "3 more records are not shown: give --limit N for more, or --all.\n"
+        assert err == "3 more records are not shown: use --limit N for more, or --all.\n"
 
     def test_a_spreadsheet_is_printed_as_the_standard_says(self, shell: Shell) -> None:
         """In UTF-8, whatever the terminal's, with its own ends of lines."""
@@ -297,10 +297,10 @@ class TestDeletions:
         *_, before = shell("deletions", "--until", "2026-03-17T12:00Z", "--by", "portal")
 
         assert nothing == (
-            "No records: nothing has been recorded yet. `status` says whether events arrive.\n"
+            "No records: nothing has been recorded yet. `status` shows whether events arrive.\n"
         )
         assert before == (
-            "No records: none match --until, --by. Try without, or with other values.\n"
+            "No records: none match --until, --by. Try without them, or with other values.\n"
         )
 
     def test_what_is_in_quarantine_is_counted(self, shell: Shell) -> None:
@@ -314,8 +314,8 @@ class TestDeletions:
         *_, both = shell("deletions")
         *_, one = shell("deletions", "--since", "2026-03-17T14:00Z", "--until", "2026-03-18")
 
-        assert both == "2 events are in quarantine, and not among these: see `quarantine`.\n"
-        assert one.endswith("\n1 event is in quarantine, and not among these: see `quarantine`.\n")
+        assert both == "2 events are in quarantine and not shown: see `quarantine`.\n"
+        assert one.endswith("\n1 event is in quarantine and not shown: see `quarantine`.\n")
 
     def test_older_records_come_in_by_when_they_were_recorded(self, shell: Shell) -> None:
         """Those from before every record said when the message was deleted."""
@@ -328,7 +328,7 @@ class TestDeletions:
                 recorded_at=MOMENT + timedelta(seconds=second),
             )
         told = (
-            "{} of these do not say when the message was deleted: they are shown by when they were"
+            "{} of these do not say when the message was deleted; they are shown by when they were"
             " recorded.\n"
         )
 
@@ -340,7 +340,7 @@ class TestDeletions:
             "deletions", "--json", "--limit", "2", "--until", "2026-03-17T12:00:05Z"
         )
         found = [json.loads(line)["message_id"] for line in out.splitlines()]
-        rest = "2 more records are not shown: give --limit N for more, or --all.\n"
+        rest = "2 more records are not shown: use --limit N for more, or --all.\n"
         assert (["4", "3"], rest + told.format(1)) == (found, err)
 
     def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:

@@ -72,4 +72,4 @@ def test_a_report_finds_its_indexes(tmp_path: Path) -> None:
     html = page.read_text()
     assert "<dd>3</dd>" in html
     assert "1 event could not be read and is in quarantine" in html
-    assert "1 of the records do not say when" in html
+    assert "For 1 of the records, the time of the deletion" in html

@@ -15,14 +15,14 @@ from tests.commands.shell import MOMENT, Shell
 
 LATER = datetime(9000, 1, 1, tzinfo=UTC)
 OUT_OF_REACH = (
-    "Out of reach: what this person writes from now on, texts whose author was never told (a"
-    " change of a message that was not kept when it was sent), the database's backups and its"
-    " point-in-time recovery, exports and copies elsewhere.\n"
+    "Not erased: what this person writes from now on, texts whose author is unknown (an update of"
+    " a message that was not kept when it was sent), the database's backups and its point-in-time"
+    " recovery, exports and copies elsewhere.\n"
 )
 QUESTION = "To erase what user 27 of portal M wrote, type 27:\n"
 NOTHING = (
-    "Nothing was kept of user 27 in portal M: without KEEP_TEXT_DAYS no texts are kept, and with"
-    " it for so many days; is it the author's id, not the deleter's?\n"
+    "No texts of user 27 in portal M were found. They are only kept with KEEP_TEXT_DAYS, for that"
+    " many days. Is this the author's id, not the deleter's?\n"
 )
 
 TOLD: dict[str, Any] = {
@@ -80,7 +80,7 @@ def test_another_answer_erases_nothing(shell: Shell, monkeypatch: pytest.MonkeyP
     keep(shell)
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
 
-    told = "Nothing is erased: that is not 27.\n"
+    told = "Nothing was erased: that is not 27.\n"
     assert (1, "", QUESTION + told) == purge(shell)
 
     assert shell.fields("portals/M/openline_messages/27")
@@ -119,7 +119,7 @@ def test_record_that_expires_meanwhile_keeps_no_other_from_being_erased(shell: S
 
 
 @pytest.mark.parametrize(
-    ("user", "told"), [("0", "0 is the author of no message"), ("x", "'x' should be a whole")]
+    ("user", "told"), [("0", "0 is not an author"), ("x", "'x' should be a whole")]
 )
 def test_user_is_a_number(shell: Shell, user: str, told: str) -> None:
     """Bitrix24's numbers of people begin at 1."""

@@ -17,9 +17,9 @@ from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import ROOT, environment, free_port
 
 GOOGLE_ADVICE = (
-    "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name a database that exists, that your"
+    "Check that GOOGLE_CLOUD_PROJECT and FIRESTORE_DATABASE name an existing database, that your"
     " credentials are valid and may read it (`gcloud auth application-default login`, role"
-    " roles/datastore.user), and that this machine reaches firestore.googleapis.com."
+    " roles/datastore.user), and that this machine can reach firestore.googleapis.com."
 )
 
 
@@ -46,7 +46,7 @@ def test_a_database_is_named_as_google_names_it(
     double: FirestoreDouble, capsys: pytest.CaptureFixture[str], database: str
 ) -> None:
     """With its project; once, however often it is asked for."""
-    opener = StoreOpener(settings(double, database), word_seconds=60)
+    opener = StoreOpener(settings(double, database), notice_seconds=60)
 
     assert opener() is opener()
 
@@ -62,8 +62,8 @@ def test_reading_makes_neither_files_nor_folders(
     monkeypatch.setenv("STORE", "local")
     monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
     told = (
-        f"LOCAL_STORE_PATH={path}: there is no such file. The function makes it when it stores"
-        " something, and so does `portals add`; or it is somewhere else.\n"
+        f"LOCAL_STORE_PATH={path}: no such file. The function creates it when it first stores"
+        " something, and so does `portals add`; or is it somewhere else?\n"
     )
 
     for line in ("portals list", "portals remove M", "deletions", "quarantine retry"):
@@ -98,13 +98,13 @@ def test_a_store_that_is_slow_gets_a_word_and_one_that_is_silent_a_sentence(
     double.hang("RunQuery", times=9)
 
     with pytest.raises(CommandError) as error:
-        StoreOpener(settings(double), answer_seconds=0.3, word_seconds=0)()
+        StoreOpener(settings(double), answer_seconds=0.3, notice_seconds=0)()
 
     said = ["Store: projects/p/databases/(default)", "Waiting for the store to answer ..."]
     assert said == sorted(capsys.readouterr().err.splitlines())
     advice = (
-        f"Check that the emulator runs at FIRESTORE_EMULATOR_HOST={double.host}, or unset that"
-        " variable."
+        f"Check that the emulator is running at FIRESTORE_EMULATOR_HOST={double.host}, or unset"
+        " that variable."
     )
     assert f"Firestore: DEADLINE_EXCEEDED: Deadline Exceeded. {advice}" == str(error.value)
 
@@ -146,7 +146,7 @@ from handler.console.printing import CommandError
 from handler.console.store_opening import StoreOpener
 from handler.settings import Settings
 try:
-    StoreOpener(Settings(project="p"), answer_seconds=1, word_seconds=0)()
+    StoreOpener(Settings(project="p"), answer_seconds=1, notice_seconds=0)()
 except CommandError as error:
     print(error)
 """

@@ -87,7 +87,8 @@ def test_a_portal_of_which_only_records_are_left_is_found(
     assert "left" == find_portal(store, "left")
     with pytest.raises(CommandError) as error:
         find_portals(store, "nope")
-    assert "There is no portal nope, nor any other. Is this the right store?" == str(error.value)
+    told = "There is no portal nope, and no other either. Is this the right store?"
+    assert told == str(error.value)
 
     assert [] == find_portals(store, None)
     assert f"{NO_PORTAL}\n" == capsys.readouterr().err
@@ -98,7 +99,7 @@ def test_a_change_needs_one_portal(store: LocalStore) -> None:
     assert "a" == find_portal(store, "a")
     with pytest.raises(CommandError) as error:
         find_portal(store, "x.bitrix24.com")
-    told = "2 portals are called x.bitrix24.com: a, b. Name one by its member_id."
+    told = "2 portals have the domain x.bitrix24.com: a, b. Use a member_id."
     assert told == str(error.value)
 
 
@@ -118,7 +119,7 @@ def test_portals_that_are_left_out_are_told(
 
     assert 10_000 == len(portal_ids(store))
 
-    told = "Only 10000 portals are read; name one with --portal.\n"
+    told = "Only 10000 portals are read; use --portal for one.\n"
     assert told == capsys.readouterr().err
 
 

@@ -65,7 +65,7 @@ class TestPortals:
             ),
             (
                 ["--token", "T", "--endpoint", "http://x.com/"],
-                "--endpoint: give https://…/rest/ (plain http to this machine only).",
+                "--endpoint: use https://…/rest/ (plain http for localhost only).",
             ),
         ],
     )
@@ -104,7 +104,7 @@ class TestPortals:
             (
                 "--domain",
                 "my portal",
-                "'my portal' is not a domain: use one as in mycompany.bitrix24.com",
+                "'my portal' is not a domain: use one such as mycompany.bitrix24.com",
             ),
         ],
     )
@@ -152,7 +152,7 @@ e          -               not active   -                    -                  
     def test_an_empty_list_says_why(self, shell: Shell) -> None:
         """And what to do."""
         told = (
-            "There is no portal in this store: install the application in a portal, or enter one"
+            "There are no portals in this store: install the application in a portal, or enter one"
             " with `portals add`.\n"
         )
 
@@ -175,9 +175,9 @@ e          -               not active   -                    -                  
         shell.store.put(replace(portal, fields={**portal.fields, **unfinished}), Deadline(5))
 
         removed = (
-            "Portal M is removed; functions that run accept it for at most TOKEN_CACHE_SECONDS"
-            " longer. Its records stay, and it stays listed, until `portals purge`; to read them:"
-            " deletions --portal M\n"
+            "Portal M is removed; running instances accept it for at most TOKEN_CACHE_SECONDS"
+            " longer. Its records and its entry in the list stay until `portals purge`. To read the"
+            " records: deletions --portal M\n"
         )
         assert (0, removed, "") == shell("portals", "remove", "x.bitrix24.com")
         fields = shell.fields("portals/M")
@@ -208,7 +208,7 @@ e          -               not active   -                    -                  
 
     def test_remove_of_an_unknown_portal_is_a_failure(self, shell: Shell) -> None:
         """And makes none."""
-        told = "There is no portal M, nor any other. Is this the right store?\n"
+        told = "There is no portal M, and no other either. Is this the right store?\n"
 
         assert (1, "", told) == shell("portals", "remove", "M")
         assert None is shell.fields("portals/M")

@@ -13,12 +13,12 @@ from tests.commands.shell import MOMENT, Shell
 from tests.doubles.app import App
 
 OUT_OF_REACH = (
-    "Out of reach, and still there if it was before: the dead letters (lines of the log about"
-    " deletions that could not be stored; replay refuses them now), the database's backups and its"
-    " point-in-time recovery, exports and copies elsewhere, and the portal's own offline queue,"
-    " which ends when the application is deleted in Bitrix24.\n"
+    "Not deleted, if they exist: the dead letters (log lines about deletions that could not be"
+    " stored; replay now refuses them), the database's backups and its point-in-time recovery,"
+    " exports and copies elsewhere, and the portal's own offline queue, which ends when the"
+    " application is deleted in Bitrix24.\n"
 )
-QUESTION = "To delete all of it for good, type its member_id, M:\n"
+QUESTION = "To delete all of it permanently, type its member_id, M:\n"
 
 
 LATER = datetime(9000, 1, 1, tzinfo=UTC)
@@ -27,8 +27,8 @@ LATER = datetime(9000, 1, 1, tzinfo=UTC)
 def waits(seconds: str = "68") -> str:
     """Return what is said before the wait."""
     return (
-        f"It accepts no events any more. Waiting {seconds} s, until every instance of the function"
-        " knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...\n"
+        f"Its events are no longer accepted. Waiting {seconds} s until every instance of the"
+        " function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...\n"
     )
 
 
@@ -86,7 +86,7 @@ def test_another_answer_keeps_everything(
 
     code, out, err = shell("portals", "purge", "M")
 
-    told = "Nothing is deleted: that is not the portal's member_id.\n"
+    told = "Nothing was deleted: that is not the portal's member_id.\n"
     assert (1, True, told) == (code, out.endswith(QUESTION), err)
     assert before == shell.fields("portals/M")
     assert [] == waited
@@ -218,8 +218,8 @@ def test_an_install_meanwhile_is_told(shell: Shell, monkeypatch: pytest.MonkeyPa
     code, _, err = shell("portals", "purge", "M", "--yes")
 
     told = (
-        "Portal M was installed again meanwhile: what it had (1 document) is deleted, but new"
-        " deletions are recorded. Delete the application in Bitrix24, and purge again.\n"
+        "Portal M was installed again in between: its old data (1 document) is deleted, but new"
+        " deletions are being recorded. Delete the application in Bitrix24, and purge again.\n"
     )
     assert (1, told) == (code, err)
     assert shell.fields("portals/M")

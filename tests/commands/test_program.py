@@ -117,8 +117,8 @@ def test_a_python_without_the_dependencies_says_where_they_are(
         runpy.run_module("handler", run_name="__main__")
 
     told = (
-        f"import of {absent} halted; None in sys.modules: the commands run in the environment that"
-        " `make run` makes; enter it with `. .venv/bin/activate`."
+        f"import of {absent} halted; None in sys.modules: run the commands in the environment that"
+        " `make run` creates; activate it with `. .venv/bin/activate`."
     )
     assert told == exit_.value.code
 

@@ -39,18 +39,18 @@ class TestQuarantine:
     def test_an_empty_list_says_what_that_means(self, shell: Shell) -> None:
         """Not that events were recorded, but that none had to be put there."""
         shell.write("portals/M", active=True)
-        nothing = "Nothing is in quarantine: the data of every event was valid.\n"
+        nothing = "The quarantine is empty: the data of every event was valid.\n"
 
         assert (0, "", nothing) == shell("quarantine")
         assert (0, "", nothing) == shell("quarantine", "--json", "--portal", "M")
-        done = "0 recorded, 0 known already, 0 left.\n"
+        done = "0 recorded, 0 already recorded, 0 left.\n"
         assert (0, done, nothing) == shell("quarantine", "retry")
 
     @pytest.mark.parametrize(
         ("flags", "shown", "rest"),
         [
-            ([], 20, "2 more are not shown: give a larger --limit.\n"),
-            (["--limit", "21"], 21, "1 more is not shown: give a larger --limit.\n"),
+            ([], 20, "2 more are not shown: use a larger --limit.\n"),
+            (["--limit", "21"], 21, "1 more is not shown: use a larger --limit.\n"),
             (["--limit", "22"], 22, ""),
         ],
     )
@@ -106,7 +106,9 @@ class TestQuarantine:
         self.keep(shell, "p", "{}")
         self.keep(shell, "q", "{}")
 
-        dropped = "Event q of portal M is deleted. What could not be recorded of it will not be.\n"
+        dropped = (
+            "Event q of portal M is deleted. Its deletions that are not recorded never will be.\n"
+        )
         assert (0, dropped, "") == shell("quarantine", "drop", "q")
         assert ["p"] == [line["id"] for line in shell.json("quarantine")]
 
@@ -137,12 +139,12 @@ class TestQuarantine:
         code, out, err = shell("quarantine", "retry")
 
         told = (
-            "cut cannot be read: it is not whole. `quarantine show cut` shows what there is of it;"
+            "cut cannot be read: its data is incomplete. `quarantine show cut` shows the rest;"
             " `quarantine drop cut` deletes it.\n"
             "bad is still not valid: data.CONNECTOR: is missing; data.LINE: should be a whole"
             " number; data.DATA: should be a list of one element or more. Keep it for an update"
-            " that reads it, or delete it: `quarantine drop bad`.\n"
-            "2 recorded, 0 known already, 2 left.\n"
+            " that can read it, or delete it: `quarantine drop bad`.\n"
+            "2 recorded, 0 already recorded, 2 left.\n"
         )
         assert (1, told, "") == (code, out, err)
         assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
@@ -174,7 +176,7 @@ class TestQuarantine:
         assert 0 == shell("quarantine", "retry")[0]
         self.keep(shell, "good", FITS)
 
-        assert (0, "0 recorded, 1 known already, 0 left.\n", "") == shell("quarantine", "retry")
+        assert (0, "0 recorded, 1 already recorded, 0 left.\n", "") == shell("quarantine", "retry")
         assert None is shell.fields("portals/M/quarantine/good")
 
     @pytest.mark.parametrize("line", ["--limit 1 retry", "retry --limit 1"])
@@ -184,7 +186,7 @@ class TestQuarantine:
         self.keep(shell, "a", FITS)
         self.keep(shell, "b", FITS)
 
-        done = "1 recorded, 0 known already, 1 left.\n"
+        done = "1 recorded, 0 already recorded, 1 left.\n"
         assert (1, done, "") == shell("quarantine", *line.split())
 
     def test_an_event_of_another_name_is_left(self, shell: Shell) -> None:
@@ -194,7 +196,7 @@ class TestQuarantine:
 
         code, out, _ = shell("quarantine", "retry")
 
-        assert (1, True) == (code, out.startswith("q cannot be read: it is not whole."))
+        assert (1, True) == (code, out.startswith("q cannot be read: its data is incomplete."))
 
     @pytest.mark.parametrize("expires", [{}, {"expires_at": MOMENT}])
     def test_the_shells_settings_decide_nothing_again(
@@ -206,7 +208,7 @@ class TestQuarantine:
         shell.write("portals/M", active=True)
         self.keep(shell, "q", FITS, **expires)
 
-        assert (0, "1 recorded, 0 known already, 0 left.\n", "") == shell("quarantine", "retry")
+        assert (0, "1 recorded, 0 already recorded, 0 left.\n", "") == shell("quarantine", "retry")
 
         (record,) = shell.records()
         shown = MOMENT.isoformat() if expires else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from handler.log import Log
-from handler.records.dead_letter import keep_event
+from handler.records.dead_letter import log_event
 from handler.records.documents import Delivery
 from tests.commands.shell import FITS, Shell
 
@@ -22,7 +22,7 @@ def letters(*payloads: str) -> str:
     delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
     stream = io.StringIO()
     for payload in payloads:
-        keep_event(Log(stream), delivery, json.loads(payload))
+        log_event(Log(stream), delivery, json.loads(payload))
     return stream.getvalue()
 
 
@@ -53,7 +53,7 @@ def test_every_encoding_of_a_shell_is_read(
 
     done = (
         f"1 lost record in 1 line of {saved}, for {shell.path}.\n"
-        "1 recorded, 0 known already, 0 quarantined, 0 skipped as forged, 0 of unknown portals,"
+        "1 recorded, 0 already recorded, 0 quarantined, 0 skipped as forged, 0 of unknown portals,"
         " 0 problems.\n"
     )
     assert (0, done, "") == shell("replay", str(saved))
@@ -68,38 +68,38 @@ def test_every_encoding_of_a_shell_is_read(
         (
             b"[]\n",
             (
-                "is an empty list: no such line was found. Check the project, the filter, and the"
-                " time (gcloud looks one day back unless --freshness is given)."
+                "is an empty list: no matching line was found. Check the project, the filter and"
+                " the time range (gcloud searches one day back without --freshness)."
             ),
         ),
         (
             b"---\ninsertId: 1\njsonPayload:\n  outcome: not_recorded\n  records: []\n",
-            "is YAML, as gcloud prints unless it is told otherwise: it cannot be read.",
+            "is YAML, gcloud's default format, which cannot be replayed.",
         ),
         (
             b"- insertId: 1\n",
-            "is YAML, as gcloud prints unless it is told otherwise: it cannot be read.",
+            "is YAML, gcloud's default format, which cannot be replayed.",
         ),
         (
             b'insertId,jsonPayload.records\n1,"[{""outcome"": ""not_recorded""}]"\n',
-            "is CSV, in which the records are not whole: it cannot be read.",
+            "is CSV, which does not contain complete records and cannot be replayed.",
         ),
         (
             b'"a.b","c d"\n1,"{""severity"":""CRITICAL""}"\n',
-            "is CSV, in which the records are not whole: it cannot be read.",
+            "is CSV, which does not contain complete records and cannot be replayed.",
         ),
         (
             b'{"severity":"INFO","outcome":"recorded"}\n\xff\n',
             (
                 "has no line whose outcome is not_recorded (2 lines read): nothing was lost in that"
-                " time, or it is another log."
+                " time, or this is a different log."
             ),
         ),
         (
             b"Booting worker",
             (
                 "has no line whose outcome is not_recorded (1 line read): nothing was lost in that"
-                " time, or it is another log."
+                " time, or this is a different log."
             ),
         ),
     ],
@@ -128,11 +128,11 @@ def test_what_is_left_out_is_said(shell: Shell, saved: Path) -> None:
     assert 1 == code
     assert out == (
         f"6 lost records in 6 lines of {saved}, for {shell.path}.\n"
-        "1 recorded, 2 known already, 2 quarantined, 0 skipped as forged, 1 of unknown portals,"
+        "1 recorded, 2 already recorded, 2 quarantined, 0 skipped as forged, 1 of unknown portals,"
         " 2 problems.\n"
     )
     assert err == (
-        "Line 7: it is damaged.\n"
+        "Line 7: damaged.\n"
         f"1 record of portal N not written: there is no such portal in {shell.path}. Is that the"
         " service's own database? If so, and the portal was not purged, enter it with `portals"
         " add`, and replay again.\n"

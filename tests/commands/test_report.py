@@ -98,7 +98,7 @@ def test_nothing_found_is_a_page_that_says_so(shell: Shell, page: Path) -> None:
 
     code, out, err = shell("report", "--output", str(page))
 
-    told = "No records: none match --since, --until. Try without, or with other values.\n"
+    told = "No records: none match --since, --until. Try without them, or with other values.\n"
     assert (0, f"{page}: 0 deletions.\n", told) == (code, out, err)
     assert "<dd>0</dd>" in page.read_text()
     assert "<script" not in page.read_text()
@@ -106,7 +106,7 @@ def test_nothing_found_is_a_page_that_says_so(shell: Shell, page: Path) -> None:
 
 def test_without_a_portal_there_is_nothing_to_know(shell: Shell, page: Path) -> None:
     """The box says so."""
-    assert "No portal is known here: nothing can have been recorded." in make(shell, page)
+    assert "No portals are known, so nothing can have been recorded." in make(shell, page)
 
 
 def test_a_file_that_cannot_be_written_is_an_error(shell: Shell, page: Path) -> None:
@@ -131,7 +131,7 @@ def test_output_has_to_be_given(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("portal", "sentence"),
     [
-        ({"active": True, "drained_at": MOMENT}, "last found empty on 2026-03-17 12:00 UTC. Later"),
+        ({"active": True, "drained_at": MOMENT}, "last empty on 2026-03-17 12:00 UTC. Later"),
         ({"active": True}, "It is not known whether the portal&#39;s queue"),
         ({"active": False}, "This portal is not active: nothing new is recorded"),
         (
@@ -163,7 +163,7 @@ def test_a_portal_whose_document_is_gone_still_has_its_records(shell: Shell, pag
 
     html = make(shell, page, "--portal=M")
 
-    assert "This portal is not known any more: nothing new is recorded." in html
+    assert "This portal is no longer known: nothing new is recorded." in html
     assert [["event.example", ""]] == data(html)["portals"]
 
 
@@ -215,12 +215,12 @@ def test_what_is_known_of_a_text_stands_below_it(shell: Shell, page: Path) -> No
     html = make(shell, page)
 
     assert {
-        "time of recording; that of the deletion is not known",
+        "this is when it was recorded; when it was deleted is not known",
         "sent 2026-03-17 12:00:00",
         (
             "sent 2026-03-17 12:00:00 by 27; edited 2026-03-17 12:01:00; the text after the last"
             " edit is not known; the text is cut; files: a.pdf, b.png"
         ),
     } == {row[9] for row in data(html)["rows"]}
-    assert "<li>1 of the records do not say when" in html
-    assert "<li>What 1 of the messages said is not known" in html
+    assert "<li>For 1 of the records, the time of the deletion" in html
+    assert "<li>For 1 of the messages, the text is not known" in html

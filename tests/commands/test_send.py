@@ -190,7 +190,7 @@ class TestSend:
         ids = ("data[DATA][0][im][message_id]", "data[DATA][0][message][id]")
         assert ["7", "7"] == [sent[name] for name in ids]
 
-        told = "--message-id: in the documentation's sample, ids are numbers.\n"
+        told = "--message-id: use a number with the documentation's shape.\n"
         assert (1, "", told) == shell(*documentation, "--message-id", "ext-msg-1")
 
     def test_the_body_can_be_seen_without_the_token(self, shell: Shell, receiver: Receiver) -> None:
@@ -317,8 +317,8 @@ class TestSend:
         [
             (URLError(socket.gaierror(-2, "x")), "no server has this name"),
             (URLError(OSError(errno.ENETUNREACH, "x")), os.strerror(errno.ENETUNREACH)),
-            (TimeoutError("timed out"), "30 seconds were not enough"),
-            (BadStatusLine("x"), "it does not speak HTTP, or the address is not valid"),
+            (TimeoutError("timed out"), "it timed out after 30 seconds"),
+            (BadStatusLine("x"), "it does not speak HTTP, or the URL is not valid"),
         ],
     )
     def test_no_error_of_python_is_shown(self, error: Exception, reason: str) -> None:
@@ -343,22 +343,22 @@ class TestSend:
             done = shell("send", "--url", url)
             thread.join()
 
-        reason = "it does not speak HTTP, or the address is not valid"
+        reason = "it does not speak HTTP, or the URL is not valid"
         told = f"{url} does not answer: {reason}. Is the function running there?\n"
         assert (1, "", told) == done
 
     @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[::1", "http://", "https://a:0"])
     def test_an_address_is_one_of_the_web(self, shell: Shell, url: str) -> None:
         """No file is taken for a function's answer."""
-        told = "python -m handler send: error: argument --url: give the function's http(s) address"
+        told = "python -m handler send: error: argument --url: use the function's http(s) URL"
 
         assert told == shell.usage_error("send", "--url", url)
 
     def test_a_domain_is_one(self, shell: Shell) -> None:
         """Or an address that has one."""
         told = (
-            "python -m handler send: error: argument --domain: 'a b' is not a domain:"
-            " use one as in mycompany.bitrix24.com"
+            "python -m handler send: error: argument --domain: 'a b' is not a domain: use one such"
+            " as mycompany.bitrix24.com"
         )
 
         assert told == shell.usage_error("send", "--domain", "a b")

@@ -14,12 +14,12 @@ NOT_SEEN_HERE = (
     " as forbidden, install_refused and not_recorded (docs/reference.md, Outcomes).\n"
 )
 REINSTALL = (
-    "let an administrator of the portal choose Reinstall for the application in Bitrix24 (right"
-    " click on it in the list of applications)"
+    "let an administrator of the portal choose Reinstall for the application in Bitrix24"
+    " (right-click it in the list of applications)"
 )
-NEXT = f"The next deletion in an open line continues it; if none is to be expected, {REINSTALL}."
+NEXT = f"The next deletion in an open line continues it; if you expect none, {REINSTALL}."
 NO_PORTAL = (
-    "There is no portal in this store: install the application in a portal, or enter one with"
+    "There are no portals in this store: install the application in a portal, or enter one with"
     " `portals add`."
 )
 FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ def status(shell: Shell) -> tuple[int, str]:
     """Return the exit code, and what is printed but for how fast the store answers."""
     code, out, err = shell("status")
     first, _, rest = out.partition("\n")
-    assert re.fullmatch(r"The store answers in \d+\.\d ms\.", first)
+    assert re.fullmatch(r"The store answered in \d+\.\d ms\.", first)
     assert "" == err
     return code, rest
 
@@ -73,7 +73,7 @@ def test_all_is_well(shell: Shell) -> None:
         "N       -               removed  -                    -                       0"
         "            -\n"
         "\n"
-        f"Nothing needs a person.\n{NOT_SEEN_HERE}"
+        f"Nothing needs attention.\n{NOT_SEEN_HERE}"
     )
     assert (0, table) == status(shell)
 
@@ -88,18 +88,18 @@ def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
     code, text = status(shell)
 
     quarantined = (
-        "1 event in quarantine: deletions in it are not recorded, since part of the data is not"
-        " valid. `python -m handler quarantine --portal a` says why. After an update of the"
-        " function, record them with `python -m handler quarantine retry --portal a`; `python -m"
-        " handler quarantine drop ID` deletes one for good."
+        "1 event in quarantine: some of the data is invalid, so some deletions are not recorded."
+        " `python -m handler quarantine --portal a` says why. After an update of the function,"
+        " record them with `python -m handler quarantine retry --portal a`; `python -m handler"
+        " quarantine drop ID` deletes one permanently."
     )
     token = (
-        "No token of it is accepted. Enter it with `python -m handler portals add`, or install the"
+        "It has no accepted token. Enter one with `python -m handler portals add`, or install the"
         " application."
     )
     below = (
         f"\na:\n  - {quarantined}\n\nd (\\x1b.bitrix24.com):\n  - {token}\n\n"
-        f"2 of 4 portals need a person.\n{NOT_SEEN_HERE}"
+        f"2 of 4 portals need attention.\n{NOT_SEEN_HERE}"
     )
     assert 1 == code
     assert text.endswith(below)
@@ -162,7 +162,7 @@ def test_programs_read_one_object(shell: Shell) -> None:
         ([], NO_PORTAL),
         (
             [{"active": False, "installed_at": MOMENT}, {"removed_at": MOMENT}],
-            "No portal is active: no event is accepted. Install the application in a portal.",
+            "No portal is active, so no events are accepted. Install the application in a portal.",
         ),
     ],
 )
@@ -196,7 +196,7 @@ def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | No
 @pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])
 def test_a_lease_that_was_not_released_is_told(shell: Shell, until: datetime, ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """While it holds, a drain is under way."""
-    told = f"A drain was cut off: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}"
+    told = f"A drain was interrupted: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}"
 
     found = needs(shell, drain={"until": until, "nonce": "n", "user": 1})
 
@@ -212,16 +212,18 @@ def test_what_one_ping_continues_is_told_once(shell: Shell) -> None:
     )
 
     assert told.startswith("The drain at 2026-03-17 12:00:00 UTC left 2 rows in the portal's")
-    assert told.endswith(f"A drain was cut off: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}")
+    assert told.endswith(
+        f"A drain was interrupted: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}"
+    )
 
 
 def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
     """By `purge`, which deletes the document too, or by `remove`."""
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
     told = (
-        "It was uninstalled at 2026-03-17 12:00:00 UTC with the wish to delete its data. Do so with"
-        " `python -m handler portals purge M`, or keep the records with `python -m handler portals"
-        " remove M`."
+        "It was uninstalled at 2026-03-17 12:00:00 UTC with the request to delete its data. Do so"
+        " with `python -m handler portals purge M`, or keep the records with `python -m handler"
+        " portals remove M`."
     )
     assert [told] == needs(shell, **asked)
 
@@ -239,10 +241,10 @@ class TestPings:
     def told(self, came: datetime, queue: str) -> list[str]:
         """Return the sentence."""
         told = (
-            f"A deletion came at {came:%Y-%m-%d %H:%M:%S} UTC, but its offline queue was {queue}:"
-            " the portal's pings do not arrive, so a deletion that the function misses is not"
-            " recovered. If that deletion is older than two minutes,"
-            f" {REINSTALL}, which binds the ping again."
+            f"A deletion arrived at {came:%Y-%m-%d %H:%M:%S} UTC, but its offline queue was"
+            f" {queue}: the portal's pings do not arrive, so deletions that the function misses are"
+            f" not recovered. If that deletion is older than two minutes, {REINSTALL}, which binds"
+            " the ping again."
         )
         return [told]
 

@@ -131,8 +131,8 @@ def test_what_another_user_has_bound_is_named(
     installation.bindings.append(replace(ping, id=99, user_id=27))
     code, table, err = run(capsys, installation, "status")
     assert (code, "ONOFFLINEEVENT                           yes    1, 27" in table) == (0, True)
-    assert "ONOPENLINEMESSAGEDELETE                  yes    whoever causes it" in table
-    told = f"ONOFFLINEEVENT is bound at {URL} as user 27, which is not needed: `bind` unbinds it.\n"
+    assert "ONOPENLINEMESSAGEDELETE                  yes    the user who causes it" in table
+    told = f"ONOFFLINEEVENT is bound at {URL} as user 27, which is not needed: `bind` removes it.\n"
     assert err == told
 
 
@@ -145,7 +145,7 @@ def test_the_token_may_come_by_standard_input(
     given[given.index("--access-token") + 1] = "-"
     for line, code, told in (
         (f"{token}\n", 0, ""),
-        ("\n", 1, "The token is empty: give an administrator's access token.\n"),
+        ("\n", 1, "The token is empty: use an administrator's access token.\n"),
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO(line))
         assert main(["subscription", "bind", *given]) == code
@@ -158,7 +158,7 @@ def test_binding_completes_what_is_missing(
     """After a partial failure, the problem is told, and the next `bind` binds the rest alone."""
     bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2)
     problem = (
-        "ONOFFLINEEVENT could not be bound: event.bind is refused (HTTP 500)"
+        "ONOFFLINEEVENT could not be bound: event.bind was refused (HTTP 500)"
         " (INTERNAL_SERVER_ERROR)."
     )
     assert run(capsys, installation, "bind") == (1, f"{problem}\n", "")
@@ -181,7 +181,7 @@ def test_a_missing_permission_is_told(capsys: pytest.CaptureFixture[str], bitrix
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        (Html(), "event.get: the answer is no JSON (HTTP 200)"),
+        (Html(), "event.get: the answer is not JSON (HTTP 200)"),
         (Disconnect(), "127.0.0.1 cannot be reached: it closed the connection"),
         (Refusal(401, "expired_token"), "the access token has expired (expired_token)"),
     ],
@@ -256,7 +256,7 @@ def test_an_endpoint_that_is_not_https_is_refused(
     with pytest.raises(SystemExit) as exit_code:
         main(["subscription", "bind", "--endpoint", endpoint, "--access-token", "t", "--url", URL])
     assert exit_code.value.code == 2
-    told = "argument --endpoint: give https://…/rest/ (plain http to this machine only)"
+    told = "argument --endpoint: use https://…/rest/ (plain http for localhost only)"
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {told}")
 
 

@@ -229,7 +229,7 @@ def test_the_twin_event_meets_the_same_document(site: Site) -> None:
 
 
 def test_the_missing_records_of_an_event_are_added(site: Site) -> None:
-    """Where some elements are known already, the others are recorded all the same."""
+    """Where some elements are already recorded, the others are recorded all the same."""
     member_id, token = site.new_portal()
     site.send(deletion_event(member_id, token, **in_portal("b")))
 

@@ -34,8 +34,7 @@ from tests.doubles.function import FORM
 
 REFUSED = {
     "error": "install_refused",
-    "detail": "The install could not be proven to come from the portal;"
-    " the function's log tells why.",
+    "detail": "The install could not be verified; the function's log says why.",
 }
 WHAT_TO_DO = ("choose Reinstall for the application in Bitrix24", "try again in a minute")
 
@@ -48,17 +47,17 @@ NOBODY_ALLOWED = (
     " application's, and choose Reinstall for the application in Bitrix24."
 )
 NOT_ALLOWED = (
-    "The portal {} is not in ALLOWED_PORTALS, and the application is not the one of CLIENT_ID."
-    " If it was yours, set one of them and choose Reinstall for the application in Bitrix24."
+    "The portal {} is not in ALLOWED_PORTALS, and the application's client_id is not CLIENT_ID. If"
+    " it was yours, set one of them and choose Reinstall for the application in Bitrix24."
 )
 NO_TOKEN = f"The install has no access_token, so it cannot be confirmed. {IF_YOURS}"
-NO_SERVER = f"The install names no OAuth server of BITRIX24_OAUTH_SERVERS. {IF_YOURS}"
+NO_SERVER = f"The install names an OAuth server that is not in BITRIX24_OAUTH_SERVERS. {IF_YOURS}"
 NO_SENSE = (
-    "The OAuth server does not confirm the install: its answer to app.info makes no sense."
+    "The OAuth server does not confirm the install: its answer to app.info is not valid."
     f" {IF_YOURS}"
 )
-OTHER_PORTAL = f"The access token belongs to another portal than the install names. {IF_YOURS}"
-TOO_MANY = "Too many installs at once. If it was yours, try again in a minute."
+OTHER_PORTAL = f"The access token belongs to a different portal than the install. {IF_YOURS}"
+TOO_MANY = "Too many installs at the same time. If it was yours, try again in a minute."
 
 
 @dataclass
@@ -456,7 +455,7 @@ class TestOddAnswers:
     @pytest.mark.parametrize(
         ("fault", "why"),
         [
-            (Html(status=502), "no JSON (HTTP 502)"),
+            (Html(status=502), "not JSON (HTTP 502)"),
             (LostAnswer(), "cannot be reached"),
             (Refusal(403, "WRONG_LICENSE"), "plan"),
         ],
@@ -508,7 +507,7 @@ class TestEchoes:
     def test_the_application_token_of_a_portal_reaches_no_log(self, scene: Scene) -> None:
         """A portal knows its own; an error code is no place where it would pass."""
         scene.stage.bitrix.fault("profile", Refusal(403, scene.installation.application_token))
-        assert "profile is refused (HTTP 403)" in scene.refuse(scene.forge(scene.token))
+        assert "profile was refused (HTTP 403)" in scene.refuse(scene.forge(scene.token))
 
 
 class Gate:

@@ -251,7 +251,7 @@ def test_binding_what_somebody_else_has_just_bound_is_fine(
         ({"ALLOWED_PORTALS": "ours.bitrix24.com"}, None, "has no access_token"),
         ({"ALLOWED_PORTALS": "ours.bitrix24.com"}, 27, "is not an administrator of the portal"),
         ({}, 1, "No installs are accepted. Set ALLOWED_PORTALS"),
-        ({"CLIENT_ID": "local.other"}, 1, "is not the one of CLIENT_ID"),
+        ({"CLIENT_ID": "local.other"}, 1, "client_id is not CLIENT_ID"),
     ],
 )
 def test_a_reinstall_that_is_not_proven_changes_only_when_it_was_updated(
@@ -422,7 +422,9 @@ def test_what_cannot_be_unbound_is_told(stage: Stage, portal: Portal, app: App) 
     rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
     rest.call("event.bind", event=DELETE, handler=ADDRESS)
     stage.bitrix.fault("event.unbind", Refusal(500, "INTERNAL_SERVER_ERROR"))
-    told = "ONOPENLINEMESSAGEDELETE is bound twice, and stays so: event.unbind is refused"
+    told = (
+        "ONOPENLINEMESSAGEDELETE is bound twice, and could not be unbound: event.unbind was refused"
+    )
     assert install(app, installation).json["detail"].startswith(told)
 
 
@@ -559,7 +561,7 @@ def test_an_address_that_event_bind_would_cut_is_not_bound(
     answer = app.post(installation.install_event(installation.token()), address=address)
     assert answer.json["subscribed"] is subscribed
     if not subscribed:
-        told = "The function's address is longer than 180 characters."
+        told = "The function's URL is longer than 180 characters."
         assert answer.json["detail"] == told
         assert installation.bindings == []
 

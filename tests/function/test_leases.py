@@ -99,7 +99,7 @@ class TestLease:
         held = rival.held(7)
         assert rival.lease.items() >= {"user": 7, "until": NOW + timedelta(seconds=12)}.items()
         assert not held.overdue
-        assert held.finish(unchanged, goes_on=True)
+        assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
 
     def test_the_same_users_event_leaves_a_note_and_is_done(self, rival: Rival) -> None:
@@ -107,9 +107,9 @@ class TestLease:
         held = rival.held()
         assert (rival.take(), rival.take()) == (NotTaken.POSTPONED, NotTaken.POSTPONED)
         assert rival.lease["again"] is True
-        assert held.finish(unchanged, goes_on=True) is None
+        assert held.finish(unchanged, may_continue=True) is None
         assert rival.lease["again"] is False
-        assert held.finish(unchanged, goes_on=True)
+        assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
 
     def test_a_note_is_seen_by_who_cannot_go_on(self, rival: Rival) -> None:
@@ -117,7 +117,7 @@ class TestLease:
         held = rival.held()
         rival.take()
         seen: list[Portal] = []
-        assert held.finish(lambda portal: seen.append(portal) or portal, goes_on=False)  # type: ignore[func-returns-value] # it is kept
+        assert held.finish(lambda portal: seen.append(portal) or portal, may_continue=False)  # type: ignore[func-returns-value] # it is kept
         assert seen[0].drain
         assert seen[0].drain.again
 
@@ -132,7 +132,7 @@ class TestLease:
             while not rival.lease.get("follows"):
                 time.sleep(0.01)
             assert rival.take() is NotTaken.POSTPONED
-            assert held.finish(unchanged, goes_on=True)  # though there may be a note
+            assert held.finish(unchanged, may_continue=True)  # though there may be a note
             taken = follower.result()
         assert isinstance(taken, Held)
         assert not taken.overdue
@@ -144,7 +144,7 @@ class TestLease:
             other = pool.submit(rival.take, 2)
             time.sleep(0.05)
             assert not other.done()
-            assert held.finish(unchanged, goes_on=True)
+            assert held.finish(unchanged, may_continue=True)
             assert isinstance(other.result(), Held)
         assert rival.lease["user"] == 2
 
@@ -174,7 +174,9 @@ class TestLease:
         rival.clock.move(13)
         rival.held()
         lease = rival.lease
-        assert late.finish(lambda portal: portal.model_copy(update={"scope": "x"}), goes_on=True)
+        assert late.finish(
+            lambda portal: portal.model_copy(update={"scope": "x"}), may_continue=True
+        )
         assert rival.lease == lease
         assert "scope" not in rival.store.documents["portals/m"].fields
 
@@ -192,7 +194,7 @@ class TestLease:
         """Only the lease goes."""
         held = rival.held()
         rival.write(active=False)
-        held.finish(lambda portal: portal.model_copy(update={"scope": "x"}), goes_on=False)
+        held.finish(lambda portal: portal.model_copy(update={"scope": "x"}), may_continue=False)
         assert rival.store.documents["portals/m"].fields == {"active": False}
 
     def test_a_lost_answer_is_no_rival(self) -> None:
@@ -210,7 +212,7 @@ class TestLease:
         held = rival.held()
         assert not held.overdue
         rival.store.lost = 1  # type: ignore[attr-defined] # it is a lossy one
-        assert held.finish(unchanged, goes_on=True)
+        assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
 
 
@@ -344,7 +346,7 @@ class TestPings:
             while not stage.bitrix.calls_to("profile"):
                 time.sleep(0.01)
             assert not install.done()
-            assert held.finish(unchanged, goes_on=True)
+            assert held.finish(unchanged, may_continue=True)
             assert install.result().json["subscribed"] is True
         assert stage.bitrix.calls_to("event.get")
 
@@ -365,7 +367,7 @@ class TestPings:
 
         for body, told in (
             (installation.install_event(installation.token()), "choose Reinstall again."),
-            (installation.offline_ping(installation.token()), "the next ping goes on."),
+            (installation.offline_ping(installation.token()), "the next ping continues."),
         ):
             answered.clear()
             with ThreadPoolExecutor() as pool:

@@ -357,7 +357,7 @@ class TestWithoutBatches:
         unbatched.bitrix.fault("event.offline.list", OtherResult({"result": listed}))
         done = unbatched.drain()
         assert (done.counts, done.left) == (Counts(recorded=2), 1)
-        assert done.detail == "1 row of the offline queue can be neither read nor taken."
+        assert done.detail == "1 row of the offline queue can be neither read nor removed."
         gets = [call.params for call in unbatched.bitrix.calls_to("event.offline.get")[1:]]
         assert gets == [{"filter": {"ID": 1}}, {"filter": {"ID": 2}}]
         assert unbatched.rows == []
@@ -553,7 +553,7 @@ def test_a_drain_without_reservations_ends_though_rows_stay(plain: Scene) -> Non
     for counts in (Counts(recorded=2), Counts(duplicates=2)):
         done = plain.drain()
         assert (done.counts, done.left) == (counts, 2)
-        assert done.detail == "2 rows of the offline queue can be neither read nor taken."
+        assert done.detail == "2 rows of the offline queue can be neither read nor removed."
 
 
 @pytest.mark.parametrize("drains", [2, 4])
@@ -655,7 +655,7 @@ def test_a_drain_without_time_does_not_begin(scene: Scene) -> None:
     scene.delete(1)
     done = scene.drain(seconds=0.2)
     assert (done.counts, done.left) == (Counts(), "more than 0")
-    assert done.detail == "The offline queue is not empty yet; the next ping goes on."
+    assert done.detail == "The offline queue is not empty yet; the next ping continues."
     assert scene.records.documents == {}
     assert len(scene.rows) == 1
 
@@ -667,7 +667,7 @@ def test_a_drain_ends_in_time_though_the_queue_never_does(extended: Scene) -> No
     endless = OtherResult({"result": {"process_id": "p", "events": rows}})
     extended.bitrix.fault("event.offline.get", endless, times=None)
     done = extended.drain(clock=lambda: len(extended.bitrix.calls))  # each takes a second
-    assert done.detail == "The offline queue is not empty yet; the next ping goes on."
+    assert done.detail == "The offline queue is not empty yet; the next ping continues."
     assert (done.counts.recorded, done.left) == (50, "more than 49")
     assert done.counts.duplicates >= 50
     assert len(extended.bitrix.calls) <= 12
@@ -718,7 +718,7 @@ class TestPings:
         ("token", "why"),
         [
             (lambda installation: installation.token(27), "not an administrator (ACCESS_DENIED)"),
-            (lambda _: None, "announces it without a user's token"),
+            (lambda _: None, "pings come without a user's token"),
             (lambda installation: installation.token(expires_in=0), "has expired (expired_token)"),
         ],
     )

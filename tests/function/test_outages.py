@@ -299,7 +299,7 @@ class TestAway:
         assert told(recorded=1, quarantined=1) == site.replay(capsys)
         assert "ext-1" in {stored["message_id"] for stored in site.stored()}
         assert main(["quarantine", "retry"]) == 1
-        assert "0 recorded, 1 known already, 1 left." in capsys.readouterr().out
+        assert "0 recorded, 1 already recorded, 1 left." in capsys.readouterr().out
         assert 1 == len(site.stored("quarantine", "received_at"))
 
     def test_of_an_unverified_event_what_is_valid_is_kept(

@@ -215,8 +215,8 @@ class TestRefused:
         assert 422 == answer.status
         assert {
             "error": "unprocessable_event",
-            "detail": "The data is not valid for the event; what cannot be read of a message is"
-            " not kept.",
+            "detail": "The data is not valid for the event; messages that cannot be read are not"
+            " kept.",
             "fields": ["data.DATA.message.text"],
         } == answer.body
         assert [] == function.documents("quarantine")

@@ -209,7 +209,7 @@ class TestChecks:
 
 
 class TestAdministrators:
-    """The token of a ping is that of the user as whom it is bound."""
+    """The token of a ping is that of the user that it is bound as."""
 
     @pytest.mark.parametrize("change", ["demote", "dismiss"])
     def test_an_administrator_who_goes_is_a_problem_until_another_one_reinstalls(
@@ -372,7 +372,7 @@ class TestForgedPings:
         life.delete()
         before = life.document
         answer = self.forge(life, portal.install("local.evil"))
-        told = "The access token belongs to another portal or application."
+        told = "The access token belongs to a different portal or application."
         assert answer.json["detail"].startswith(told)
         kept = ("domain", "client_endpoint", "client_id", "problem", "bound_as", "checked_at")
         assert {name: before[name] for name in kept} == {name: life.document[name] for name in kept}

@@ -79,7 +79,7 @@ class TestFile:
         (tmp_path / "file").touch()
         path = tmp_path / "file" / "store.sqlite3"
 
-        with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={path} cannot be made"):
+        with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={path} cannot be created"):
             LocalStore(str(path))
 
     def test_a_directory_is_not_a_store(self, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ class TestFile:
         """A document that cannot be stored takes those of the same call with it."""
         unfit = Document("a/2", {"value": object()})  # type: ignore[dict-item]  # the point of the test
 
-        with pytest.raises(TypeError, match="A document holds no object"):
+        with pytest.raises(TypeError, match="A document cannot hold object"):
             store.create([Document("a/1", {}), unfit], STAMP, soon())
 
         assert not store.names("a", soon(), limit=9)
@@ -170,7 +170,7 @@ class TestLock:
 
 
 class TestOpening:
-    """Opening the store that the settings name."""
+    """Opens the store that the settings name."""
 
     def test_the_settings_choose_the_embedded_store(self, path: Path) -> None:
         """`STORE=local` is a file at `LOCAL_STORE_PATH`."""

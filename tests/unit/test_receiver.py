@@ -108,7 +108,7 @@ def test_health_is_answered_without_a_line_in_the_log(method: str, path: str) ->
 def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
     """Whatever else is wrong with the request."""
     instance = Instance()
-    detail = "Bitrix24 sends events by POST; GET /health tells whether the function is up."
+    detail = "Bitrix24 sends events by POST; GET /health shows whether the function is up."
     body = {"error": "method_not_allowed", "detail": detail}
 
     answer = instance.ask(method, path, "text/plain", b"{")
@@ -216,8 +216,8 @@ def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine()
     """The sender learns which fields it is about, and an administrator where to look."""
     instance = Instance()
     detail = (
-        "Some of the data is not valid: the event is kept in quarantine, for a retry."
-        " What is valid is recorded."
+        "Some of the data is invalid: the event is in quarantine, to be retried. The valid part is"
+        " recorded."
     )
 
     answer = instance.send(DELETION, MISFIT)
@@ -363,7 +363,10 @@ def test_while_the_store_is_away_the_log_has_each_deletion_and_nothing_else(
 ) -> None:
     """Whether the token could be verified before, or nobody knows; the answer is the same."""
     instance = Instance(openings)
-    detail = "Firestore could not be reached in time; if this was a deletion, the log has kept it."
+    detail = (
+        "Firestore could not be reached in time. If this was a deletion, it is in the log, to"
+        " be replayed."
+    )
     body = {"error": "store_unavailable", "detail": detail}
 
     answer = instance.send(event, data)
@@ -383,7 +386,7 @@ def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
 
     instance = Instance(service="s", revision="s-00001")
     instance.store.before_put = fail
-    detail = "This is a fault of the function; its log tells more."
+    detail = "This is a bug in the function; its log has the details."
 
     answer = instance.send("ONAPPUNINSTALL", {"CLEAN": "1", "SECRET": "T"})
 

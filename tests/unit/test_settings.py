@@ -130,12 +130,12 @@ def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
         (
             "ALLOWED_PORTALS",
             ["ftp://a.bitrix24.com", "a.com b.com", "https://", "a@b.com", "a..b", "/"],
-            "use domains, as in mycompany.bitrix24.com, separated by commas.",
+            "use domains such as mycompany.bitrix24.com, separated by commas.",
         ),
         (
             "FIRESTORE_EMULATOR_HOST",
             ["http://localhost:8085", "localhost", "localhost:", ":8085", "a:b", "localhost:8085/"],
-            "use host:port, as in localhost:8085, without http://.",
+            "use host:port, such as localhost:8085, without http://.",
         ),
         (
             "RETENTION_DAYS",
@@ -161,7 +161,7 @@ def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
         (
             "FUNCTION_URL",
             ["x", "ftp://a", "https://", "http://:80", "https://a:0", "https://a/" + "x" * 171],
-            "use the function's http(s) address, at most 180 characters.",
+            "use the function's http(s) URL, at most 180 characters.",
         ),
         ("FUNCTION_URL", ["https://[a", "https://a:b", "https://a:65536"], ""),
         (
@@ -173,7 +173,7 @@ def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
                 "https://a, http://b",
                 "https://[",
             ],
-            "use https addresses, separated by commas (plain http to this machine only).",
+            "use https URLs, separated by commas (plain http for localhost only).",
         ),
         ("LOG_LEVEL", ["LOUD", "20"], "use one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
     ],
@@ -194,8 +194,8 @@ def test_the_embedded_store_is_refused_on_cloud_run() -> None:
     with pytest.raises(SettingError) as raised:
         read({"STORE": "local", "K_SERVICE": "handle"})
     assert (
-        "STORE='local' is not valid: on Cloud Run the disk does not last;"
-        " leave STORE unset to use Firestore." == str(raised.value)
+        "STORE='local' is not valid: Cloud Run has no persistent disk; leave STORE unset to use"
+        " Firestore." == str(raised.value)
     )
 
 

@@ -48,7 +48,7 @@ def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
 
 def test_rest_endpoint_without_tls_is_refused() -> None:
     """Tokens are sent there."""
-    with pytest.raises(ValueError, match=r"^give https://…/rest/"):
+    with pytest.raises(ValueError, match=r"^use https://…/rest/"):
         rest_endpoint("http://a.bitrix24.com/rest/")
 
 
@@ -82,7 +82,7 @@ def test_a_box_may_be_anywhere(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "https://", "ftp://a.b", "a b", "a@b.c", "a..b", "a:b", "/a"])
 def test_what_has_no_domain_is_refused(text: str) -> None:
     """With an example of one."""
-    with pytest.raises(ValueError, match=r"is not a domain: use one as in mycompany"):
+    with pytest.raises(ValueError, match=r"is not a domain: use one such as mycompany"):
         domain_in(text)
 
 

@@ -1,1 +1,1 @@
-"""The report: what is counted for it, and the page that shows it."""
+"""The report: its figures, and the page that shows them."""

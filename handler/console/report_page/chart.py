@@ -1,4 +1,4 @@
-"""Deletions a day as bars, of staff and of customers, on a grid of whole numbers."""
+"""A bar chart of deletions per day, by staff and by customers, on a grid of whole numbers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -8,22 +8,22 @@ from typing import Final
 
 from handler.console.report_page.figures import Tally
 
-# More days than this would be bars thinner than a line: then a bar is a month.
-_MOST_DAYS: Final = 400
+# With more days, bars would be thinner than a line: then each bar is a month.
+_MAX_DAYS: Final = 400
 
 HEIGHT: Final = 100
-"""Of the chart, in its own units; a bar's slot is 10 wide."""
+"""The chart's height in its own units; a bar's slot is 10 wide."""
 
 SLOT: Final = 10
 _BAR: Final = 7.2
 
-# Numbers that people read easily, and the steps to them, besides 1 and 2.
+# Round numbers for the top of the grid, and their number of steps, apart from 1 and 2.
 _TOPS: Final = ((3, 3), (4, 4), (5, 5), (6, 3), (8, 4))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A day, or a month. From the bottom up: staff, then customers."""
+    """A day or a month; staff at the bottom, customers on top."""
 
     label: str
     short: str
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars in their order, and the lines of the grid as (height, number)."""
+    """The bars in order, and the lines of the grid as (height, number)."""
 
     unit: str
     bars: list[Bar]
@@ -44,20 +44,20 @@ class Chart:
 
     @property
     def width(self) -> int:
-        """In the chart's own units."""
+        """The chart's width in its own units."""
         return SLOT * len(self.bars)
 
     @property
     def labels(self) -> list[str]:
-        """Return what is written below: the first, the last, and some between them."""
+        """Return the labels below the chart: the first, the last, and some in between."""
         last = len(self.bars) - 1
         places = sorted({round(last * part / 4) for part in range(5)})
         return [self.bars[place].short for place in places]
 
 
 def draw(days: Mapping[date, Tally], first: date, last: date) -> Chart:
-    """Make the chart of the days from the first to the last; some may have no deletions."""
-    is_by_day = (last - first).days < _MOST_DAYS
+    """Return the chart for the days from `first` to `last`; some may have no deletions."""
+    is_by_day = (last - first).days < _MAX_DAYS
     bars = _by_day(days, first, last) if is_by_day else _by_month(days, last)
     top, steps = _top(max((tally.total for _, _, tally in bars), default=0))
     scale = HEIGHT / top
@@ -79,7 +79,7 @@ def draw(days: Mapping[date, Tally], first: date, last: date) -> Chart:
 
 
 def day_text(day: date) -> str:
-    """Write a day with its weekday, for people."""
+    """Format a day with its weekday."""
     return f"{day:%A}, {day.day} {day:%B} {day.year}"
 
 
@@ -95,7 +95,7 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 
 def _by_month(days: Mapping[date, Tally], last: date) -> list[tuple[str, str, Tally]]:
-    """From the first month with a deletion on: nobody means the empty centuries before it."""
+    """Start at the first month with a deletion, to skip empty centuries before it."""
     months: dict[tuple[int, int], Tally] = defaultdict(Tally)
     for day, tally in days.items():
         months[day.year, day.month].staff += tally.staff
@@ -110,7 +110,7 @@ def _by_month(days: Mapping[date, Tally], last: date) -> list[tuple[str, str, Ta
 
 
 def _top(number: int) -> tuple[int, int]:
-    """Return the number at the top of the grid, and in how many steps it is reached."""
+    """Return the number at the top of the grid, and its number of steps."""
     magnitude = 1
     while True:
         for top, steps in (

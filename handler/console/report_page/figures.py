@@ -1,4 +1,4 @@
-"""What a report counts: by side, by day, by connector and line, by employee."""
+"""A report's figures: by side, by day, by connector and line, by employee."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ K = TypeVar("K")
 
 @dataclass
 class Tally:
-    """How many messages were deleted, by which side."""
+    """How many messages each side deleted."""
 
     staff: int = 0
     customers: int = 0
 
     @property
     def total(self) -> int:
-        """By either side."""
+        """By both sides together."""
         return self.staff + self.customers
 
     def add(self, one: View) -> None:
@@ -33,7 +33,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Line:
-    """An open line of a portal, and the connector through which its messages came."""
+    """An open line of a portal, with the connector that its messages came through."""
 
     portal: str
     connector: str
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Employee:
-    """Who deleted inside Bitrix24; a robot or a workflow has no number."""
+    """Who deleted inside Bitrix24; a robot or a workflow has no user id."""
 
     portal: str
     user_id: int | None
@@ -51,7 +51,7 @@ class Employee:
 
 @dataclass
 class Figures:
-    """The figures of all records that were taken; days are those of a time zone."""
+    """The figures of all records that were added; days are in a time zone."""
 
     zone: tzinfo
     all: Tally = field(default_factory=Tally)
@@ -63,7 +63,7 @@ class Figures:
     untimed: int = 0
 
     def take(self, one: View) -> None:
-        """Count a record in all of them."""
+        """Add a record to all figures."""
         day = day_of(one.deleted_at, self.zone)
         line = Line(one.portal, one.connector.lower(), one.line_id)
         tallies = [self.all, self.days[day], self.lines[line], self.portals[one.portal]]
@@ -76,10 +76,10 @@ class Figures:
 
 
 def ranked(tallies: dict[K, Tally]) -> list[tuple[K, Tally]]:
-    """Return the largest first; those of one size in an order that does not change."""
+    """Return the largest first; equal ones in a stable order."""
     return sorted(tallies.items(), key=lambda item: (-item[1].total, repr(item[0])))
 
 
 def day_of(moment: datetime, zone: tzinfo) -> date:
-    """Return the day that it is in a time zone."""
+    """Return the day in a time zone."""
     return date.fromisoformat(time_text(moment, zone)[:10])

@@ -1,12 +1,12 @@
 "use strict";
-// Shows, searches and sorts the table. Data becomes text by textContent, and nothing else.
+// Shows, searches and sorts the table. Data is only ever inserted as textContent.
 (() => {
   const DELETED = 0, SIDE = 1, USER = 2, CONNECTOR = 3, LINE = 4, CHAT = 5;
   const MESSAGE = 6, IM_CHAT = 7, TEXT = 8, NOTES = 9, PORTAL = 10;
   const SIDES = ["staff", "customer"];
   const PAGE = 100;
   const ON_PAPER = 2000;
-  const FOLDED = 300; // characters; a longer text is opened by its reader
+  const FOLDED = 300; // characters; longer texts are collapsed
 
   const byId = (id) => document.getElementById(id);
   const { portals, rows } = JSON.parse(byId("data").textContent);
@@ -23,7 +23,7 @@
     if (className) made.className = className;
     return made;
   };
-  // On a phone a row is laid out as a card; it is a row of a table nevertheless.
+  // On a phone, a row is laid out as a card, but it is still a table row.
   const withRole = (made, role) => {
     made.setAttribute("role", role);
     return made;
@@ -211,7 +211,7 @@
   addEventListener("beforeprint", () => show(ON_PAPER));
   addEventListener("afterprint", () => show());
 
-  table.caption.textContent = `${table.caption.textContent} The titles are buttons that sort.`;
+  table.caption.textContent = `${table.caption.textContent} Click a title to sort by it.`;
   byId("controls").hidden = false;
   sort();
   show();

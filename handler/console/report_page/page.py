@@ -1,7 +1,7 @@
-"""The report's page: one file that needs no server and no network.
+"""The report's page: one file, without server or network.
 
-Nothing in it can run but its own script, which the policy knows by its digest; what people wrote
-is escaped by the template, and is data to the script, which makes text of it and nothing else.
+Only its own script can run: the content security policy allows it by its digest. Users' text is
+escaped by the template; the script treats it as data and inserts it as text only.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ from handler.console.report_page.figures import Figures, day_of, ranked
 from handler.console.report_page.portal_facts import PortalFacts
 from handler.console.report_page.rows import Rows, notes
 
-_MOST_RANKED: Final = 100
-"""Lines and employees in their tables; figures count all of them."""
+_MAX_RANKED: Final = 100
+"""Rows in the tables of lines and employees; the figures count all of them."""
 
 
-_DASH: Final = "\N{EN DASH}"  # for what is not known
+_DASH: Final = "\N{EN DASH}"  # for unknown values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a report says: its range is from `since` on, until `until`, which is excluded."""
+    """The contents of a report; `since` is inclusive, `until` exclusive."""
 
     figures: Figures
     rows: Rows
@@ -63,8 +63,8 @@ def render(report: Report) -> Iterator[str]:
         data=map(Markup, report.rows.data()),
         chart=draw(figures.days, first, last),
         busiest=busiest,
-        lines=ranked(figures.lines)[:_MOST_RANKED],
-        employees=ranked(figures.employees)[:_MOST_RANKED],
+        lines=ranked(figures.lines)[:_MAX_RANKED],
+        employees=ranked(figures.employees)[:_MAX_RANKED],
         has_portals=len(figures.portals) > 1,
         range=_range(report, zone),
         zone=zone_name(zone),
@@ -77,7 +77,7 @@ def render(report: Report) -> Iterator[str]:
 
 
 def _range(report: Report, zone: tzinfo) -> str:
-    """Write whole days as days, and anything else to the minute."""
+    """Format whole days as days, and anything else to the minute."""
     since, until = time_text(report.since, zone), time_text(report.until, zone)
     if since.endswith("00:00:00") and until.endswith("00:00:00"):
         first, last = report.since, report.until - timedelta(microseconds=1)

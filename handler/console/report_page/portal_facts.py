@@ -1,4 +1,4 @@
-"""What a report cannot know: of each portal, whether all of its deletions have come."""
+"""What may be missing from a report: whether all deletions of each portal have arrived."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from handler.stores.interface import Store
 
 @dataclass(frozen=True)
 class PortalFacts:
-    """A portal by the name that people know, and sentences about it."""
+    """A portal's domain or member_id, and sentences about it."""
 
     name: str
     sentences: list[str]
@@ -22,7 +22,7 @@ class PortalFacts:
 def portal_facts(
     store: Store, members: Sequence[str], since: datetime | None, zone: tzinfo
 ) -> list[PortalFacts]:
-    """Read what is known of each portal."""
+    """Return the facts about each portal."""
     found = []
     for member in members:
         portal = read_portal(store, member, store_deadline())
@@ -44,10 +44,13 @@ def _quarantined(count: int) -> Iterator[str]:
 
 def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
     if portal is None:
-        yield "This portal is not known any more: nothing new is recorded."
+        yield "This portal is no longer known: nothing new is recorded."
         return
     if not portal.active:
-        yield "This portal is not active: nothing new is recorded until it installs again."
+        yield (
+            "This portal is not active: nothing new is recorded until the application is"
+            " installed again."
+        )
     if portal.problem:
         since = f" (since {_time(portal.problem_since, zone)})" if portal.problem_since else ""
         yield f"There is a problem{since}: {portal.problem}"
@@ -59,13 +62,13 @@ def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
         )
     if portal.drained_at:
         yield (
-            f"The portal's queue, which keeps what could not be delivered, was last found empty on"
+            f"The portal's queue, which holds events that could not be delivered, was last empty on"
             f" {_time(portal.drained_at, zone)}. Later deletions may be missing."
         )
     else:
         yield (
-            "It is not known whether the portal's queue, which keeps what could not be delivered,"
-            " was ever emptied: deletions may be missing."
+            "It is not known whether the portal's queue, which holds events that could not be"
+            " delivered, was ever empty: deletions may be missing."
         )
 
 

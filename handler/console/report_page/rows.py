@@ -1,4 +1,4 @@
-"""The report's table: all its rows as data for the script, the first also as the page's own."""
+"""The report's table: all rows as data for the script, and the first ones also as HTML."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from typing import IO, Final
 from handler.console.moments import time_text
 from handler.console.record_view import STAFF, View
 
-MOST_ROWS: Final = 50_000
-"""What a browser searches and sorts at once, and a file that can still be mailed."""
+MAX_ROWS: Final = 50_000
+"""A browser can search and sort this many without delay, and the file can still be e-mailed."""
 
 PLAIN_ROWS: Final = 250
-"""What is shown without a script."""
+"""Rows shown without scripts."""
 
 
 class Rows:
-    """Rows that are written to a file as they come, so that none of them stays in memory."""
+    """Rows that are written to a file as they come, to save memory."""
 
-    def __init__(self, file: IO[str], zone: tzinfo, most: int = MOST_ROWS) -> None:
+    def __init__(self, file: IO[str], zone: tzinfo, most: int = MAX_ROWS) -> None:
         self._file = file
         self._most = most
         self._zone = zone
@@ -27,7 +27,7 @@ class Rows:
         self.plain: list[View] = []
 
     def take(self, one: View) -> None:
-        """Add a record, unless there are too many already."""
+        """Add a record, unless there are already too many."""
         if self.count == self._most:
             return
         if self.count < PLAIN_ROWS:
@@ -51,7 +51,7 @@ class Rows:
         self.count += 1
 
     def data(self) -> Iterator[str]:
-        """Return all of it as JSON that can stand in a page, in pieces."""
+        """Return the data as JSON that is safe in a page, in pieces."""
         yield f'{{"portals": {_json([*self._portals])}, "rows": ['
         self._file.seek(0)
         yield from iter(lambda: self._file.read(1 << 16), "")
@@ -59,13 +59,13 @@ class Rows:
 
 
 def notes(one: View, zone: tzinfo) -> str:
-    """Return what else is known of a record, in words."""
+    """Return what else is known about a record, in words."""
     return "; ".join(_notes(one, zone))
 
 
 def _notes(one: View, zone: tzinfo) -> Iterable[str]:
     if one.is_untimed:
-        yield "time of recording; that of the deletion is not known"
+        yield "this is when it was recorded; when it was deleted is not known"
     if one.sent_at:
         author = f" by {one.author_id}" if one.author_id is not None else ""
         yield f"sent {time_text(one.sent_at, zone)}{author}"
@@ -80,6 +80,6 @@ def _notes(one: View, zone: tzinfo) -> Iterable[str]:
 
 
 def _json(value: object) -> str:
-    """Write JSON that ends no element: it has none of what HTML could read as a tag."""
+    """Encode JSON without any character that could end the HTML element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -13,5 +13,5 @@ def test_an_event_without_an_access_token_is_not_asked_about() -> None:
     """Robots, workflows and agents bring none."""
     auth = Auth.model_validate({"member_id": "m", "application_token": "t"})
 
-    with pytest.raises(Bitrix24Error, match=r"^the event brought no access token$"):
+    with pytest.raises(Bitrix24Error, match=r"^the event has no access token$"):
         confirm(auth, Settings(), Deadline(1))

@@ -114,24 +114,24 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("fault", "message"),
         [
-            (Html(), "profile: the answer is no JSON (HTTP 200)"),
-            (Html(503), "profile: the answer is no JSON (HTTP 503)"),
-            (Html(page="[" * 100_000), "profile: the answer is no JSON (HTTP 200)"),
-            (Html(page="9" * 10_000), "profile: the answer is no JSON (HTTP 200)"),
-            (Html(page='"\\ud800'), "profile: the answer is no JSON (HTTP 200)"),
-            (Html(page="", status=204), "profile: the answer is no JSON (HTTP 204)"),
-            (OtherResult([1]), "profile: the answer is no JSON object (HTTP 200)"),
-            (OtherResult(None), "profile: the answer is no JSON object (HTTP 200)"),
-            (OtherResult({}), "profile is refused (HTTP 200)"),
-            (OtherResult({"error": "", "result": 1}), "profile is refused (HTTP 200)"),
-            (OtherResult({"error": 5}), "profile is refused (HTTP 200)"),
-            (OtherResult({"error": "E5"}), "profile is refused (HTTP 200)"),
-            (OtherResult({"error": "x" * 61}), "profile is refused (HTTP 200)"),
-            (OtherResult({"error": "No_Words"}), "profile is refused (HTTP 200) (No_Words)"),
-            (Html(page='{"result": 1}', status=201), "profile is refused (HTTP 201)"),
-            (Redirect(URL, 307), "profile is answered with a redirect (HTTP 307)"),
+            (Html(), "profile: the answer is not JSON (HTTP 200)"),
+            (Html(503), "profile: the answer is not JSON (HTTP 503)"),
+            (Html(page="[" * 100_000), "profile: the answer is not JSON (HTTP 200)"),
+            (Html(page="9" * 10_000), "profile: the answer is not JSON (HTTP 200)"),
+            (Html(page='"\\ud800'), "profile: the answer is not JSON (HTTP 200)"),
+            (Html(page="", status=204), "profile: the answer is not JSON (HTTP 204)"),
+            (OtherResult([1]), "profile: the answer is not a JSON object (HTTP 200)"),
+            (OtherResult(None), "profile: the answer is not a JSON object (HTTP 200)"),
+            (OtherResult({}), "profile was refused (HTTP 200)"),
+            (OtherResult({"error": "", "result": 1}), "profile was refused (HTTP 200)"),
+            (OtherResult({"error": 5}), "profile was refused (HTTP 200)"),
+            (OtherResult({"error": "E5"}), "profile was refused (HTTP 200)"),
+            (OtherResult({"error": "x" * 61}), "profile was refused (HTTP 200)"),
+            (OtherResult({"error": "No_Words"}), "profile was refused (HTTP 200) (No_Words)"),
+            (Html(page='{"result": 1}', status=201), "profile was refused (HTTP 201)"),
+            (Redirect(URL, 307), "profile was answered with a redirect (HTTP 307)"),
             (HugeBody(), "127.0.0.1 answered more than 1048576 bytes"),
-            (TruncatedBody(), "profile: the answer is no JSON (HTTP 200)"),
+            (TruncatedBody(), "profile: the answer is not JSON (HTTP 200)"),
             (Disconnect(), "127.0.0.1 cannot be reached: it closed the connection"),
             (LostAnswer(), "127.0.0.1 cannot be reached: it closed the connection"),
             (
@@ -257,7 +257,7 @@ class TestAnswers:
         token = installation.token().access_token
         hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
         assert str(failure(hurried)) == (
-            "the portal asks to slow down; try again in a minute (QUERY_LIMIT_EXCEEDED)"
+            "the portal has a rate limit; try again in a minute (QUERY_LIMIT_EXCEEDED)"
         )
         assert len(bitrix.calls_to("profile")) > 1
 
@@ -278,7 +278,7 @@ class TestAnswers:
         bitrix.fault("profile", Refusal(400, "ERROR_CORE", "the token is 123"))
         error = failure(rest(installation))
         assert (error.code, error.description) == ("ERROR_CORE", "the token is 123")
-        assert str(error) == "profile is refused (HTTP 400) (ERROR_CORE)"
+        assert str(error) == "profile was refused (HTTP 400) (ERROR_CORE)"
 
     def test_a_code_that_has_the_token_in_it_is_not_told(
         self, bitrix: Bitrix24, installation: Installation
@@ -287,7 +287,7 @@ class TestAnswers:
         bitrix.fault("profile", Refusal(401, "ERROR_lettersonly"))
         caller = Rest(installation.portal.client_endpoint, "lettersonly", Deadline(10))
         error = failure(caller)
-        assert (error.code, str(error)) == ("", "profile is refused (HTTP 401)")
+        assert (error.code, str(error)) == ("", "profile was refused (HTTP 401)")
 
 
 class TestTime:
@@ -375,7 +375,7 @@ class TestEndpoints:
     def test_what_is_not_https_is_not_called(self, endpoint: str) -> None:
         """Documents may have been written by hand."""
         error = failure(Rest(endpoint, "t", Deadline(10)))
-        assert str(error) == "an endpoint must be https"
+        assert str(error) == "the endpoint must be https"
 
     def test_https_is_never_answered_in_the_clear(self, bitrix: Bitrix24) -> None:
         """The token goes to nobody who does not speak TLS."""
@@ -418,7 +418,7 @@ class TestEndpoints:
         """It cannot smuggle a header or a second request either."""
         bitrix.calls.clear()
         error = failure(Rest(f"{bitrix.url}{path}", "t", Deadline(10)))
-        why = "it does not speak HTTP, or the address is not valid"
+        why = "it does not speak HTTP, or the URL is not valid"
         assert f"127.0.0.1 cannot be reached: {why}" == str(error)
         assert bitrix.calls == []
 
@@ -497,7 +497,7 @@ class TestSubscription:
     @pytest.mark.parametrize(
         ("fault", "why"),
         [
-            (Html(), "no JSON"),
+            (Html(), "not JSON"),
             (Disconnect(), "cannot be reached"),
             (LostAnswer(), "cannot be reached"),
             (Refusal(400, "ERROR_CORE", "Something else"), "(ERROR_CORE)"),

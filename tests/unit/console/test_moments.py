@@ -101,7 +101,7 @@ def test_so_long_ago_is_counted_from_now(text: str, ago: timedelta) -> None:
 @pytest.mark.parametrize("name", ["Europe", "Mars/Olympus", "../passwd", "/etc/passwd", "", "\0"])
 def test_a_zone_that_is_unknown_is_refused(name: str) -> None:
     """Whatever the reason; the message names one that works."""
-    with pytest.raises(argparse.ArgumentTypeError, match="give one such as Europe/Berlin"):
+    with pytest.raises(argparse.ArgumentTypeError, match="use one such as Europe/Berlin"):
         moments.zone(name)
 
 

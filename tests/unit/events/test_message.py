@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handler.events.body import decode_body
-from handler.events.message import MAX_TEXT, Message, Said, parse_messages
+from handler.events.message import MAX_TEXT, Message, MessageContents, parse_messages
 from tests.samples import form, typed
 
 ADD = "ONOPENLINEMESSAGEADD"
@@ -49,9 +49,9 @@ SAMPLES = {
 }
 
 
-def only(message: Message) -> Said:
+def only(message: Message) -> MessageContents:
     """Return what an event says that says this alone."""
-    return Said([message], [], [])
+    return MessageContents([message], [], [])
 
 
 def operators(message: object, **data: object) -> Mapping[str, object]:
@@ -228,7 +228,7 @@ class TestConnectors:
 )
 def test_faults_are_named_by_their_places(name: str, data: object, faults: list[str]) -> None:
     """All at once, as Bitrix24's data has them, and without a value."""
-    assert Said([], [], faults) == parse_messages(name, data)
+    assert MessageContents([], [], faults) == parse_messages(name, data)
 
 
 def test_one_invalid_element_keeps_no_other_from_being_read() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handler.log import Log
-from handler.records.dead_letter import keep_event, keep_records
+from handler.records.dead_letter import log_event, log_records
 from handler.records.documents import Delivery, deletion_document
 from handler.stores.interface import Document
 from tests.samples import PORTAL
@@ -59,7 +59,7 @@ def documents(texts: list[str]) -> list[Document]:
 def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
     """Times in ISO 8601; `python -m handler replay` reads it."""
     log, stream = new_log()
-    keep_records(log, [deletion_document(PORTAL, DELIVERY, EVENT_AT)])
+    log_records(log, [deletion_document(PORTAL, DELIVERY, EVENT_AT)])
     (line,) = lines(stream)
     assert {
         **LINE,
@@ -87,7 +87,7 @@ def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
 def test_a_record_that_nobody_could_verify_says_so() -> None:
     """Replay checks the token by its digest then."""
     log, stream = new_log()
-    keep_records(log, documents(["a"]), unverified_digest="5f3c")
+    log_records(log, documents(["a"]), unverified_digest="5f3c")
     (line,) = lines(stream)
     assert (False, "5f3c") == (line["verified"], line["token_digest"])
 
@@ -96,7 +96,7 @@ def test_a_number_too_large_for_cloud_logging_is_text() -> None:
     """It keeps numbers as IEEE doubles, which are exact up to 2**53."""
     log, stream = new_log()
     large = replace(PORTAL, im_message_id=2**53, im_chat_id=2**53 + 1, line_id=2**63 - 1)
-    keep_records(log, [deletion_document(large, DELIVERY, None)])
+    log_records(log, [deletion_document(large, DELIVERY, None)])
     ((record,),) = [line["records"] for line in lines(stream)]
     assert [2**53, "9007199254740993", "9223372036854775807"] == [
         record["im_message_id"],
@@ -108,7 +108,7 @@ def test_a_number_too_large_for_cloud_logging_is_text() -> None:
 def test_no_record_is_no_line() -> None:
     """Nothing was lost."""
     log, stream = new_log()
-    keep_records(log, [])
+    log_records(log, [])
     assert [] == lines(stream)
 
 
@@ -125,7 +125,7 @@ def test_every_record_is_in_the_lines_once_and_no_line_is_too_long(texts: list[s
     """Cloud Logging cuts entries at 256 KB; a line ends well before."""
     log, stream = new_log()
     kept = documents(texts)
-    keep_records(log, kept, unverified_digest="f" * 64)
+    log_records(log, kept, unverified_digest="f" * 64)
     written = lines(stream)
     assert [document.fields["message_id"] for document in kept] == [
         record["message_id"] for line in written for record in line["records"]
@@ -136,7 +136,7 @@ def test_every_record_is_in_the_lines_once_and_no_line_is_too_long(texts: list[s
 def test_lines_are_filled() -> None:
     """A thousand records take the least possible number of lines, which are billed by size."""
     log, stream = new_log()
-    keep_records(log, documents(["a" * 100] * 1_000))
+    log_records(log, documents(["a" * 100] * 1_000))
     sizes = [len(line) for line in stream.getvalue().splitlines()]
     assert all(90_000 < size for size in sizes[:-1])
 
@@ -144,7 +144,7 @@ def test_lines_are_filled() -> None:
 def logged_event(data: object, delivery: Delivery = DELIVERY) -> list[dict[str, Any]]:
     """Log an event, and return the records of its lines, one a line."""
     log, stream = new_log()
-    keep_event(log, delivery, data)
+    log_event(log, delivery, data)
     written = lines(stream)
     assert ["not_recorded"] * len(written) == [line["outcome"] for line in written]
     records = [record for line in written for record in line["records"]]
@@ -155,7 +155,7 @@ def logged_event(data: object, delivery: Delivery = DELIVERY) -> list[dict[str, 
 def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
     """As JSON text, so that nothing happens to its numbers; what is not known is left out."""
     log, stream = new_log()
-    keep_event(log, DELIVERY, {"DATA": [2**53 + 1, "é"]})
+    log_event(log, DELIVERY, {"DATA": [2**53 + 1, "é"]})
     payload = '{"DATA": [9007199254740993, "\\u00e9"]}'
     (line,) = lines(stream)
     assert {

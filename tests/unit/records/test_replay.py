@@ -62,7 +62,7 @@ def customers() -> list[Document]:
 def lines(documents: list[Document], digest: str | None = None) -> list[str]:
     """Return the lines that the log keeps of records."""
     stream = io.StringIO()
-    dead_letter.keep_records(Log(stream), documents, unverified_digest=digest)
+    dead_letter.log_records(Log(stream), documents, unverified_digest=digest)
     return stream.getvalue().splitlines()
 
 
@@ -71,7 +71,7 @@ def event_lines(
 ) -> list[str]:
     """Return the lines that the log keeps of an event."""
     stream = io.StringIO()
-    dead_letter.keep_event(Log(stream), delivery, payload, connectors)
+    dead_letter.log_event(Log(stream), delivery, payload, connectors)
     return stream.getvalue().splitlines()
 
 
@@ -198,10 +198,8 @@ def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None
     code, done = replay(one, two[: len(two) // 2], "", two.replace('"origin"', '"orig'), two)
 
     assert (1, 2) == (code, done["recorded"])
-    assert ["Line 2: it is damaged.", "Line 4: it is damaged."] == done["problems"]
-    assert (1, result(problems=["Line 1: it is damaged."])) == replay(
-        two[two.index('"CRITICAL"') :]
-    )
+    assert ["Line 2: damaged.", "Line 4: damaged."] == done["problems"]
+    assert (1, result(problems=["Line 1: damaged."])) == replay(two[two.index('"CRITICAL"') :])
 
 
 def test_a_letter_is_found_behind_a_brace(replay: Replay) -> None:
@@ -223,7 +221,7 @@ def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: R
     code, done = replay(json.dumps(letter), json.dumps(other))
 
     assert (1, 1) == (code, done["recorded"])
-    problems = ["Line 2: it is damaged.", *["Line 1: a record is damaged."] * 4]
+    problems = ["Line 2: damaged.", *["Line 1: a record is damaged."] * 4]
     assert problems == done["problems"]
 
 
@@ -349,7 +347,10 @@ class TestEvents:
         assert max(map(len, saved)) < 100_000
         some, all_ = len(saved) - 1, len(saved)
         assert (0, result(found=all_, recorded=1)) == replay(*reversed(saved))
-        problem = f"An event has {some} of its {all_} parts: give the lines of all at once."
+        problem = (
+            f"Only {some} of the {all_} parts of an event were found: replay all of their"
+            " lines together."
+        )
         assert (1, result(found=some, problems=[problem])) == replay(*saved[1:])
 
     def test_an_event_that_does_not_fit_goes_to_quarantine(self, replay: Replay) -> None:
@@ -393,7 +394,7 @@ def test_standard_input_is_a_file_too(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(saved)))
 
     assert 0 == main(["replay", "-"])
-    assert "1 recorded, 0 known already" in capsys.readouterr().out
+    assert "1 recorded, 0 already recorded" in capsys.readouterr().out
     assert 1 == len(replay.stored())
 
 

@@ -9,10 +9,10 @@ import pytest
 from handler.events.message import Message
 from handler.records.versions import (
     Version,
+    copied_fields,
     decoded,
     encoded,
     last_said,
-    taken_over,
     text_known,
     with_version,
 )
@@ -139,11 +139,11 @@ class TestLast:
         """It is how Bitrix24 overwrites the text; additions may be told late."""
         history = arrived(add(9, "sent"), update(5, "changed"), update(6, "This was deleted"))
 
-        assert {"text": "sent", "sent_at": time(9), "edited_at": time(5)} == taken_over(
+        assert {"text": "sent", "sent_at": time(9), "edited_at": time(5)} == copied_fields(
             [history], 5
         )
         assert "changed" == last_said(history[:2], 5)["text"]
-        assert {} == taken_over([[update(6, "This was deleted")]], 5)
+        assert {} == copied_fields([[update(6, "This was deleted")]], 5)
 
     def test_author_files_and_time_stay_known(self) -> None:
         """A change repeats neither, or corrects them; no files are known then, too."""
@@ -166,7 +166,7 @@ class TestLast:
         one, other = arrived(add(1, "one")), arrived(add(2, "two"))
 
         expected = {"text": "two", "sent_at": time(2)}
-        assert expected == taken_over([one, other], 5) == taken_over([other, one], 5)
+        assert expected == copied_fields([one, other], 5) == copied_fields([other, one], 5)
 
     def test_cut_text_says_so(self) -> None:
         """As long as it is the last."""
