@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Brings everything up on Google Cloud, and updates it: ./deploy.sh --help
-# Written for bash 3.2, which is what macOS has. What is data is in deploy/: the help, the options,
-# indexes and expiry, alerts, the dashboard, what to do about errors.
-# shellcheck disable=SC2034,SC2154 # the texts in deploy/ name variables, and options become O_... by their names
+# Deploys everything to Google Cloud, or updates it: ./deploy.sh --help
+# Written for macOS's bash 3.2. Data is in deploy/: the help, the options, indexes and expiry,
+# alerts, the dashboard, what to do about errors.
+# shellcheck disable=SC2034,SC2154 # texts in deploy/ use variables, and each option is set as O_NAME
 set -feuo pipefail
 
-# The oldest Google Cloud CLI whose parser has accepted every command below.
+# The oldest Google Cloud CLI whose parser accepts every command below.
 OLDEST_GCLOUD=528
-# In the order in which they are made; each is a file in deploy/alerts. One more: health.
+# In the order of creation; each is a file in deploy/alerts. One more: health.
 ALERTS="not-recorded portal-problem unprocessable-event known-portal-forbidden install-refused instance-limit"
 SWITCHES="backups pitr uptime-check status destroy dry-run skip-deep-check yes"
 
 STEP=""     # ROLES: what the account may lack for it
-LOOKING=yes # no: a dry run that can read nothing
-NEW_ROLE="" # set when this run gave a role, which can take minutes to be known everywhere
+LOOKING=yes # no: a dry run that cannot read anything
+NEW_ROLE="" # set if this run granted a role, which can take minutes to take effect
 ANSWER=""
 WORK="$(mktemp -d)"
 
@@ -21,7 +21,7 @@ finish() {
 	local code=$?
 	if [ "$code" -ne 0 ] && [ -n "$STEP" ]; then
 		say_error "Stopped at: $STEP." "$(advice)" \
-			"Nothing has to be undone: the same command, run again, completes it."
+			"Nothing has to be undone: run the same command again to complete it."
 	fi
 	rm -rf "$WORK"
 }
@@ -30,7 +30,7 @@ trap 'exit 130' INT TERM HUP
 
 say_error() { printf '%s\n' "$@" >&2; }
 
-# For a reason that says itself what to do.
+# For an error that already says what to do.
 die() {
 	STEP=""
 	say_error "$@"
@@ -42,7 +42,7 @@ wrong_usage() { CODE=2 die "$@" "./deploy.sh --help lists the options."; }
 # table FILE: the lines of a table in deploy/, their columns separated by tabs.
 table() { sed -e '/^#/d' -e 's/ | /	/g' "deploy/$1"; }
 
-# Fills in each @NAME@ with the variable of that name.
+# Replaces each @NAME@ with the variable of that name.
 filled() {
 	local text name
 	IFS= read -r -d '' text || :
@@ -53,12 +53,12 @@ filled() {
 	printf '%s' "$text"
 }
 
-# paragraph NAME: of deploy/steps.txt.
+# paragraph NAME: prints it from deploy/steps.txt.
 paragraph() { awk -v RS= -v name="[$1]" '$1 == name' deploy/steps.txt | filled; }
 
 say() { paragraph "$1" | sed -e 1d -e 's/^/  /'; }
 
-# step NAME: says what it does; STEP is its title, and ROLES what the account needs for it.
+# step NAME: says what the step does; sets STEP to its title, and ROLES to what the account needs.
 step() {
 	local text
 	text=$(paragraph "$1")
@@ -92,21 +92,21 @@ change() {
 dry() { on "$O_dry_run"; }
 on() { [ -n "$1" ]; }
 
-# confirm WORD: has it typed before something is done that cannot easily be undone.
+# confirm WORD: asks for it to be typed before a step that cannot easily be undone.
 confirm() {
 	local typed=""
 	if dry; then
-		note "(Without --dry-run it would now ask for $1 to be typed; --yes answers that.)"
+		note "(Without --dry-run, it would now ask for $1 to be typed; --yes skips that.)"
 	elif ! on "$O_yes"; then
-		printf '  To go on, type %s: ' "$1"
+		printf '  To continue, type %s: ' "$1"
 		read -r typed || printf '\n'
-		[ "$typed" = "$1" ] || die "That was not $1, so it was not done. In a script, --yes answers the question."
+		[ "$typed" = "$1" ] || die "That was not $1, so nothing was done. In a script, use --yes."
 	fi
 }
 
 # ---------------------------------------------------------------- commands
 
-# A command as it could be pasted, in lines of about 100 characters.
+# Prints a command, ready to paste, in lines of about 100 characters.
 show() {
 	local line='  $' word
 	for word in "$@"; do
@@ -123,16 +123,16 @@ show() {
 	printf '%s\n' "$line"
 }
 
-# Runs a command and keeps a copy of what it says on standard error.
+# Runs a command and saves a copy of its standard error.
 kept() { { "$@" 2>&1 >&3 | tee "$WORK/error" >&2; } 3>&1; }
 
-# The only way to a command that changes something.
+# Every changing command goes through here.
 run() {
 	show "$@"
 	dry || kept "$@" </dev/null
 }
 
-# run_with FILE COMMAND: gives it a file of deploy/, filled in, as standard input.
+# run_with FILE COMMAND: with a file of deploy/, filled in, as standard input.
 run_with() {
 	local file="deploy/$1"
 	shift
@@ -140,7 +140,7 @@ run_with() {
 	dry || filled <"$file" | kept "$@"
 }
 
-# run_patiently PATTERN COMMAND: tries again for some minutes while it is refused with the pattern.
+# run_patiently PATTERN COMMAND: retries for several minutes while the error matches the pattern.
 run_patiently() {
 	local try pattern=$1
 	shift
@@ -149,22 +149,22 @@ run_patiently() {
 	for try in 1 2 3 4 5 6 7 8 9 10; do
 		if kept "$@" </dev/null; then return; fi
 		if [ "$try" = 10 ] || ! grep -qE "$pattern" "$WORK/error"; then break; fi
-		note "Google Cloud does not know a new account or role everywhere yet: trying again in 30 seconds"
+		note "A new account or role can take minutes to take effect: retrying in 30 seconds"
 		sleep 30
 	done
 	exit 1
 }
 
-# Reads into ANSWER. False if there is no such thing; any other failure ends the run.
+# Reads into ANSWER. Returns false if it does not exist; any other failure ends the run.
 look() {
 	ANSWER=""
 	[ "$LOOKING" = yes ] || return 1
 	if ANSWER="$("$@" 2>"$WORK/error" </dev/null)"; then return 0; fi
 	ANSWER=""
-	# Where an API is not enabled yet, nothing of it can be there either.
+	# If an API is not enabled yet, nothing of it can exist.
 	! grep -qE 'NOT_FOUND|not found|does not exist|Cannot find service|SERVICE_DISABLED|has not been used in project' "$WORK/error" || return 1
 	if dry; then
-		note "(could not look, so this is shown as if there were nothing: $(head -n 1 "$WORK/error"))"
+		note "(could not be read, so this is shown as if nothing existed: $(head -n 1 "$WORK/error"))"
 		return 1
 	fi
 	show "$@" >&2
@@ -172,12 +172,12 @@ look() {
 	exit 1
 }
 
-# look_listed TITLE FORMAT COMMAND: the one with that title among what the command lists.
+# look_listed TITLE FORMAT COMMAND: the entry with that title in what the command lists.
 look_listed() {
 	look "${@:3}" --project="$O_project" --filter="displayName=\"$1\"" --format="$2" --limit=1 && on "$ANSWER"
 }
 
-# monitoring GROUP TRACK: into MONITORING, the command of that group, in the track that older gclouds have it in.
+# monitoring GROUP TRACK: sets MONITORING to the command of that group, in TRACK for older gclouds.
 monitoring() {
 	MONITORING=(gcloud monitoring "$1")
 	if command -v gcloud >/dev/null && ! gcloud monitoring "$1" list --help >"$WORK/help" 2>&1; then MONITORING=(gcloud "$2" monitoring "$1"); fi
@@ -185,13 +185,13 @@ monitoring() {
 
 # ---------------------------------------------------------------- options
 
-# given OPTION: was it on the command line, if only empty?
+# given OPTION: was it on the command line, even if empty?
 given() {
 	local name=O_${1//-/_}
 	[ -n "${!name+given}" ]
 }
 
-# What may be left out on a later run keeps its difference between "not given" and "empty".
+# An option that is not given differs from an empty one: it keeps its setting on a later run.
 read_options() {
 	local option value inline portals="" with_values
 	with_values=$(table options.txt | cut -f 1 | tr '\n' ' ')
@@ -207,7 +207,7 @@ read_options() {
 			cat deploy/help.txt
 			exit
 		elif [[ " $SWITCHES " == *" $option "* ]] && ! on "$inline"; then
-			value=$option # so that --status and --destroy name what is done
+			value=$option # so that --status and --destroy hold the action's name
 			[ "$option" != backups ] || value=7
 		elif [[ " $with_values " != *" $option "* ]]; then
 			wrong_usage "--$option is not an option${inline:+, or takes no value}."
@@ -241,9 +241,9 @@ check_options() {
 	HERE=(--project="$O_project" --region="$O_region")
 }
 
-# ---------------------------------------------------------------- what is there
+# ---------------------------------------------------------------- current state
 
-# A dry run goes on without looking; anything else stops.
+# A dry run continues without looking; any other run stops.
 cannot_look() {
 	if ! dry || on "$O_status$O_destroy"; then die "$@"; fi
 	LOOKING=no
@@ -254,11 +254,11 @@ check_gcloud() {
 	local version account number=""
 	step gcloud
 	if [ "$LOOKING" = no ]; then
-		note "Without --project, \"$O_project\" and \"$O_portal\" stand for yours."
+		note "Without --project, \"$O_project\" and \"$O_portal\" are placeholders."
 	elif ! command -v gcloud >/dev/null; then
 		cannot_look "gcloud is missing. Install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install"
 	else
-		command -v curl >/dev/null || die "curl is missing: it is what checks the function afterwards. Install it."
+		command -v curl >/dev/null || die "curl is missing: it checks the function after the deployment. Install it."
 		version="$(gcloud version --format='value("Google Cloud SDK")')"
 		[ "${version%%.*}" -ge "$OLDEST_GCLOUD" ] 2>/dev/null ||
 			die "gcloud $version is too old: $OLDEST_GCLOUD or later is needed. Update it: gcloud components update"
@@ -271,23 +271,23 @@ check_gcloud() {
 			note "gcloud $version, as $account"
 		fi
 	fi
-	[ "$LOOKING" = yes ] || note "It could not look into a project: this is what would be done in an empty one."
-	# The form of the address that is known before the first deployment and never changes.
+	[ "$LOOKING" = yes ] || note "It could not read a project: this is what would be done in an empty one."
+	# This form of the URL is known before the first deployment and never changes.
 	HOST="$O_service-${number:-PROJECT_NUMBER}.$O_region.run.app"
-	note "The function's address: https://$HOST"
+	note "The function's URL: https://$HOST"
 }
 
 check_billing() {
 	step billing
 	case $(gcloud billing projects describe "$O_project" --format='value(billingEnabled)' 2>/dev/null) in
 	True) note "It is on." ;;
-	"") note "It could not be seen with your account. Without billing the next steps are refused." ;;
+	"") note "Your account cannot see it. Without billing, the next steps are refused." ;;
 	*) die "Billing is off for $O_project. Link an account to it, then run this again:" \
 		"https://console.cloud.google.com/billing/linkedaccount?project=$O_project" ;;
 	esac
 }
 
-# One read of the service: its settings, and which revision has the traffic.
+# Reads the service once: its settings, and which revision has the traffic.
 read_service() {
 	SERVICE_EXISTS=no
 	local container='spec.template.spec.containers[0]'
@@ -302,14 +302,14 @@ read_service() {
 	IN=(--project="$O_project" --database="$DATABASE")
 }
 
-# setting NAME: what the service has for an environment variable.
+# setting NAME: the service's value of an environment variable.
 setting() {
 	printf '%s\n' "$SERVICE_STATE" | awk -v name="$1" '
 		/\.name: / { found = ($2 == name) }
 		/\.value: / && found { sub(/^[^ ]* /, ""); print; exit }'
 }
 
-# property LABEL: what the service has for anything else.
+# property LABEL: the service's value of anything else.
 property() { printf '%s\n' "$SERVICE_STATE" | awk -v label="$1:" '$1 == label { print $2; exit }'; }
 
 # The revisions that have traffic, each as NAME=PERCENT.
@@ -321,12 +321,12 @@ serving() {
 		END { for (entry in percent) if (percent[entry] > 0) { printf "%s%s=%s", comma, name[entry], percent[entry]; comma = "," } }'
 }
 
-version_at() { # version_at HOST: the version that answers there
+version_at() { # version_at HOST: the version that answers at this host
 	{ curl --silent --max-time 10 "https://$1/health" || :; } 2>/dev/null |
 		sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'
 }
 
-# What becomes of each setting, in a line. SETTINGS has those that are given: what is not, or was set by hand, stays.
+# Shows how each setting changes. SETTINGS has the given ones; others, or those set by hand, stay.
 show_settings() {
 	local option name what empty old new
 	SETTINGS="^@^GOOGLE_CLOUD_PROJECT=$O_project"
@@ -341,7 +341,7 @@ show_settings() {
 		change "$what" "${old:-$empty}" "${new:-$empty}"
 	done <<<"$(table settings.txt)"
 	old=$(property spec.template.metadata.annotations.autoscaling.knative.dev/maxScale)
-	change "Instances at most" "$old" "${O_max_instances-$old}"
+	change "Maximum number of instances" "$old" "${O_max_instances-$old}"
 }
 
 service_settings() {
@@ -351,20 +351,20 @@ service_settings() {
 	if ! on "$(setting THREADS)"; then
 		on "${O_portal-}${O_client_id-}" ||
 			wrong_usage "A first deployment needs --portal mycompany.bitrix24.com (or --client-id ID):" \
-				"without either, the function refuses every install, because it could not tell yours from a stranger's."
+				"without either, the function refuses every install, because it cannot tell yours from a stranger's."
 		: "${O_concurrency=32}" "${O_max_instances=3}"
 	fi
 	show_settings
-	# Bitrix24 is to call this address, at whichever one an install came in.
+	# Bitrix24 should call this URL, even if an install came in at another.
 	on "$(setting THREADS)" || SETTINGS="$SETTINGS@FUNCTION_URL=https://$HOST"
 	if [ "$SERVICE_EXISTS" = yes ]; then
-		change "CPUs, memory, seconds for a request" "$(property cpu), $(property memory), $(property timeout)" "1, 512Mi, 60"
+		change "CPUs, memory, seconds per request" "$(property cpu), $(property memory), $(property timeout)" "1, 512Mi, 60"
 		version=$(version_at "$HOST")
 		change "Version" "${version:-unknown}" "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
 	fi
 }
 
-# ---------------------------------------------------------------- where it is stored
+# ---------------------------------------------------------------- storage
 
 enable_apis() {
 	local api enabled
@@ -374,21 +374,21 @@ enable_apis() {
 	for api in run cloudbuild artifactregistry firestore iam logging monitoring storage; do
 		[[ $enabled == *" $api.googleapis.com "* ]] || set -- "$@" "$api.googleapis.com"
 	done
-	if [ $# -gt 0 ]; then run gcloud services enable "$@" --project="$O_project"; else note "All are on."; fi
+	if [ $# -gt 0 ]; then run gcloud services enable "$@" --project="$O_project"; else note "All are enabled."; fi
 }
 
-# check ARGUMENTS: deploy/check.py with gcloud's own Python, and its token.
+# check ARGUMENTS: runs deploy/check.py with gcloud's own Python and its token.
 check() {
 	local root python
 	IFS='	' read -r root python <<<"$(gcloud info --format='value(installation.sdk_root,basic.python_location)')"
-	# On macOS that Python has no certificates but gcloud's.
+	# On macOS, that Python has only gcloud's certificates.
 	case $OSTYPE in darwin*) export SSL_CERT_FILE="${SSL_CERT_FILE-$root/lib/third_party/certifi/cacert.pem}" ;; esac
 	gcloud auth print-access-token | "$python" deploy/check.py "$O_project" "$@"
 }
 
 active_portals() { check "$1" 2>/dev/null || printf 'an unknown number of'; }
 
-# A service that reads another database knows none of its portals.
+# A service that changes to another database does not know its portals.
 ask_about_database() { # ask_about_database YES-IF-THE-NEW-ONE-EXISTS
 	[ "$SERVICE_EXISTS" = yes ] && [ "$DATABASE_BEFORE" != "$DATABASE" ] || return 0
 	PORTALS_BEFORE=$(active_portals "$DATABASE_BEFORE")
@@ -403,8 +403,8 @@ database() {
 	if look gcloud firestore databases describe "${IN[@]}" --format='value(locationId,type,pointInTimeRecoveryEnablement)'; then
 		read -r LOCATION kind recovery <<<"$ANSWER"
 		[ "$kind" = FIRESTORE_NATIVE ] ||
-			die "The database $DATABASE is in Datastore mode, which the function cannot use. Name another: --database NAME"
-		note "It exists, in $LOCATION. A location cannot be changed."
+			die "The database $DATABASE is in Datastore mode, which the function cannot use. Use another: --database NAME"
+		note "It exists, in $LOCATION. The location cannot be changed."
 		[ "$LOCATION" = "$O_location" ] || note "(It is not in $O_location. A --region near $LOCATION is faster.)"
 		ask_about_database yes
 		if on "$O_pitr" && [ "$recovery" != POINT_IN_TIME_RECOVERY_ENABLED ]; then
@@ -422,25 +422,25 @@ database() {
 		--delete-protection ${O_pitr:+--enable-pitr}
 }
 
-# overrides PATTERN: "GROUP FIELD" for each line of deploy/indexes.json with the pattern.
+# overrides PATTERN: prints "GROUP FIELD" for each matching line of deploy/indexes.json.
 overrides() {
 	sed -n "/$1/"'s/.*"collectionGroup": "\([^"]*\)", "fieldPath": "\([^"]*\)".*/\1 \2/p' deploy/indexes.json
 }
 
-# Fields that are not queried need no index: an index on rising values slows writes down.
+# Fields that are never queried need no index: an index on rising values slows down writes.
 indexes() {
 	local field group exempt
 	step indexes
 	look gcloud firestore indexes fields list "${IN[@]}" --format='value(name)' || :
 	exempt=" $(printf '%s' "$ANSWER" | tr '\n' ' ') "
-	# As version 0.1.0 left it: records are queried by it now.
+	# Version 0.1.0 left it without an index, but records are now queried by it.
 	if [[ $exempt == *"/collectionGroups/deletions/fields/event_at "* ]]; then
 		note "deletions, event_at: not indexed -> indexed"
 		run gcloud firestore indexes fields update event_at "${IN[@]}" --collection-group=deletions --clear-exemption --async
 	fi
-	note "Fields that are never searched get no index:"
+	note "Fields that are never queried get no index:"
 	while read -r group field; do
-		# Expiry changes expires_at again, so its change is waited for.
+		# Expiry changes expires_at again below, so this change is not --async.
 		[ "$field" = expires_at ] || set -- --async
 		[[ $exempt == *"/collectionGroups/$group/fields/$field "* ]] ||
 			run gcloud firestore indexes fields update "$field" "${IN[@]}" --collection-group="$group" --disable-indexes "$@"
@@ -449,7 +449,7 @@ indexes() {
 	say ttl
 	while read -r group field; do
 		look gcloud firestore fields ttls list "${IN[@]}" --collection-group="$group" --format='value(name)' || :
-		# Even on an empty collection it takes ten minutes: nothing here waits for it.
+		# Even on an empty collection, this takes ten minutes, so it is --async.
 		[[ $ANSWER == *"/fields/$field"* ]] ||
 			run gcloud firestore fields ttls update "$field" "${IN[@]}" --collection-group="$group" --enable-ttl --async
 	done <<<"$(overrides '"ttl": true')"
@@ -471,7 +471,7 @@ backups() {
 
 DEAD_LETTERS='resource.type="cloud_run_revision" AND resource.labels.service_name="@O_service@" AND jsonPayload.outcome="not_recorded" AND NOT jsonPayload.member_id=~"^deploy-check-"'
 
-# Log buckets know no eur3 or nam5: then it is the multi-region around them.
+# Log buckets do not support eur3 or nam5: use the surrounding multi-region.
 bucket() {
 	BUCKET="$O_service-dead-letters"
 	BUCKET_LOCATION=$(printf '%s' "$LOCATION" | sed -e 's/^eur[0-9]*$/eu/' -e 's/^nam[0-9]*$/us/')
@@ -486,11 +486,11 @@ dead_letters() {
 	now=$ANSWER
 	DAYS=${O_dead_letter_days-${now:-400}}
 	retention=${O_retention_days-$(setting RETENTION_DAYS)}
-	# Without a number of its own it is not kept for longer than the records.
+	# By default, it is not kept for longer than the records.
 	if ! given dead-letter-days && on "$retention" && [ "$DAYS" -gt "$retention" ]; then DAYS=$retention; fi
 	say kept-letters
 	if ! on "$now"; then
-		run gcloud logging buckets create "$BUCKET" "${AT[@]}" --retention-days="$DAYS" --description="Deletions that Firestore did not take"
+		run gcloud logging buckets create "$BUCKET" "${AT[@]}" --retention-days="$DAYS" --description="Deletions that could not be stored in Firestore"
 	elif [ "$now" != "$DAYS" ]; then
 		note "Days: $now -> $DAYS"
 		run gcloud logging buckets update "$BUCKET" "${AT[@]}" --retention-days="$DAYS"
@@ -499,22 +499,22 @@ dead_letters() {
 	if ! look gcloud logging sinks describe "$BUCKET" --project="$O_project" --format='value(destination)'; then
 		run gcloud logging sinks create "$BUCKET" "$to" --project="$O_project" --log-filter="$(printf '%s' "$DEAD_LETTERS" | filled)"
 	elif [ "$ANSWER" != "$to" ]; then
-		note "What comes from now on goes to: $ANSWER -> $to"
+		note "New entries go to: $ANSWER -> $to"
 		run gcloud logging sinks update "$BUCKET" "$to" --project="$O_project"
 	fi
 }
 
-# ---------------------------------------------------------------- who may do what
+# ---------------------------------------------------------------- permissions
 
 account() { printf '%s-%s@%s.iam.gserviceaccount.com' "$O_service" "$1" "$O_project"; }
 
-# Into ANSWER: each role of an account, and its condition's title, which names a database.
+# Sets ANSWER to each role of an account with its condition's title, which names a database.
 roles_of() {
 	look gcloud projects get-iam-policy "$O_project" --flatten='bindings[].members' \
 		--filter="bindings.members=\"serviceAccount:$(account "$1")\"" --format='value(bindings.role,bindings.condition.title)' || :
 }
 
-# condition TITLE: as gcloud wants it. A role that 0.1.0 gave has none.
+# condition TITLE: in gcloud's syntax. Roles that version 0.1.0 granted have none.
 condition() {
 	case $1 in
 	database-*) printf 'expression=resource.name=="projects/%s/databases/%s",title=%s' "$O_project" "${1#database-}" "$1" ;;
@@ -535,14 +535,14 @@ service_account() { # service_account PURPOSE WHAT-FOR ROLE [TITLE OF ITS CONDIT
 	if printf '%s\n' "$ANSWER" | sed 's/	$//' | grep -Fqx "$3${4:+	$4}"; then
 		note "It has its role."
 	else
-		note "Its only role: $3${4:+, and that only for the database ${4#database-}}."
+		note "Its only role: $3${4:+, only for the database ${4#database-}}."
 		NEW_ROLE=yes
 		run_patiently 'does not exist' gcloud projects add-iam-policy-binding "$O_project" \
 			--member="serviceAccount:$(account "$1")" --role="$3" --condition="$(condition "${4-}")"
 	fi
 }
 
-# take_roles PURPOSE [TITLE TO KEEP]: what the account has beyond that, as of 0.1.0 or of another database.
+# take_roles PURPOSE [TITLE TO KEEP]: removes all other roles, from version 0.1.0 or for another database.
 take_roles() {
 	local role title
 	roles_of "$1"
@@ -559,7 +559,7 @@ take_roles() {
 deploy_service() {
 	CHECK_HOST=$HOST
 	step deploy
-	# gcloud refuses --no-traffic where there is no other revision to have it.
+	# gcloud refuses --no-traffic if there is no other revision to serve it.
 	set --
 	if on "$(property latest)"; then
 		CHECK_HOST="check---$HOST"
@@ -567,9 +567,9 @@ deploy_service() {
 		set -- --no-traffic --tag=check
 	fi
 	# --no-invoker-iam-check: unlike allUsers, allowed under domain-restricted sharing. python313: the newest
-	# that Google builds with pip, which insists on the hashes in requirements.txt. SOURCE_DATE_EPOCH: the image
-	# resets the times of files, which would void our modules' bytecode; with it, bytecode is matched by content.
-	# gen1, --cpu-boost: start sooner. --cpu-throttling: the work is done before the answer.
+	# that Google builds with pip, which enforces the hashes in requirements.txt. SOURCE_DATE_EPOCH: the image
+	# resets file times, which would invalidate our modules' bytecode; with it, bytecode is matched by content.
+	# gen1, --cpu-boost: faster start. --cpu-throttling: all work is done before the answer.
 	set -- gcloud run deploy "$O_service" "${HERE[@]}" \
 		--source=. --function=handle --base-image=python313 --automatic-updates \
 		--set-build-env-vars=GOOGLE_PYTHON_PACKAGE_MANAGER=pip,SOURCE_DATE_EPOCH=315532800 \
@@ -581,7 +581,7 @@ deploy_service() {
 	if on "$NEW_ROLE"; then run_patiently 'PERMISSION_DENIED|does not exist' "$@"; else run "$@"; fi
 }
 
-# gcloud reports success also where an organisation forbids public access: only a request can tell.
+# gcloud reports success even if an organisation forbids public access: only a request shows it.
 check_health() {
 	local status try
 	step health
@@ -597,15 +597,15 @@ check_health() {
 }
 
 not_taken() {
-	[ "$CHECK_HOST" = "$HOST" ] || say_error "The version before goes on serving all traffic."
+	[ "$CHECK_HOST" = "$HOST" ] || say_error "The previous version keeps serving all traffic."
 	exit 1
 }
 
-# A missing role or a wrong database shows here, not at the first deletion.
+# Finds a missing role or a wrong database now, not at the first deletion.
 deep_check() {
 	local connectors
 	step deep-check
-	on "$O_skip_deep_check" && note "Skipped, as asked." && return
+	on "$O_skip_deep_check" && note "Skipped (--skip-deep-check)." && return
 	say deep-check-does
 	dry && return
 	connectors=${O_connectors-$(setting CONNECTORS)}
@@ -614,7 +614,7 @@ deep_check() {
 	note "It was stored, found and removed."
 }
 
-# Also ends a split of the traffic that was made by hand.
+# Also ends a traffic split that was set by hand.
 all_traffic_to_latest() {
 	[ "$CHECK_HOST" != "$HOST" ] || return 0
 	step traffic
@@ -622,7 +622,7 @@ all_traffic_to_latest() {
 	note "To go back: gcloud run services update-traffic $O_service ${HERE[*]} --to-revisions=$(serving)"
 }
 
-# ---------------------------------------------------------------- watching
+# ---------------------------------------------------------------- monitoring
 
 metrics() {
 	local name
@@ -640,7 +640,7 @@ look_email() {
 		--filter="type=\"email\" AND labels.email_address=\"$O_alert_email\"" --format='value(name)' --limit=1 && on "$ANSWER"
 }
 
-# Into CHANNELS: where the alerts go.
+# Sets CHANNELS to where the alerts go.
 channels() {
 	CHANNELS=$O_alert_channel
 	on "$O_alert_email" || return 0
@@ -648,7 +648,7 @@ channels() {
 	if ! look_email; then
 		run "${MONITORING[@]}" create --project="$O_project" --type=email \
 			--display-name="$O_alert_email" --channel-labels="email_address=$O_alert_email"
-		# Only a dry run gets on without the name that Google gives it.
+		# Only a dry run can continue without the name that Google assigns.
 		if dry; then ANSWER="projects/$O_project/notificationChannels/NEW"; else
 			look_email || die "Google Cloud does not list the new channel yet: run this again."
 		fi
@@ -658,7 +658,7 @@ channels() {
 
 policy_title() { filled <"deploy/alerts/$1.json" | sed -n 's/^  "displayName": "\(.*\)",/\1/p'; }
 
-# policy NAME: made if it is not there; replaced if its file or its channels are others now, with those that it had.
+# policy NAME: creates it, or replaces it if its file or channels have changed; former channels stay.
 policy() {
 	local content name old all channel
 	content=$({ cat "deploy/alerts/$1.json" && printf '%s' "$CHANNELS"; } | cksum | tr ' ' -)
@@ -672,7 +672,7 @@ policy() {
 	for channel in ${CHANNELS//,/ }; do
 		case ",$all," in *",$channel,"*) ;; *) all=$all${all:+,}$channel ;; esac
 	done
-	note "\"$(policy_title "$1")\": as it is -> as deploy/alerts/$1.json says"
+	note "\"$(policy_title "$1")\": current -> as in deploy/alerts/$1.json"
 	run_with "alerts/$1.json" "${MONITORING[@]}" update "$name" --project="$O_project" --policy-from-file=- \
 		--update-user-labels=content="$content" --set-notification-channels="$all"
 }
@@ -697,7 +697,7 @@ uptime() {
 			--validate-ssl=true --status-classes=2xx --period=5 --timeout=10
 }
 
-# ---------------------------------------------------------------- what it can be asked for
+# ---------------------------------------------------------------- actions
 
 deploy() {
 	[ "$LOOKING" = no ] || check_billing
@@ -729,29 +729,29 @@ status() {
 	[ "$SERVICE_EXISTS" = yes ] || die "There is no service $O_service in $O_region of $O_project."
 	step status
 	kept=$(version_at "$HOST")
-	note "Version that answers: ${kept:-none, or one before 0.2}" "Traffic: $(serving)" "Newest revision that started: $(property latest)"
+	note "Version that answers: ${kept:-none, or older than 0.2}" "Traffic: $(serving)" "Latest revision that started: $(property latest)"
 	show_settings
 	step database
-	look gcloud firestore databases describe "${IN[@]}" --format='value(locationId)' || die "It does not exist: every event is refused."
+	look gcloud firestore databases describe "${IN[@]}" --format='value(locationId)' || die "It does not exist, so every event is refused."
 	LOCATION=$ANSWER
 	note "Location: $LOCATION" "Active portals: $(active_portals "$DATABASE")"
 	step letters
 	bucket
-	on "$ANSWER" || die "There is no log for them, as with version 0.1.0: run ./deploy.sh once."
+	on "$ANSWER" || die "There is no log for them yet (version 0.1.0 had none): run ./deploy.sh once."
 	kept=$ANSWER
 	look gcloud logging read "$(printf '%s' "$DEAD_LETTERS" | filled)" "${AT[@]}" --bucket="$BUCKET" --view=_AllLogs \
 		--freshness="${kept}d" --limit=1000 --format='value(insertId)' || :
 	note "Lines in the last $kept days: $(printf '%s' "$ANSWER" | grep -c . || :) (1000: or more)." \
-		"Those that were stored since are among them; storing them again does no harm: docs/operate.md, Replay."
+		"Some may have been stored since; storing them again is harmless: docs/operate.md, Replay."
 }
 
-# remove_listed TITLE LIST GROUP OF COMMANDS: what has that title, if it is there
+# remove_listed TITLE LIST GROUP OF COMMANDS: removes what has that title, if it exists.
 remove_listed() {
 	local title=$1 group=("${@:3}")
 	! look_listed "$title" 'value(name)' "${group[@]}" "$2" || run "${group[@]}" delete "$ANSWER" --project="$O_project" --quiet
 }
 
-# remove NAME GROUP OF COMMANDS: what has that name
+# remove NAME GROUP OF COMMANDS: removes what has that name, if it exists.
 remove() {
 	! look "${@:2}" describe "$1" --project="$O_project" || run "${@:2}" delete "$1" --project="$O_project" --quiet
 }
@@ -766,7 +766,7 @@ destroy() {
 	for name in $ALERTS health; do remove_listed "$(policy_title "$name")" list "${MONITORING[@]}"; done
 	remove_listed "$O_service health" list-configs gcloud monitoring uptime
 	remove_listed "$O_service" list gcloud monitoring dashboards
-	# The last two are those of version 0.1.0.
+	# The last two are from version 0.1.0.
 	for name in outcomes known-forbidden not-recorded install-refused; do remove "$O_service-$name" gcloud logging metrics; done
 	remove "$O_service-dead-letters" gcloud logging sinks
 	step destroy-accounts
@@ -782,7 +782,7 @@ main() {
 	read_options "$@"
 	check_options
 	export CLOUDSDK_CORE_DISABLE_PROMPTS=1 CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API=false
-	if dry; then printf 'A dry run: nothing is changed. Each step says what would be done; lines with $ are the commands for it.\n'; fi
+	if dry; then printf 'A dry run: nothing is changed. Each step says what would be done; lines with $ are its commands.\n'; fi
 	check_gcloud
 	read_service
 	"${O_destroy:-${O_status:-deploy}}"

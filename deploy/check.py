@@ -1,10 +1,10 @@
-"""The deep check of deploy.sh: a made-up deletion goes the whole way through the function.
+"""The deep check of deploy.sh: sends a made-up deletion through the whole function.
 
     check.py PROJECT DATABASE URL CONNECTOR    check, and remove what the check stored
     check.py PROJECT DATABASE                  print how many active portals the database has
 
-An access token for Firestore comes on standard input. It runs with the Python that gcloud brings
-along, so it uses the standard library alone.
+An access token for Firestore comes on standard input. It runs with the Python bundled with gcloud,
+so it uses only the standard library.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-# The shipped forwarder (examples/on-deletion), the alerts and the dead letters leave it out.
+# The forwarder (examples/on-deletion), the alerts and the dead letters exclude it.
 PREFIX = "deploy-check-"
 GROUPS = ("deletions", "openline_messages", "quarantine")
 TIMEOUT_SECONDS = 30
-# A role that was given a moment ago is known everywhere after some minutes.
+# A new role can take minutes to take effect.
 TRIES = 16
 PAUSE_SECONDS = 15
 ACTIVE = {
@@ -55,7 +55,7 @@ class Documents:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
-        """Return Firestore's answer. Raises `CheckError` for any that is not a success."""
+        """Return Firestore's answer; raises `CheckError` unless it is a success."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - https, but to a test's own server
             self._base + path, data, self._headers, method=method
@@ -68,7 +68,7 @@ class Documents:
                 error.close()
             raise CheckError(
                 f"Your account could not use the documents of {self.database}: {error}. It needs"
-                " roles/datastore.user for it; --skip-deep-check does without this check."
+                " roles/datastore.user for it; --skip-deep-check skips this check."
             ) from error
 
     def active_portals(self) -> int:
@@ -88,9 +88,9 @@ class Documents:
 def check(
     documents: Documents, url: str, connector: str, pause: Callable[[float], None] = time.sleep
 ) -> None:
-    """Enter a made-up portal, send the function a deletion of it, and look for its record.
+    """Create a made-up portal, send the function a deletion of it, and look for its record.
 
-    Whatever happens, the made-up portal and its records are removed. Raises `CheckError`.
+    The made-up portal and its records are always removed. Raises `CheckError`.
     """
     portal = PREFIX + secrets.token_hex(8)
     token = secrets.token_hex(16)
@@ -105,12 +105,12 @@ def check(
         try:
             documents.call("POST", f"/portals?documentId={portal}", {"fields": fields})
         except CheckError as error:
-            # Only where no answer came may it be there all the same.
+            # It can only have been stored if there was no answer.
             stored = not isinstance(error.__cause__, urllib.error.HTTPError)
             raise
         _send(documents, url, _event(portal, token, connector), pause)
         if len(list(documents.below(portal, "deletions"))) != 1:
-            raise CheckError(f"The function stored the sample elsewhere than {documents.database}.")
+            raise CheckError(f"The function did not store the sample in {documents.database}.")
     finally:
         if stored:
             _remove(documents, portal)
@@ -141,7 +141,7 @@ def _send(documents: Documents, url: str, body: bytes, pause: Callable[[float], 
             return
         if status != 503 or not left:  # noqa: PLR2004 - the same
             break
-        print("  not stored yet (a new role can take minutes to be known): trying again")  # noqa: T201
+        print("  not stored yet (a new role can take minutes to take effect): retrying")  # noqa: T201
         sys.stdout.flush()
         pause(PAUSE_SECONDS)
     name = documents.database

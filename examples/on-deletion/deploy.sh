@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Deploys the forwarder and its trigger; again, to update it. For bash 3.2, as macOS has it.
+# Deploys or updates the forwarder and its trigger. Written for macOS's bash 3.2.
 set -euo pipefail
 
 usage() {
 	cat <<'HELP'
-Forwards each new record of a deletion to a URL, signed as Standard Webhooks describes.
+Forwards each new record of a deletion to a URL, signed according to Standard Webhooks.
 
   ./deploy.sh --project=ID --url=https://example.com/hook [--dry-run]
 
@@ -13,7 +13,7 @@ Forwards each new record of a deletion to a URL, signed as Standard Webhooks des
   --region=REGION    where it runs (default europe-west1)
   --database=NAME    Firestore database of the records (default "(default)")
   --service=NAME     its name, at most 24 characters (default on-deletion)
-  --dry-run          print the commands and run none
+  --dry-run          only print the commands
 HELP
 }
 
@@ -47,21 +47,21 @@ run() {
 	[ -n "$dry" ] || "$@"
 }
 
-# exists COMMAND: a dry run looks at nothing, and shows all that may be needed.
+# exists COMMAND: a dry run does not look, and shows every command that may be needed.
 exists() { [ -z "$dry" ] && "$@" >/dev/null 2>&1; }
 
-# New accounts and Eventarc's own one are known everywhere only after some minutes.
+# New accounts, and Eventarc's own, can take minutes to be known everywhere.
 run_patiently() {
 	local try
 	for try in 1 2 3 4 5 6 7 8 9 10; do
 		if run "$@"; then return; fi
 		[ "$try" != 10 ] || exit 1
-		printf '  A new account or role can take minutes to be known: trying again in 30 seconds\n'
+		printf '  A new account or role can take minutes to take effect: retrying in 30 seconds\n'
 		sleep 30
 	done
 }
 
-printf 'Services of Google Cloud\n'
+printf 'Google Cloud services\n'
 run gcloud services enable run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com \
 	eventarc.googleapis.com secretmanager.googleapis.com --project="$project"
 
@@ -75,7 +75,7 @@ run_patiently gcloud projects add-iam-policy-binding "$project" --member="servic
 run_patiently gcloud projects add-iam-policy-binding "$project" --member="serviceAccount:$builder" \
 	--role=roles/run.builder --condition=None
 
-printf 'The secret that signs: made once, readable by its account alone\n'
+printf 'The signing secret: created once, readable only by its account\n'
 if ! exists gcloud secrets describe "$service-secret" --project="$project"; then
 	run gcloud secrets create "$service-secret" --project="$project" --replication-policy=user-managed \
 		--locations="$region" --data-file=- < <(printf 'whsec_%s' "$(head -c 24 /dev/urandom | base64)")
@@ -83,7 +83,7 @@ fi
 run gcloud secrets add-iam-policy-binding "$service-secret" --project="$project" \
 	--member="serviceAccount:$account" --role=roles/secretmanager.secretAccessor
 
-printf 'The function (some minutes)\n'
+printf 'The function (a few minutes)\n'
 run_patiently gcloud run deploy "$service" --project="$project" --region="$region" --source=. \
 	--function=on_deletion --base-image=python313 --automatic-updates --no-allow-unauthenticated \
 	--set-build-env-vars=GOOGLE_PYTHON_PACKAGE_MANAGER=pip --service-account="$account" \
@@ -92,7 +92,7 @@ run_patiently gcloud run deploy "$service" --project="$project" --region="$regio
 run gcloud run services add-iam-policy-binding "$service" --project="$project" --region="$region" \
 	--member="serviceAccount:$account" --role=roles/run.invoker
 
-printf 'The trigger, in the location of the database: a record that is created calls the function\n'
+printf 'The trigger, in the location of the database: each new record calls the function\n'
 location=LOCATION_OF_THE_DATABASE
 [ -n "$dry" ] || location=$(gcloud firestore databases describe --project="$project" --database="$database" --format='value(locationId)')
 exists gcloud eventarc triggers describe "$service" --project="$project" --location="$location" ||
@@ -102,4 +102,4 @@ exists gcloud eventarc triggers describe "$service" --project="$project" --locat
 		--event-filters-path-pattern='document=portals/{portal}/deletions/{id}' \
 		--event-data-content-type=application/protobuf --service-account="$account"
 
-printf '\nThe receiver verifies with this secret:\n  gcloud secrets versions access latest --secret=%s-secret --project=%s\n' "$service" "$project"
+printf '\nThe receiver verifies signatures with this secret:\n  gcloud secrets versions access latest --secret=%s-secret --project=%s\n' "$service" "$project"

@@ -1,8 +1,8 @@
-"""Forwards each new record of a deletion to a URL, signed as Standard Webhooks describes.
+"""Forwards each new record of a deletion to a URL, signed according to Standard Webhooks.
 
-Eventarc calls it when Firestore creates portals/{portal}/deletions/{id}: at least once for each
-record, and again for up to a day until it succeeds. `webhook-id` is the record's id, so that the
-receiver can tell a repetition. The record comes with the event: this function reads no database.
+Eventarc calls it when Firestore creates portals/{portal}/deletions/{id}: at least once per record,
+with retries for up to a day. `webhook-id` is the record's id, so that the receiver can recognise
+repeats. The record comes with the event: this function does not read any database.
 """
 
 import json
@@ -18,7 +18,7 @@ from google.events.cloud.firestore import DocumentEventData, Value
 from standardwebhooks import Webhook
 
 TIMEOUT_SECONDS = 20
-# The made-up portals with which deploy.sh checks a new version.
+# The made-up portals that deploy.sh checks a new version with.
 CHECK_PREFIX = "deploy-check-"
 
 _URL = os.environ["WEBHOOK_URL"]
@@ -27,7 +27,7 @@ _WEBHOOK = Webhook(os.environ["WEBHOOK_SECRET"])
 
 @functions_framework.cloud_event
 def on_deletion(event: Any) -> None:  # noqa: ANN401 - functions-framework's CloudEvent is untyped
-    """Forward one record. An error makes Eventarc deliver it again."""
+    """Forward one record; Eventarc retries after an exception."""
     document = DocumentEventData.deserialize(event.data).value
     _, portal, _, record_id = document.name.partition("/documents/")[2].split("/")
     if portal.startswith(CHECK_PREFIX):
@@ -42,7 +42,7 @@ def on_deletion(event: Any) -> None:  # noqa: ANN401 - functions-framework's Clo
 
 
 def _plain(value: Value) -> object:
-    """Turn a field's value into what JSON knows; timestamps become text."""
+    """Convert a field's value for JSON; timestamps become text."""
     kind = Value.pb(value).WhichOneof("value_type")
     if kind == "array_value":
         return [_plain(each) for each in value.array_value.values]
@@ -64,13 +64,13 @@ def _post(record_id: str, body: str) -> None:
         urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError as refusal:
         refusal.close()
-        # 410 is how a receiver says that it wants no more.
+        # With 410, the receiver asks for no more attempts.
         if refusal.code != HTTPStatus.GONE:
             raise
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it would turn the POST into a GET, at an address nobody chose."""
+    """Makes a redirect an error: it would turn the POST into a GET at an unknown URL."""
 
     def redirect_request(self, *_: object) -> None:
         return None

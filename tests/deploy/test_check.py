@@ -172,7 +172,7 @@ def test_a_record_in_another_database_is_noticed(server: Server) -> None:
     server.answers = [RECORDED]
     server.elsewhere = True
 
-    with pytest.raises(check.CheckError, match="elsewhere than d"):
+    with pytest.raises(check.CheckError, match="did not store the sample in d"):
         run(server)
 
 

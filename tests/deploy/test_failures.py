@@ -55,7 +55,7 @@ def test_billing_that_may_not_be_seen_is_not_taken_for_off(cloud: Cloud) -> None
     """Many who may deploy may not look at billing."""
     cloud.state.update(refused={"billing projects describe": "PERMISSION_DENIED"})
 
-    assert "could not be seen with your account" in cloud.run(*FIRST)
+    assert "Your account cannot see it" in cloud.run(*FIRST)
 
 
 def test_before_its_apis_are_enabled_a_project_is_taken_for_empty(cloud: Cloud) -> None:
@@ -69,7 +69,7 @@ def test_before_its_apis_are_enabled_a_project_is_taken_for_empty(cloud: Cloud) 
     output = cloud.run(*FIRST, "--dry-run")
 
     assert "gcloud firestore databases create" in output
-    assert "could not look" not in output
+    assert "could not be read" not in output
 
 
 def test_public_access_that_is_forbidden_is_found_out(cloud: Cloud) -> None:
@@ -111,7 +111,7 @@ def test_the_deep_check_is_shown_and_decides(cloud: Cloud) -> None:
     assert cloud.calls[call][5] == "telegrambot"
     assert cloud.inputs[call] == "ya29.token"
 
-    assert "Skipped, as asked." in cloud.run(*FIRST, "--skip-deep-check")
+    assert "Skipped (--skip-deep-check)." in cloud.run(*FIRST, "--skip-deep-check")
 
 
 def test_a_new_account_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) -> None:
@@ -120,7 +120,7 @@ def test_a_new_account_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) 
     output = cloud.run(*FIRST)
 
     assert len(cloud.state["bindings"]) == 2
-    assert output.count("trying again in 30 seconds") == 2
+    assert output.count("retrying in 30 seconds") == 2
 
 
 def test_a_new_role_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) -> None:
@@ -128,7 +128,7 @@ def test_a_new_role_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) -> 
     cloud.state.update(refused={"run deploy": "PERMISSION_DENIED"}, refused_times=3)
     output = cloud.run(*FIRST)
 
-    assert output.count("trying again in 30 seconds") == 3
+    assert output.count("retrying in 30 seconds") == 3
 
 
 def test_a_refused_deployment_is_not_repeated_where_no_role_is_new(deployed: Cloud) -> None:
@@ -137,7 +137,7 @@ def test_a_refused_deployment_is_not_repeated_where_no_role_is_new(deployed: Clo
     code, output = deployed.attempt("--project=my-project")
 
     assert code == 1
-    assert "trying again" not in output
+    assert "retrying" not in output
     assert len(deployed.changes) == 1
 
 

@@ -44,7 +44,7 @@ def test_a_dry_run_that_cannot_look_says_so_and_goes_on(
     output = cloud.run(*FIRST, "--dry-run")
 
     assert reason in output
-    assert "It could not look into a project" in output
+    assert "It could not read a project" in output
     assert f"https://{SERVICE}-PROJECT_NUMBER.europe-west1.run.app" in output
     assert ["gcloud", "firestore", "databases", "create"] in [call[:4] for call in printed(output)]
     assert cloud.changes == []
@@ -55,7 +55,7 @@ def test_what_a_dry_run_may_not_see_is_shown_as_if_it_were_not_there(cloud: Clou
     cloud.state.update(refused={"databases describe": "PERMISSION_DENIED: no"})
     output = cloud.run(*FIRST, "--dry-run")
 
-    assert "(could not look, so this is shown as if there were nothing: ERROR:" in output
+    assert "(could not be read, so this is shown as if nothing existed: ERROR:" in output
     assert "firestore databases create" in output
 
 

@@ -10,8 +10,8 @@ def test_destroying_asks_for_the_name_of_the_service(deployed: Cloud) -> None:
     for typed in ("", "\n", "yes\n"):
         code, output = deployed.attempt("--project=my-project", "--destroy", typed=typed)
         assert code == 1
-        assert f"To go on, type {SERVICE}: " in output
-        assert "--yes answers the question" in output
+        assert f"To continue, type {SERVICE}: " in output
+        assert "use --yes" in output
         assert deployed.changes == []
 
     deployed.run("--project=my-project", "--destroy", typed=f"{SERVICE}\n")
@@ -28,7 +28,7 @@ def test_destroying_keeps_the_data_and_says_so(deployed: Cloud) -> None:
     assert [roles for roles in state["bindings"].values() if roles] == []
     assert not [command for command in deployed.changed if command.startswith("firestore")]
     assert list(state["buckets"]) == [f"europe-west1 {SERVICE}-dead-letters"]
-    assert "Every record in Firestore" in output
+    assert "All records in Firestore" in output
 
     deployed.run("--project=my-project", "--destroy", "--yes")
     assert deployed.changes == []
@@ -62,7 +62,7 @@ def test_another_database_is_asked_for_by_name(deployed: Cloud, *, exists: bool)
     assert code == 1
     assert "uses the database (default), with 3 active portal(s)" in output
     assert f"The database other has {1 if exists else 'none'}." in output
-    assert "refused, until the portal is installed again" in output
+    assert "refused until the application is installed there again" in output
     assert deployed.changes == []
 
     deployed.run(*command, typed="other\n")
@@ -85,6 +85,6 @@ def test_the_location_is_said_before_it_is_made(cloud: Cloud) -> None:
     said = output.index("It is created in eur3")
     assert (
         said
-        < output.index("THIS LOCATION CANNOT BE CHANGED LATER")
+        < output.index("THE LOCATION CANNOT BE CHANGED LATER")
         < output.index("databases create")
     )

@@ -37,7 +37,7 @@ def test_a_version_that_fails_its_checks_gets_no_traffic(
     code, output = deployed.attempt("--project=my-project")
 
     assert code == 1
-    assert "The version before goes on serving all traffic." in output
+    assert "The previous version keeps serving all traffic." in output
     assert deployed.service["serving"] == f"{SERVICE}-00001-abc"
 
 
@@ -69,8 +69,8 @@ def test_an_update_says_what_each_setting_was_and_becomes(deployed: Cloud) -> No
         ) in output
         assert "Days until a record is deleted: no limit, never deleted -> 90\n" in output
         assert "Connectors whose deletions are recorded: all\n" in output
-        assert "Requests at once in one instance: 32 -> 40\n" in output
-        assert "Instances at most: 3 -> 5\n" in output
+        assert "Concurrent requests per instance: 32 -> 40\n" in output
+        assert "Maximum number of instances: 3 -> 5\n" in output
         assert "Version: 0.1.0" in output
     assert deployed.settings() == {
         "GOOGLE_CLOUD_PROJECT": "my-project",
@@ -141,7 +141,7 @@ def test_a_database_that_is_there_is_left_alone(cloud: Cloud) -> None:
     assert "firestore databases create" not in cloud.changed
     assert "It exists, in eur3." in output
     assert "It is not in europe-west1." in output
-    assert "Another application that has collections of these names" in output
+    assert "If another application has collections with these names" in output
 
 
 def test_a_database_in_datastore_mode_is_refused(cloud: Cloud) -> None:
@@ -181,7 +181,7 @@ def test_a_run_that_stopped_is_completed_by_the_same_command(
     assert code == 1
     assert "Stopped at: " in output
     assert "try again in a few minutes" in output
-    assert "run again, completes it" in output
+    assert "run the same command again to complete it" in output
 
     cloud.state.update(refused={})
     cloud.run(*ALL)

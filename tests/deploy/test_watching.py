@@ -84,7 +84,7 @@ def test_status_says_what_is_deployed_and_what_waits(deployed: Cloud) -> None:
     for line in (
         "Version that answers: 0.1.0",
         f"Traffic: {SERVICE}-00001-abc=100",
-        f"Newest revision that started: {SERVICE}-00001-abc",
+        f"Latest revision that started: {SERVICE}-00001-abc",
         "Portals that may install it: mycompany.bitrix24.com",
         "Days until a record is deleted: no limit, never deleted",
         "Days for which message texts are kept: none, no text is stored",
