@@ -16,9 +16,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final, Self
 
-_SECONDS: Final = 120  # of silence, on a busy machine
+_SECONDS: Final = 120  # without any answer, on a busy machine
 
-# Without the network flags it asks Google's hosts for this and that at every start.
+# Without the network flags, it makes requests to Google at every start.
 _FLAGS: Final = (
     "--headless",
     "--no-sandbox",
@@ -164,7 +164,7 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def press(self, key: str, code: int) -> None:
-        """Press a key, as somebody without a mouse does."""
+        """Press a key, for navigation without a mouse."""
         text = {"Enter": "\r", "Space": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
             self.call(

@@ -11,7 +11,7 @@ from tests.browser.chromium import Chromium, ChromiumMissing, find_chromium
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none; the summary says what to install."""
+    """Skip tests that need a browser if there is none; the summary says what to install."""
     try:
         find_chromium()
     except ChromiumMissing as missing:
@@ -29,21 +29,21 @@ def running() -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(running: Chromium) -> Chromium:
-    """Return the browser as it is on a desk, by day."""
+    """Return the browser with a desktop window, in light mode."""
     running.show(prefers_color_scheme="light")
     return running
 
 
 @pytest.fixture(scope="session")
 def a_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the report of a made-up month."""
+    """Create the report of a made-up month."""
     folder = tmp_path_factory.mktemp("month")
     month.write_store(folder / "store.sqlite3")
     return make_report(folder / "store.sqlite3", "--since=2026-03-01", "--until=2026-03-31")
 
 
 def make_report(store: Path, *flags: str) -> Path:
-    """Make a report of an embedded store, beside it."""
+    """Create a report of an embedded store, next to it."""
     page = store.with_suffix(".html")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORE", "local")

@@ -1,4 +1,4 @@
-"""A month of deletions that nobody made: the same each time, for tests and pictures."""
+"""A made-up month of deletions, always the same, for tests and pictures."""
 
 import random
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def deletions() -> Iterator[Document]:
 
 
 def write_store(path: Path) -> None:
-    """Write them to an embedded store, with the portal that they are of."""
+    """Write them, and their portal, to an embedded store."""
     store = LocalStore(str(path))
     portal: Fields = {
         "domain": DOMAIN,

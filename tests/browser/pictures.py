@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of the report in docs/, from a month that nobody lived."""
+"""`make pictures`: the pictures of the report in docs/, from a made-up month."""
 
 import tempfile
 from pathlib import Path
@@ -13,12 +13,12 @@ _FOLDER: Final = ROOT / "docs/pictures"
 
 
 def main() -> None:
-    """Draw them."""
+    """Create them."""
     with tempfile.TemporaryDirectory() as folder, Chromium() as browser:
         store = Path(folder) / "store.sqlite3"
         month.write_store(store)
         page = make_report(store, "--since=2026-03-01", "--until=2026-03-31")
-        # It says when it was made, which is another time each time.
+        # The time of creation changes with each run.
         html = page.read_text()
         before, _, rest = html.partition("Made on <time>")
         page.write_text(f"{before}Made on <time>2026-04-01 09:00{rest[16:]}")

@@ -1,4 +1,4 @@
-"""The report in Chromium: what it says, how it is used, and that nothing in it runs."""
+"""The report in Chromium: its contents, its use, and that nothing in it runs."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ def by(origin: str) -> list[Document]:
 
 
 def texts(browser: Chromium, selector: str) -> list[str]:
-    """Return the texts of all elements that a selector finds, as they are laid out."""
+    """Return the texts of all elements that match a selector, as laid out."""
     found: list[str] = browser.run(
         f"[...document.querySelectorAll({selector!r})].map(one => one.textContent.trim())"
     )
@@ -40,7 +40,7 @@ def cells(browser: Chromium, column: int) -> list[str]:
 
 
 def search(browser: Chromium, text: str, side: str = "") -> str:
-    """Search as a reader does, and return what is said then."""
+    """Search as a reader does, and return the status text."""
     browser.run(
         f"""
         document.getElementById("search").value = {text!r};
@@ -52,7 +52,7 @@ def search(browser: Chromium, text: str, side: str = "") -> str:
 
 
 def said(browser: Chromium) -> str:
-    """Return how much of the table is shown, as it is read out."""
+    """Return the table's status text, which is read aloud."""
     return texts(browser, "#status")[0]
 
 
@@ -62,10 +62,10 @@ def click(browser: Chromium, selector: str) -> None:
 
 
 class TestFigures:
-    """What is counted, against the records that it was made of."""
+    """The figures, compared with their records."""
 
     def test_the_figure_line(self, browser: Chromium, a_month: Path) -> None:
-        """How many, by whom, when most, who most, in which line most."""
+        """How many, by whom, the busiest day, employee and line."""
         browser.open(a_month)
         days = Counter(str(record.fields["event_at"])[:10] for record in DELETIONS)
         employees = Counter(record.fields.get("user_id") for record in by("portal"))
@@ -87,7 +87,7 @@ class TestFigures:
     def test_the_chart_has_each_day_by_staff_and_by_customers(
         self, browser: Chromium, a_month: Path
     ) -> None:
-        """As bars as high as their numbers, and in figures for those who do not see them."""
+        """With bars as high as their numbers, and as a table for people who cannot see them."""
         browser.open(a_month)
         counted = {
             origin: Counter(record.fields["event_at"].day for record in by(origin))  # type: ignore[union-attr] # it is a time
@@ -123,7 +123,7 @@ class TestFigures:
         totals = texts(browser, "section[aria-labelledby=employees] td")
         assert [str(count) for _, count in employees.most_common()] == totals
 
-    def test_what_it_cannot_know(self, browser: Chromium, a_month: Path) -> None:
+    def test_what_may_be_missing(self, browser: Chromium, a_month: Path) -> None:
         """Quarantined events, the portal's problem, its last drain, texts that were not kept."""
         browser.open(a_month)
         without = sum("text" not in record.fields for record in DELETIONS)
@@ -137,10 +137,10 @@ class TestFigures:
 
 
 class TestTable:
-    """Searching, sorting and turning pages."""
+    """Searching, sorting and paging."""
 
-    def test_it_begins_with_the_newest(self, browser: Chromium, a_month: Path) -> None:
-        """A hundred a page."""
+    def test_newest_rows_come_first(self, browser: Chromium, a_month: Path) -> None:
+        """A hundred per page."""
         browser.open(a_month)
         newest_first = [str(record.fields["event_at"])[:19] for record in reversed(DELETIONS)]
 
@@ -157,7 +157,7 @@ class TestTable:
         assert newest_first[:100] == cells(browser, 1)
 
     def test_search_finds_all_words_in_any_case(self, browser: Chromium, a_month: Path) -> None:
-        """In every column, texts of any script among them."""
+        """In every column, including texts in any script."""
         browser.open(a_month)
         russian = [one for one in DELETIONS if "Здравствуйте" in str(one.fields.get("text"))]
         on_whatsapp = [one for one in russian if one.fields["connector"] == "whatsapp"]
@@ -174,8 +174,8 @@ class TestTable:
         assert [] == cells(browser, 1)
         assert search(browser, "") == f"1 to 100 of {len(DELETIONS)}"
 
-    def test_search_works_while_one_types(self, browser: Chromium, a_month: Path) -> None:
-        """Without a click; and what was found is announced."""
+    def test_search_works_while_typing(self, browser: Chromium, a_month: Path) -> None:
+        """Without a click; the result is announced."""
         browser.open(a_month)
         browser.run("document.getElementById('search').focus()")
         browser.call("Input.insertText", text="telegrambot")
@@ -193,7 +193,7 @@ class TestTable:
         assert announced == f"1 to {count} of {count} found, of {len(DELETIONS)}"
 
     def test_titles_sort_by_keyboard(self, browser: Chromium, a_month: Path) -> None:
-        """Each way, and say so; numbers as numbers, and what is missing last."""
+        """In both directions, with aria-sort; numbers numerically, missing values last."""
         browser.open(a_month)
         browser.run("document.querySelector('#table thead th:nth-child(2) button').focus()")
 
@@ -217,7 +217,7 @@ class TestTable:
         assert cells(browser, 6)[-1] == "\N{EN DASH}"
 
     def test_links_go_to_the_chat_and_the_employee(self, browser: Chromium, a_month: Path) -> None:
-        """At the portal's own address; none for what a customer deleted."""
+        """At the portal's own domain; none for a customer's deletion."""
         browser.open(a_month)
         record = next(one for one in by("portal") if "user_id" in one.fields)
         search(browser, str(record.fields["message_id"]))
@@ -235,7 +235,7 @@ class TestTable:
     def test_fifty_thousand_rows_are_searched_and_sorted(
         self, browser: Chromium, tmp_path: Path
     ) -> None:
-        """Only a page of them is in the document; more are counted, and said to be left out."""
+        """Only one page is in the document; further records are counted, and mentioned."""
         store = LocalStore(str(tmp_path / "store.sqlite3"))
         moment = datetime(2026, 3, 17, 12, tzinfo=UTC)
         records = [
@@ -285,11 +285,11 @@ HOSTILE: Final = (
 
 
 class TestSafety:
-    """Customers choose their texts and ids; nothing that they wrote may do anything."""
+    """Customers choose their texts and ids, which must never have any effect."""
 
     @pytest.fixture
     def hostile(self, tmp_path: Path) -> Path:
-        """Make a report in which every field is an attack."""
+        """Create a report in which every field is an attack."""
         store = LocalStore(str(tmp_path / "store.sqlite3"))
         moment = datetime(2026, 3, 17, 12, tzinfo=UTC)
         for number, text in enumerate(HOSTILE):
@@ -308,8 +308,8 @@ class TestSafety:
             store.put(Document(f"portals/{number}/deletions/1", fields), Deadline(5))
         return make_report(tmp_path / "store.sqlite3", "--since=2026-03-17")
 
-    def test_nothing_that_was_written_runs(self, browser: Chromium, hostile: Path) -> None:
-        """It stands there as text, in the order of the records, and asks for nothing."""
+    def test_no_text_runs(self, browser: Chromium, hostile: Path) -> None:
+        """It is shown as text, in the order of the records, and causes no request."""
         browser.open(hostile)
         search(browser, "")
 
@@ -325,8 +325,8 @@ class TestSafety:
         expected = [text.replace("\ud800", "\ufffd") for text in reversed(HOSTILE)]
         assert expected == [text.replace("\ud800", "\ufffd") for text in shown]
 
-    def test_without_a_script_it_is_as_harmless(self, browser: Chromium, hostile: Path) -> None:
-        """The template has escaped it."""
+    def test_it_is_as_harmless_without_scripts(self, browser: Chromium, hostile: Path) -> None:
+        """The template escapes the texts."""
         browser.call("Emulation.setScriptExecutionDisabled", value=True)
         try:
             browser.open(hostile)
@@ -337,8 +337,8 @@ class TestSafety:
         assert 0 == browser.run("document.querySelectorAll('img, iframe, main a').length")
         assert texts(browser, "#table .text p")[-1] == HOSTILE[0]
 
-    def test_the_policy_lets_no_other_script_run(self, browser: Chromium, a_month: Path) -> None:
-        """Nor a style, a picture, or a text that is made into elements."""
+    def test_policy_blocks_every_other_script(self, browser: Chromium, a_month: Path) -> None:
+        """And styles, pictures, and HTML from text."""
         browser.open(a_month)
 
         browser.run(
@@ -361,17 +361,17 @@ class TestSafety:
 
 
 class TestReaders:
-    """By day and by night, at a desk, on a phone and on paper, seen or read aloud."""
+    """In light and dark mode, on a desktop, on a phone and on paper, seen or read aloud."""
 
     @pytest.mark.skipif(
         not AXE.exists(), reason="axe-core is not here: npm ci --prefix tests/browser"
     )
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("width", [1280, 390])
-    def test_axe_finds_nothing(
+    def test_axe_finds_no_barrier(
         self, browser: Chromium, a_month: Path, scheme: str, width: int
     ) -> None:
-        """Contrast, names, roles, order: what a program can find."""
+        """Contrast, names, roles, order: what a program can check."""
         browser.show(width, 900, prefers_color_scheme=scheme)
         browser.open(a_month)
         browser.run("document.querySelector('details').open = true")
@@ -387,14 +387,14 @@ class TestReaders:
     def test_nothing_is_wider_than_the_screen(
         self, browser: Chromium, a_month: Path, width: int
     ) -> None:
-        """It is scrolled down, not sideways."""
+        """It scrolls vertically only."""
         browser.show(width, 800, prefers_color_scheme="light")
         browser.open(a_month)
 
         assert width == browser.run("document.scrollingElement.scrollWidth")
 
     def test_paper_has_all_rows(self, browser: Chromium, a_month: Path) -> None:
-        """And afterwards the screen has its page again."""
+        """And afterwards, the screen shows its page again."""
         browser.open(a_month)
         browser.run(
             """addEventListener("beforeprint", () => {
@@ -407,8 +407,8 @@ class TestReaders:
         assert len(DELETIONS) == browser.run("window.printed")
         assert said(browser) == f"1 to 100 of {len(DELETIONS)}"
 
-    def test_without_a_script_the_newest_are_there(self, browser: Chromium, a_month: Path) -> None:
-        """With their links, and a sentence on what is missing."""
+    def test_newest_rows_are_there_without_scripts(self, browser: Chromium, a_month: Path) -> None:
+        """With their links, and a sentence about the rest."""
         browser.call("Emulation.setScriptExecutionDisabled", value=True)
         try:
             browser.open(a_month)
@@ -421,8 +421,8 @@ class TestReaders:
         assert told.startswith("Without scripts, the newest 250 are shown")
         assert browser.run("document.getElementById('controls').hidden")
 
-    def test_each_text_runs_in_its_own_direction(self, browser: Chromium, a_month: Path) -> None:
-        """Arabic from the right, whatever stands beside it."""
+    def test_each_text_has_its_own_direction(self, browser: Chromium, a_month: Path) -> None:
+        """Arabic from the right, next to anything."""
         browser.open(a_month)
         search(browser, "العنوان")
 

@@ -11,7 +11,7 @@ from tests.commands.shell import Shell
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shell:
-    """Point the commands to an empty embedded store."""
+    """Use an empty embedded store for the commands."""
     path = tmp_path / "store.sqlite3"
     monkeypatch.setenv("STORE", "local")
     monkeypatch.setenv("LOCAL_STORE_PATH", str(path))

@@ -1,4 +1,4 @@
-"""Runs commands on an embedded store, as a person at a shell does."""
+"""Runs commands on an embedded store, like a person at a shell."""
 
 import json
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ FITS = json.dumps(
 
 
 class Shell:
-    """Runs commands here, and knows the store that they use."""
+    """Runs commands in this process, with access to their store."""
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
@@ -50,25 +50,25 @@ class Shell:
         return code, printed.out, printed.err.removeprefix(f"Store: {self.path}\n")
 
     def json(self, *arguments: str) -> list[Any]:
-        """Run a command that prints JSON lines; that there is no portal may be all it says."""
+        """Run a command that prints JSON lines; it may report that there are no portals."""
         code, out, err = self(*arguments, "--json")
         assert (0, "") == (code, err.removeprefix(f"{NO_PORTAL}\n"))
         return [json.loads(line) for line in out.splitlines()]
 
     def records(self, *flags: str) -> list[Any]:
-        """Run `deletions`; what it says of those that it does not show has tests of its own."""
+        """Run `deletions`; its messages about other records have separate tests."""
         code, out, _ = self("deletions", "--json", *flags)
         assert code == 0
         return [json.loads(line) for line in out.splitlines()]
 
     def usage_error(self, *arguments: str) -> str:
-        """Run a command that makes no sense; return what is said of it after the usage."""
+        """Run an invalid command; return the error after the usage."""
         code, out, err = self(*arguments)
         assert (2, "") == (code, out)
         return err.splitlines()[-1]
 
     def record(self, member_id: str, *message_ids: str) -> None:
-        """Record deletions, as the function would."""
+        """Record deletions like the function."""
         im = {"chat_id": 1, "message_id": 2}
         data = {
             "CONNECTOR": "livechat",

@@ -22,7 +22,7 @@ from tests.doubles.function import ROOT, environment
 
 
 class WatchedStore(LocalStore):
-    """Tells which deadlines it was given, and how many documents it was asked for."""
+    """Records the deadlines and the number of documents requested."""
 
     def newest(
         self,
@@ -43,7 +43,7 @@ class WatchedStore(LocalStore):
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Heed interrupts; whatever runs the tests in the background lets them be ignored."""
+    """Restore SIGINT, which background test runners may ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -51,7 +51,7 @@ def interruptible() -> Iterator[None]:
 
 class TestDeletions:
     def keep(self, shell: Shell, member_id: str, *seconds: int, **fields: Any) -> None:  # noqa: ANN401
-        """Keep deletions, each recorded so many seconds after `MOMENT`, and named after that."""
+        """Store deletions, each recorded that many seconds after `MOMENT`, and named after it."""
         for second in seconds:
             record = {
                 "origin": "portal",
@@ -92,7 +92,7 @@ class TestDeletions:
         return come
 
     def test_people_get_a_table(self, shell: Shell) -> None:
-        """The newest first; with a portal's domain, where it is known."""
+        """Newest first, with the portal's domain if known."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, user_id=27)
         self.keep(shell, "M", 59, domain="x.bitrix24.com", im_chat_id=7)
@@ -106,7 +106,7 @@ class TestDeletions:
         assert (0, table, "") == shell("deletions")
 
     def test_a_long_table_comes_in_blocks(self, shell: Shell) -> None:
-        """Each as wide as its own cells, so that not all need be in memory."""
+        """Each with its own column widths, so that not everything must be in memory."""
         shell.record("M", *map(str, range(1_000)), "m" * 20)
 
         _, out, _ = shell("deletions", "--portal", "M", "--all")
@@ -118,7 +118,7 @@ class TestDeletions:
         assert 2 == len(second.splitlines())
 
     def test_links_and_texts_have_columns_where_there_are_any(self, shell: Shell) -> None:
-        """A link is of the domain in the portal's document: an event may name another."""
+        """Links use the domain in the portal's document: an event may name another."""
         shell.write("portals/M", active=True, domain="x.bitrix24.com")
         self.keep(shell, "M", 1, domain="elsewhere.example", im_chat_id=7, text="Price: " + 9 * "1")
         self.keep(shell, "M", 2, origin="customer", user_id=5, text="x" * 61)
@@ -134,8 +134,8 @@ class TestDeletions:
         assert first.endswith(f"  1        {'Price: 111111111':60}  {link}")
         assert "  x.bitrix24.com  staff" in first
 
-    def test_the_newest_of_all_portals_come_first(self, shell: Shell) -> None:
-        """As JSON lines, with all the fields of the document and its id."""
+    def test_newest_of_all_portals_come_first(self, shell: Shell) -> None:
+        """As JSON lines, with all fields of the document and its id."""
         for member_id in ("M", "N"):
             shell("portals", "add", "--member-id", member_id, "--token", "T")
         for member_id, message_id in (("M", "1"), ("N", "2"), ("M", "3")):
@@ -155,8 +155,8 @@ class TestDeletions:
         assert ["3", "2"] == [one["message_id"] for one in shell.records("--limit", "2")]
         assert ["2"] == [one["message_id"] for one in shell.records("--portal", "N")]
 
-    def test_each_portal_has_limits_of_its_own(self, shell: Shell) -> None:
-        """However many there are, none comes too late, and no more is read than may be shown."""
+    def test_each_portal_has_its_own_limits(self, shell: Shell) -> None:
+        """With any number of portals, none is late, and no more is read than may be shown."""
         for member_id in ("M", "N"):
             shell.write(f"portals/{member_id}", active=True)
         store = WatchedStore(str(shell.path))
@@ -168,7 +168,7 @@ class TestDeletions:
         assert [7, 7] == store.limits
 
     def test_since_and_until_mean_when_the_message_was_deleted(self, shell: Shell) -> None:
-        """Not when it was recorded: what waited in the offline queue came hours later."""
+        """Not when it was recorded: the offline queue may be hours late."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, 2, 3)
         self.keep(shell, "M", 4, event_at=MOMENT - timedelta(days=1))
@@ -183,8 +183,8 @@ class TestDeletions:
             assert message_ids == "".join(record["message_id"] for record in records)
 
     @pytest.mark.parametrize("text", ["yesterday", "5y", "", "9999999d", "999999d", "2026-13-01"])
-    def test_a_moment_that_is_none_is_refused(self, shell: Shell, text: str) -> None:
-        """With the usage, not with a traceback."""
+    def test_invalid_time_is_an_error(self, shell: Shell, text: str) -> None:
+        """With the usage, not a traceback."""
         told = (
             "python -m handler deletions: error: argument --since:"
             " use a time ago (30m, 12h, 7d), or a date or time (2026-11-22T10:00Z)"
@@ -194,7 +194,7 @@ class TestDeletions:
 
     @pytest.mark.parametrize("count", ["0", "-1", "many", "2147483648", "9" * 5_000])
     def test_a_limit_is_a_whole_number(self, shell: Shell, count: str) -> None:
-        """From one on, and not beyond what Firestore takes."""
+        """From 1 to Firestore's maximum."""
         told = (
             "python -m handler deletions: error: argument --limit:"
             " use a whole number from 1 to 2147483647"
@@ -215,10 +215,10 @@ class TestDeletions:
             (["--all"], 22, ""),
         ],
     )
-    def test_no_more_are_shown_than_fit_a_screen(
+    def test_default_limit_is_a_screenful(
         self, shell: Shell, flags: list[str], shown: int, told: str
     ) -> None:
-        """Unless told otherwise; and what is not shown is counted."""
+        """The rest is counted."""
         shell.record("M", *map(str, range(22)))
 
         code, out, err = shell("deletions", "--portal", "M", "--json", *flags)
@@ -226,7 +226,7 @@ class TestDeletions:
         assert (0, shown, told) == (code, len(out.splitlines()), err)
 
     def test_limit_and_all_exclude_each_other(self, shell: Shell) -> None:
-        """As two forms of output do."""
+        """And so do output formats."""
         told = "python -m handler deletions: error: argument {}: not allowed with argument {}"
 
         limits = shell.usage_error("deletions", "--limit", "1", "--all")
@@ -234,7 +234,7 @@ class TestDeletions:
         assert shell.usage_error("deletions", "--json", "--csv") == told.format("--csv", "--json")
 
     def test_only_those_of_one_side_or_connector_are_shown(self, shell: Shell) -> None:
-        """The connector without case, as Bitrix24 means it; the rest of its kind is counted."""
+        """The connector's case does not matter, as in Bitrix24; the rest of its kind is counted."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, 2, 3, 4, connector="WhatsApp")
         self.keep(shell, "M", 5, 6, origin="customer")
@@ -251,8 +251,8 @@ class TestDeletions:
         _, _, err = shell("deletions", "--json", "--by", "portal", "--limit", "1")
         assert err == "3 more records are not shown: use --limit N for more, or --all.\n"
 
-    def test_a_spreadsheet_is_printed_as_the_standard_says(self, shell: Shell) -> None:
-        """In UTF-8, whatever the terminal's, with its own ends of lines."""
+    def test_spreadsheet_follows_the_standard(self, shell: Shell) -> None:
+        """In UTF-8 on any terminal, with its own line ends."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, text="=1+1")
 
@@ -264,7 +264,7 @@ class TestDeletions:
         assert row.startswith("2026-03-17 12:00:01,staff,,,M,livechat,128,c,1,,'=1+1,")
 
     def test_a_spreadsheet_can_be_piped_in_any_locale(self, shell: Shell) -> None:
-        """Where Python would write ASCII, too; the mark says which encoding it is."""
+        """Even where Python would write ASCII; the mark says which encoding it is."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, text="Привет\n")
 
@@ -283,14 +283,14 @@ class TestDeletions:
         assert done.stdout.endswith(b",1\r\n")
 
     @pytest.mark.parametrize("flags", [["--csv"], ["--all"], ["--until", "2026-11-25"]])
-    def test_what_has_an_end_cannot_be_followed(self, shell: Shell, flags: list[str]) -> None:
-        """It would never be there."""
+    def test_follow_excludes_an_end(self, shell: Shell, flags: list[str]) -> None:
+        """The end would never come."""
         told = "--follow has no end: leave out --until, --all and --csv.\n"
 
         assert (1, "", told) == shell("deletions", "--follow", *flags)
 
-    def test_finding_nothing_is_said_with_its_reason(self, shell: Shell) -> None:
-        """Or that there is nothing to find yet."""
+    def test_empty_result_is_explained(self, shell: Shell) -> None:
+        """Also if there is nothing to find yet."""
         shell.write("portals/M", active=True)
         *_, nothing = shell("deletions")
         self.keep(shell, "M", 1)
@@ -303,8 +303,8 @@ class TestDeletions:
             "No records: none match --until, --by. Try without them, or with other values.\n"
         )
 
-    def test_what_is_in_quarantine_is_counted(self, shell: Shell) -> None:
-        """It came since then, and may be a deletion of then."""
+    def test_quarantined_events_are_counted(self, shell: Shell) -> None:
+        """If they were received since then: they may be deletions of that time."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1)
         for hours in (1, 2):
@@ -317,8 +317,8 @@ class TestDeletions:
         assert both == "2 events are in quarantine and not shown: see `quarantine`.\n"
         assert one.endswith("\n1 event is in quarantine and not shown: see `quarantine`.\n")
 
-    def test_older_records_come_in_by_when_they_were_recorded(self, shell: Shell) -> None:
-        """Those from before every record said when the message was deleted."""
+    def test_older_records_are_merged_in_by_when_they_were_recorded(self, shell: Shell) -> None:
+        """Those without the time of the deletion."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, 3, 5)
         for second in (2, 4):
@@ -343,8 +343,8 @@ class TestDeletions:
         rest = "2 more records are not shown: use --limit N for more, or --all.\n"
         assert (["4", "3"], rest + told.format(1)) == (found, err)
 
-    def test_nothing_in_a_record_can_command_the_terminal(self, shell: Shell) -> None:
-        """External ids are whatever a customer's messenger made of them."""
+    def test_no_record_can_control_the_terminal(self, shell: Shell) -> None:
+        """External ids are up to a customer's messenger."""
         shell("portals", "add", "--member-id", "M", "--token", "T")
         shell.record("M", "\x1b[2J\x1b[1;1H\nC:\\fake line")
 
@@ -377,7 +377,7 @@ class TestDeletions:
         flags: list[str],
         line: str,
     ) -> None:
-        """Oldest first and at once, also through a pipe; the limit is for what was there before."""
+        """Oldest first, immediately, even through a pipe; the limit is for existing records."""
         self.keep(shell, "M", 1, 2, 3)
 
         def delete_more() -> None:
@@ -393,7 +393,7 @@ class TestDeletions:
     def test_follow_shows_only_what_matches(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """By when it was recorded: what was deleted long ago may arrive only now."""
+        """By when it was recorded: an old deletion may arrive only now."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1)
         self.keep(shell, "M", 2, origin="customer", event_at=MOMENT - timedelta(days=1))
@@ -405,7 +405,7 @@ class TestDeletions:
     def test_follow_waits_for_the_first_record(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """Whatever this machine's clock says, since the store's own time counts."""
+        """Regardless of this machine's clock, since the store's time counts."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1)
         flags = ["--since", "2026-03-17T12:00:02Z"]
@@ -418,7 +418,7 @@ class TestDeletions:
 
     @pytest.mark.usefixtures("interruptible")
     def test_follow_ends_well_when_interrupted(self, shell: Shell) -> None:
-        """As a process, with its real waits: that is the only way in which it ends."""
+        """As a process, with real waits: this is the only way it ends."""
         shell.write("portals/M", active=True)
         with subprocess.Popen(
             [sys.executable, "-m", "handler", "deletions", "--follow"],

@@ -31,7 +31,7 @@ COMMANDS = (
 def firestore(
     request: pytest.FixtureRequest, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Point the commands to a database with a portal, two records, and an event in quarantine."""
+    """Use a database with a portal, two records, and a quarantined event."""
     server: Emulator | FirestoreDouble = request.getfixturevalue(request.param)
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server.host)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
@@ -55,7 +55,7 @@ def firestore(
 def test_a_command_finds_its_indexes(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And what it looks for."""
+    """And its results."""
     assert main(arguments) == 0
 
     out = capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_a_command_finds_its_indexes(
 
 @pytest.mark.usefixtures("firestore")
 def test_a_report_finds_its_indexes(tmp_path: Path) -> None:
-    """Older records without a time of their own are in it, too, by when they were recorded."""
+    """It includes old records without a time of their own, by when they were recorded."""
     page = tmp_path / "report.html"
 
     assert main(["report", "--since=2026-03-01", f"--output={page}"]) == 0

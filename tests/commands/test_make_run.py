@@ -1,4 +1,4 @@
-"""`make run`: the function, tried on a machine where nothing is configured."""
+"""`make run`: trying the function on a machine without any configuration."""
 
 import json
 import os
@@ -21,7 +21,7 @@ RECORDED = {"status": "recorded", "recorded": 1, "duplicates": 0}
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Choose a port, and remove the store that `make run` has made for it."""
+    """Choose a port, and remove its store from `make run` afterwards."""
     port = free_port()
     yield port
     for path in (ROOT / ".data").glob(f"try-{port}.sqlite3*"):
@@ -29,7 +29,7 @@ def port() -> Iterator[int]:
 
 
 def make_run(port: int | str) -> subprocess.Popen[str]:
-    """Start it in a group of its own, as a terminal does."""
+    """Start it in its own process group, like a terminal."""
     return subprocess.Popen(
         ["/usr/bin/env", "make", "--no-print-directory", "run", f"PORT={port}"],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def make_run(port: int | str) -> subprocess.Popen[str]:
 
 
 def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(port: int) -> None:
-    """The store begins empty; the ids in the printed command vary."""
+    """The store starts empty; the ids in the printed command vary."""
     for _ in range(2):
         with make_run(port) as running:
             assert running.stdout
@@ -64,11 +64,11 @@ def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(por
                     )
             finally:
                 os.killpg(running.pid, signal.SIGINT)
-                running.stdout.read()  # to its end: then nothing holds the port any more
+                running.stdout.read()  # to its end, so that the port is free again
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", ""])
-def test_a_port_that_is_none_is_told_apart_from_one_that_is_taken(port: str) -> None:
+def test_invalid_port_is_distinguished_from_a_taken_one(port: str) -> None:
     """With what would be valid."""
     with make_run(port) as running:
         said, _ = running.communicate()

@@ -37,7 +37,7 @@ REST: dict[str, Any] = {"recorded_at": MOMENT, "user_id": 27, "connector": "c"}
 
 
 def keep(shell: Shell) -> None:
-    """Keep messages and records of two people, in two portals."""
+    """Store messages and records of two people, in two portals."""
     for member_id in ("M", "other"):
         path = f"portals/{member_id}"
         shell.write(path, active=True, domain=f"{member_id}.bitrix24.com")
@@ -76,7 +76,7 @@ def test_one_persons_texts_are_erased(
 
 
 def test_another_answer_erases_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even a yes."""
+    """Not even yes."""
     keep(shell)
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
 
@@ -99,7 +99,7 @@ def test_many_are_erased(shell: Shell) -> None:
 
 
 class Expiring(LocalStore):
-    """A store in which a record expires just before any are changed."""
+    """A store in which a record expires just before records are changed."""
 
     def commit(self, writes: Sequence[Write], deadline: Deadline) -> bool:
         if any(isinstance(write, Patch) for write in writes):
@@ -107,7 +107,7 @@ class Expiring(LocalStore):
         return super().commit(writes, deadline)
 
 
-def test_record_that_expires_meanwhile_keeps_no_other_from_being_erased(shell: Shell) -> None:
+def test_expiring_record_does_not_prevent_erasing_others(shell: Shell) -> None:
     """The others are found again."""
     keep(shell)
     shell.write("portals/M/deletions/gone", **TOLD, **REST, author_id=27)
@@ -122,7 +122,7 @@ def test_record_that_expires_meanwhile_keeps_no_other_from_being_erased(shell: S
     ("user", "told"), [("0", "0 is not an author"), ("x", "'x' should be a whole")]
 )
 def test_user_is_a_number(shell: Shell, user: str, told: str) -> None:
-    """Bitrix24's numbers of people begin at 1."""
+    """Bitrix24's user ids start at 1."""
     error = shell.usage_error("messages", "purge", "--portal", "M", "--user", user)
 
     assert told in error

@@ -1,4 +1,4 @@
-"""Which store a command uses, and what is said when it cannot be reached."""
+"""Which store a command uses, and what it says if that cannot be reached."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ WORD = "Waiting for the store to answer ...\n"
 
 
 def settings(double: FirestoreDouble, database: str = "(default)") -> Settings:
-    """Point to a double."""
+    """Return settings for a double."""
     return Settings(project="p", database=database, emulator_host=double.host)
 
 
@@ -45,7 +45,7 @@ def test_the_store_is_named_on_stderr(
 def test_a_database_is_named_as_google_names_it(
     double: FirestoreDouble, capsys: pytest.CaptureFixture[str], database: str
 ) -> None:
-    """With its project; once, however often it is asked for."""
+    """With its project; once per command."""
     opener = StoreOpener(settings(double, database), notice_seconds=60)
 
     assert opener() is opener()
@@ -54,10 +54,10 @@ def test_a_database_is_named_as_google_names_it(
     assert 1 == double.calls["RunQuery"]
 
 
-def test_reading_makes_neither_files_nor_folders(
+def test_reading_creates_neither_files_nor_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mistyped path is an error that says so."""
+    """For a mistyped path, the error says so."""
     path = tmp_path / "new" / "store.sqlite3"
     monkeypatch.setenv("STORE", "local")
     monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
@@ -91,10 +91,10 @@ def test_another_file_is_not_taken_for_an_empty_store(
     assert b"" == path.read_bytes()
 
 
-def test_a_store_that_is_slow_gets_a_word_and_one_that_is_silent_a_sentence(
+def test_slow_store_gets_a_notice_and_silent_store_an_error(
     double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Instead of a silent minute."""
+    """Instead of a minute of silence."""
     double.hang("RunQuery", times=9)
 
     with pytest.raises(CommandError) as error:
@@ -110,15 +110,15 @@ def test_a_store_that_is_slow_gets_a_word_and_one_that_is_silent_a_sentence(
 
 
 def test_an_answer_is_awaited_for_fifteen_seconds(double: FirestoreDouble) -> None:
-    """All attempts together; the first gets half."""
+    """For all attempts together; the first gets half."""
     StoreOpener(settings(double))()
 
     assert double.patience is not None
     assert 5 < double.patience <= 7.5
 
 
-def test_what_the_store_says_is_kept(double: FirestoreDouble) -> None:
-    """A database that does not exist is not the emulator's fault."""
+def test_the_stores_own_error_is_shown(double: FirestoreDouble) -> None:
+    """For a missing database, the emulator is not blamed."""
     double.refuse("RunQuery", StatusCode.NOT_FOUND)
 
     with pytest.raises(CommandError, match=r"^Firestore: NOT_FOUND: refused by a test"):
@@ -127,7 +127,7 @@ def test_what_the_store_says_is_kept(double: FirestoreDouble) -> None:
 
 @pytest.fixture
 def made_up(tmp_path: Path) -> dict[str, str]:
-    """Make up credentials of a person; nothing of Google's can be reached."""
+    """Create credentials of a made-up person; Google cannot be reached."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     path = tmp_path / "credentials.json"
     key = {"client_id": "i", "client_secret": "s", "refresh_token": "t", "token_uri": nowhere}
@@ -139,8 +139,8 @@ def made_up(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_made_up_credentials_end_in_a_sentence(made_up: dict[str, str]) -> None:
-    """With a word before, without any of Python's warnings; it says what to check."""
+def test_unusable_credentials_are_explained(made_up: dict[str, str]) -> None:
+    """After a notice, without Python's warnings, with what to check."""
     hurried = """
 from handler.console.printing import CommandError
 from handler.console.store_opening import StoreOpener
@@ -165,8 +165,8 @@ except CommandError as error:
     assert done.stdout.endswith(f". {GOOGLE_ADVICE}\n")
 
 
-def test_no_credentials_end_in_a_sentence(tmp_path: Path) -> None:
-    """At once."""
+def test_missing_credentials_are_explained(tmp_path: Path) -> None:
+    """Immediately."""
     done = subprocess.run(
         [sys.executable, "-m", "handler", "portals", "list"],
         cwd=ROOT,
@@ -181,4 +181,4 @@ def test_no_credentials_end_in_a_sentence(tmp_path: Path) -> None:
         " login`, or set STORE=local to try without Google Cloud.\n"
     )
     assert (1, "") == (done.returncode, done.stdout)
-    assert told == done.stderr.removeprefix(WORD)  # a busy machine takes its time to import
+    assert told == done.stderr.removeprefix(WORD)  # importing is slow on a busy machine

@@ -20,7 +20,7 @@ from handler.stores.sqlite import LocalStore
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
-    """Make a store with two portals of one name, and one without."""
+    """Create a store with two portals of one domain, and one without a domain."""
     store = LocalStore(str(tmp_path / "store.sqlite3"))
     for member_id, fields in (
         ("a", {"domain": "x.bitrix24.com"}),
@@ -42,8 +42,8 @@ def store(tmp_path: Path) -> LocalStore:
         ("http://X.bitrix24.com", "x.bitrix24.com"),
     ],
 )
-def test_what_people_paste_is_read(text: str, name: str) -> None:
-    """An address stands for the domain in it."""
+def test_pasted_urls_are_accepted(text: str, name: str) -> None:
+    """A URL means its domain."""
     assert name == portal_name(text)
 
 
@@ -52,7 +52,7 @@ def test_what_people_paste_is_read(text: str, name: str) -> None:
     [(None, ["a", "b", "c"]), ("a", ["a"]), ("x.bitrix24.COM", ["a", "b"]), ("c", ["c"])],
 )
 def test_a_name_stands_for_portals(store: LocalStore, name: str | None, members: list[str]) -> None:
-    """A domain for every portal of that name, whatever its case; no name for all."""
+    """A domain for every portal with it, in any case; without a name, all."""
     assert members == find_portals(store, name)
 
 
@@ -60,7 +60,7 @@ def test_a_name_stands_for_portals(store: LocalStore, name: str | None, members:
 def test_an_unknown_portal_is_an_error_that_names_those_that_are_known(
     store: LocalStore, find: type[object]
 ) -> None:
-    """With their domains; at most ten of them."""
+    """With their domains, at most ten."""
     with pytest.raises(CommandError) as error:
         find(store, "nope")  # type: ignore[call-arg]
     known = "a (x.bitrix24.com), b (X.Bitrix24.com), c"
@@ -76,10 +76,10 @@ def test_an_unknown_portal_is_an_error_that_names_those_that_are_known(
 
 
 @pytest.mark.parametrize("collection", ["deletions", "quarantine", "openline_messages"])
-def test_a_portal_of_which_only_records_are_left_is_found(
+def test_portal_with_only_records_left_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], collection: str
 ) -> None:
-    """By its member_id; an unknown one is an error then, too."""
+    """By its member_id; an unknown one is still an error."""
     store = LocalStore(str(tmp_path / "store.sqlite3"))
     store.put(Document(f"portals/left/{collection}/1", {"a": 1}), Deadline(5))
 
@@ -95,7 +95,7 @@ def test_a_portal_of_which_only_records_are_left_is_found(
 
 
 def test_a_change_needs_one_portal(store: LocalStore) -> None:
-    """Those that share a domain are named by their member_ids."""
+    """Portals that share a domain are named by member_id."""
     assert "a" == find_portal(store, "a")
     with pytest.raises(CommandError) as error:
         find_portal(store, "x.bitrix24.com")
@@ -104,17 +104,15 @@ def test_a_change_needs_one_portal(store: LocalStore) -> None:
 
 
 class Crowded(LocalStore):
-    """A store with more portals than are ever read."""
+    """A store with more portals than are read."""
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> list[str]:
         assert ("portals", True) == (collection, deadline.remaining > 0)
         return ["c"] * limit
 
 
-def test_portals_that_are_left_out_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """There is a limit, but it is not silent."""
+def test_omitted_portals_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The limit is not silent."""
     store = Crowded(str(tmp_path / "store.sqlite3"))
 
     assert 10_000 == len(portal_ids(store))
@@ -123,7 +121,7 @@ def test_portals_that_are_left_out_are_told(
     assert told == capsys.readouterr().err
 
 
-def test_every_portal_is_read_with_what_is_known_of_it(store: LocalStore) -> None:
-    """Its domain, for one."""
+def test_all_portals_are_read_with_their_fields(store: LocalStore) -> None:
+    """Such as the domain."""
     domains = [portal.domain for portal in all_portals(store)]
     assert ["x.bitrix24.com", "X.Bitrix24.com", None] == domains

@@ -29,7 +29,7 @@ class TestPortals:
         } == fields
 
     def test_add_keeps_the_token_before(self, shell: Shell) -> None:
-        """A second token comes first; the former stays, and the one before that goes."""
+        """A second token comes first; the first stays until a third one comes."""
         for token in ("first", "second", "third"):
             shell("portals", "add", "--member-id", "M", "--token", token)
 
@@ -38,7 +38,7 @@ class TestPortals:
 
     @pytest.mark.parametrize("slash", ["", "/"])
     def test_add_takes_domain_and_endpoint(self, shell: Shell, slash: str) -> None:
-        """With an endpoint, the offline queue can be drained too."""
+        """With an endpoint, the offline queue can be drained, too."""
         endpoint = "https://x.bitrix24.com/rest"
         where = ("--domain", "x.bitrix24.com", "--endpoint", endpoint + slash)
 
@@ -49,7 +49,7 @@ class TestPortals:
     def test_add_reads_the_token_from_standard_input(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """So that it need not stand in the shell's history."""
+        """To keep it out of the shell's history."""
         monkeypatch.setattr("sys.stdin", io.StringIO("T\n"))
 
         assert 0 == shell("portals", "add", "--member-id", "M", "--token", "-")[0]
@@ -69,10 +69,10 @@ class TestPortals:
             ),
         ],
     )
-    def test_add_refuses_what_makes_no_sense(
+    def test_add_rejects_invalid_arguments(
         self, shell: Shell, arguments: list[str], complaint: str
     ) -> None:
-        """Each complaint says what is wrong, and nothing is stored."""
+        """Each error says what is wrong, and nothing is stored."""
         refused = shell("portals", "add", "--member-id", "M", *arguments)
 
         assert (1, "", f"{complaint}\n") == refused
@@ -80,7 +80,7 @@ class TestPortals:
 
     @pytest.mark.parametrize("absent", ["--member-id", "--token"])
     def test_add_needs_a_portal_and_its_token(self, shell: Shell, absent: str) -> None:
-        """Which one is missing is told."""
+        """The error names the missing one."""
         given = {"--member-id": "M", "--token": "T"}
         del given[absent]
         (present,) = given.items()
@@ -89,8 +89,8 @@ class TestPortals:
 
         assert told.endswith(f"error: the following arguments are required: {absent}")
 
-    def test_add_takes_the_domain_of_an_address(self, shell: Shell) -> None:
-        """As people copy it from their browser."""
+    def test_add_accepts_a_url_as_domain(self, shell: Shell) -> None:
+        """As copied from a browser."""
         address = ("--domain", "https://x.bitrix24.com/crm/")
 
         (portal,) = shell.json("portals", "add", "--member-id", "M", "--token", "T", *address)
@@ -108,16 +108,16 @@ class TestPortals:
             ),
         ],
     )
-    def test_add_refuses_what_cannot_be_of_a_portal(
+    def test_add_rejects_invalid_ids_and_domains(
         self, shell: Shell, option: str, value: str, complaint: str
     ) -> None:
-        """In plain words, after the usage."""
+        """With a plain error after the usage."""
         told = shell.usage_error("portals", "add", "--token", "T", option, value)
 
         assert f"python -m handler portals add: error: argument {option}: {complaint}" == told
 
     def test_list_is_a_table_for_people(self, shell: Shell) -> None:
-        """Also for documents that people wrote by hand, and with what has become of each."""
+        """Even for documents edited by hand, with each portal's state."""
         problem = "The queue cannot be read: reinstall."
         now = {"active": True, "token_digests": ["d"], "drained_at": MOMENT}
         shell.write("portals/a", **now, domain="x.bitrix24.com", problem=problem)
@@ -139,7 +139,7 @@ e          -               not active   -                    -                  
         assert (0, table, "") == shell("portals", "list")
 
     def test_programs_get_the_last_deletion_too(self, shell: Shell) -> None:
-        """Beside all the fields of the portal's document."""
+        """In addition to all fields of the portal's document."""
         shell.write("portals/a", active=True)
         shell.write("portals/a/deletions/1", recorded_at=MOMENT)
         shell.write("portals/b", active=True)
@@ -149,8 +149,8 @@ e          -               not active   -                    -                  
             {"id": "b", "active": True},
         ] == shell.json("portals", "list")
 
-    def test_an_empty_list_says_why(self, shell: Shell) -> None:
-        """And what to do."""
+    def test_empty_list_is_explained(self, shell: Shell) -> None:
+        """With what to do."""
         told = (
             "There are no portals in this store: install the application in a portal, or enter one"
             " with `portals add`.\n"
@@ -158,15 +158,15 @@ e          -               not active   -                    -                  
 
         assert (0, "", told) == shell("portals", "list")
 
-    def test_list_leaves_no_portal_out(self, shell: Shell) -> None:
-        """An application in the market has hundreds."""
+    def test_list_shows_every_portal(self, shell: Shell) -> None:
+        """An application from the market has hundreds."""
         portals = [Document(f"portals/{number}", {"active": True}) for number in range(301)]
         shell.store.create(portals, "installed_at", Deadline(5))
 
         assert 301 == len(shell.json("portals", "list"))
 
     def test_remove_leaves_the_records(self, shell: Shell) -> None:
-        """Nothing more is accepted; the records stay, and the portal stays listed for them."""
+        """Nothing more is accepted; the records stay, and the portal stays listed."""
         shell("portals", "add", "--member-id", "M", "--token", "T", "--domain", "x.bitrix24.com")
         shell.record("M", "one")
         portal = shell.store.get("portals/M", Deadline(5))
@@ -197,7 +197,7 @@ e          -               not active   -                    -                  
         assert again
         assert fields["removed_at"] == again["removed_at"]
 
-    def test_remove_lists_a_portal_of_which_only_records_are_left(self, shell: Shell) -> None:
+    def test_remove_lists_a_portal_with_only_records_left(self, shell: Shell) -> None:
         """An earlier version deleted its document."""
         shell.record("M", "one")
 
@@ -207,7 +207,7 @@ e          -               not active   -                    -                  
         assert 1 == len(shell.records())
 
     def test_remove_of_an_unknown_portal_is_a_failure(self, shell: Shell) -> None:
-        """And makes none."""
+        """And creates none."""
         told = "There is no portal M, and no other either. Is this the right store?\n"
 
         assert (1, "", told) == shell("portals", "remove", "M")

@@ -25,7 +25,7 @@ LATER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def waits(seconds: str = "68") -> str:
-    """Return what is said before the wait."""
+    """Return the message before the wait."""
     return (
         f"Its events are no longer accepted. Waiting {seconds} s until every instance of the"
         " function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...\n"
@@ -34,29 +34,29 @@ def waits(seconds: str = "68") -> str:
 
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Do not wait; return how long it would have been."""
+    """Skip waits; return how long they would have been."""
     seconds: list[float] = []
     monkeypatch.setattr("time.sleep", seconds.append)
     return seconds
 
 
 def soon() -> Deadline:
-    """Return a deadline that is never met."""
+    """Return a deadline that is never reached."""
     return Deadline(5)
 
 
 def keep(shell: Shell, member_id: str) -> None:
-    """Keep something of everything."""
+    """Store a document of every kind."""
     shell("portals", "add", "--member-id", member_id, "--token", "T")
     shell.record(member_id, "one", "two")
     shell.write(f"portals/{member_id}/quarantine/q", received_at=MOMENT)
     shell.write(f"portals/{member_id}/openline_messages/m", expires_at=LATER)
 
 
-def test_all_that_is_kept_of_one_portal_is_deleted(
+def test_everything_stored_for_a_portal_is_deleted(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
 ) -> None:
-    """After its member_id has been typed, once nothing more can come in."""
+    """After its member_id was typed, once nothing more can arrive."""
     keep(shell, "M")
     keep(shell, "other")
     monkeypatch.setattr("sys.stdin", io.StringIO("M\n"))
@@ -79,7 +79,7 @@ def test_all_that_is_kept_of_one_portal_is_deleted(
 def test_another_answer_keeps_everything(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float], answer: str
 ) -> None:
-    """A finger that is used to `yes` deletes nothing; nor does a closed standard input."""
+    """Habitually typing `yes` deletes nothing; nor does a closed standard input."""
     keep(shell, "M")
     before = shell.fields("portals/M")
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
@@ -95,7 +95,7 @@ def test_another_answer_keeps_everything(
 def test_the_question_is_seen_before_the_answer_is_awaited(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also where standard output is not a screen."""
+    """Even if standard output is not a terminal."""
     keep(shell, "M")
     screen = tmp_path / "screen"
     seen = []
@@ -119,7 +119,7 @@ def test_the_question_is_seen_before_the_answer_is_awaited(
 def test_scripts_are_not_asked(
     shell: Shell, waited: list[float], portal: str, cache: str, wait: str
 ) -> None:
-    """And say how long the service trusts a token, where that is not the default."""
+    """They can set the service's cache time, if it is not the default."""
     shell.write("portals/M", active=True, domain="x.bitrix24.com", token_digests=["d"])
 
     done = shell("portals", "purge", portal, "--yes", "--cache-seconds", cache)
@@ -136,7 +136,7 @@ def test_scripts_are_not_asked(
 def test_the_services_settings_say_how_long_to_wait(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
 ) -> None:
-    """Where the shell has them."""
+    """If the shell has them."""
     monkeypatch.setenv("TOKEN_CACHE_SECONDS", "5")
     monkeypatch.setenv("STORE_DEADLINE_SECONDS", "2.5")
     shell.write("portals/M", active=True)
@@ -146,8 +146,8 @@ def test_the_services_settings_say_how_long_to_wait(
 
 
 @pytest.mark.parametrize("seconds", ["-1", "soon", "86401"])
-def test_a_wait_that_is_not_valid_is_refused(shell: Shell, seconds: str) -> None:
-    """In the words of the setting."""
+def test_invalid_wait_is_an_error(shell: Shell, seconds: str) -> None:
+    """With the setting's own message."""
     told = (
         "python -m handler portals purge: error: argument --cache-seconds: use a number of seconds"
         " from 0 to 86400"
@@ -157,7 +157,7 @@ def test_a_wait_that_is_not_valid_is_refused(shell: Shell, seconds: str) -> None
 
 
 def test_an_unknown_portal_is_a_failure(shell: Shell) -> None:
-    """A mistyped member_id has deleted nothing."""
+    """So a mistyped member_id does not look like a success."""
     shell.write("portals/M", active=True)
 
     told = "There is no portal typo. There are: M.\n"
@@ -165,7 +165,7 @@ def test_an_unknown_portal_is_a_failure(shell: Shell) -> None:
 
 
 def test_records_without_a_portal_are_deleted_too(shell: Shell) -> None:
-    """An earlier version's `remove` left them; they make no portal again."""
+    """An earlier version's `remove` left them; no portal is created."""
     shell.record("M", "one")
 
     code, out, _ = shell("portals", "purge", "M", "--yes")
@@ -175,10 +175,10 @@ def test_records_without_a_portal_are_deleted_too(shell: Shell) -> None:
     assert None is shell.fields("portals/M")
 
 
-def test_what_an_instance_records_meanwhile_is_deleted_too(
+def test_records_stored_during_the_wait_are_deleted_too(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may trust the token for as long as the command waits, and not a moment longer."""
+    """An instance may trust the token for as long as the command waits, and no longer."""
     body = samples.form("portal-one-message")
     member_id = samples.typed("portal-one-message")["auth"]["member_id"]
     token = samples.typed("portal-one-message")["auth"]["application_token"]
@@ -205,8 +205,8 @@ def test_what_an_instance_records_meanwhile_is_deleted_too(
     assert 403 == App(shell.path).post(late).status
 
 
-def test_an_install_meanwhile_is_told(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It makes the portal accept events again, so the purge has not succeeded."""
+def test_install_during_the_wait_is_reported(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portal accepts events again, so the purge has failed."""
     shell("portals", "add", "--member-id", "M", "--token", "T")
     shell.record("M", "one")
 
@@ -225,7 +225,7 @@ def test_an_install_meanwhile_is_told(shell: Shell, monkeypatch: pytest.MonkeyPa
     assert shell.fields("portals/M")
 
 
-def test_many_messages_are_not_counted_to_the_last(shell: Shell) -> None:
+def test_many_messages_are_not_all_counted(shell: Shell) -> None:
     """Each would have to be read."""
     messages = [
         Document(

@@ -29,7 +29,7 @@ for part in (ROOT / "tests/samples/help.txt").read_text().split("$ python -m han
 def test_every_command_explains_itself(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    """Each has --help, and asking for help is a success."""
+    """Each has --help, which succeeds."""
     monkeypatch.setenv("COLUMNS", "1000")  # breaks no word
 
     code, out, err = shell(*line.split())
@@ -40,10 +40,10 @@ def test_every_command_explains_itself(
 @pytest.mark.parametrize(
     ("line", "absent"), [([], "COMMAND"), (["portals"], "ACTION"), (["subscription"], "ACTION")]
 )
-def test_a_command_line_that_ends_too_early_is_told(
+def test_incomplete_command_line_is_a_usage_error(
     shell: Shell, line: list[str], absent: str
 ) -> None:
-    """In the way of all usage errors."""
+    """Like all others."""
     program = " ".join(["python -m handler", *line])
 
     told = f"{program}: error: the following arguments are required: {absent}"
@@ -60,7 +60,7 @@ def test_a_command_line_that_ends_too_early_is_told(
     ],
 )
 def test_a_portal_is_a_member_id_or_a_domain(shell: Shell, line: list[str], argument: str) -> None:
-    """What can be neither is refused in plain words."""
+    """Anything else is a plain error."""
     told = shell.usage_error(*line, "a/b")
 
     problem = "'a/b' is neither a portal's member_id nor its domain"
@@ -68,7 +68,7 @@ def test_a_portal_is_a_member_id_or_a_domain(shell: Shell, line: list[str], argu
 
 
 def test_the_module_runs_as_a_program() -> None:
-    """`python -m handler` is what the README tells people to type."""
+    """`python -m handler`, as in the README."""
     done = subprocess.run(
         [sys.executable, "-m", "handler", "portals", "list", "--json"],
         cwd=ROOT,
@@ -84,7 +84,7 @@ def test_the_module_runs_as_a_program() -> None:
 
 
 def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is 0 only on success."""
+    """0 only on success."""
     assert (0, "") == shell("portals", "list", "--json")[:2]
     monkeypatch.setattr("sys.argv", ["handler", "portals", "remove", "nobody"])
 
@@ -95,7 +95,7 @@ def test_the_exit_code_is_the_commands(shell: Shell, monkeypatch: pytest.MonkeyP
 
 
 def test_the_version_is_that_of_the_project(shell: Shell) -> None:
-    """It is written twice, since the function is deployed without pyproject.toml."""
+    """It is stored twice, since the function is deployed without pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert (0, f"{project['version']}\n", "") == shell("--version")
@@ -105,7 +105,7 @@ def test_the_version_is_that_of_the_project(shell: Shell) -> None:
 def test_a_python_without_the_dependencies_says_where_they_are(
     monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
-    """Wherever the import fails: a system's Python may have one package, but not the other."""
+    """Wherever the import fails: a system's Python may have some of the packages."""
     for name in list(sys.modules):
         if name.partition(".")[0] == "handler":
             monkeypatch.delitem(sys.modules, name)
@@ -124,10 +124,10 @@ def test_a_python_without_the_dependencies_says_where_they_are(
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_a_reader_may_go_early(
+def test_reader_may_close_the_pipe_early(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    """As `head` does: no traceback follows what it has read, not even when the program ends."""
+    """Like `head`: no traceback follows, not even when the program ends."""
     shell.write("portals/M", active=True)
     shell.record("M", "one", "two")
     reader, writer = os.pipe()
@@ -140,7 +140,7 @@ def test_a_reader_may_go_early(
 def test_an_interrupted_command_is_no_success(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """128 plus the number of the signal, as shells have it."""
+    """128 plus the signal's number, as in shells."""
 
     class Interrupted:
         def readline(self) -> str:
@@ -153,8 +153,8 @@ def test_an_interrupted_command_is_no_success(
     assert 130 == shell("portals", "purge", "M")[0]
 
 
-def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
-    """A map or a null in a portal's document is no `Value`, and stays Firestore's own."""
+def test_json_shows_values_set_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A map or a null in a portal's document is not a `Value`, and stays Firestore's own type."""
     fields: Any = {"active": True, "note": types.Value.pb()(null_value=0)}
 
     print_json(Document("portals/M", fields))
@@ -163,9 +163,7 @@ def test_json_shows_what_people_wrote_by_hand(capsys: pytest.CaptureFixture[str]
     assert {"id": "M", "active": True, "note": "null_value: NULL_VALUE\n"} == shown
 
 
-def test_a_setting_that_is_not_valid_is_named(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_setting_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands read the same settings as the function."""
     monkeypatch.setenv("RETENTION_DAYS", "soon")
 

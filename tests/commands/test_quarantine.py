@@ -9,7 +9,7 @@ from tests.commands.shell import FITS, MOMENT, Shell
 
 class TestQuarantine:
     def keep(self, shell: Shell, name: str, payload: str, **fields: object) -> None:
-        """Keep an event in quarantine."""
+        """Quarantine an event."""
         shell.write(
             f"portals/M/quarantine/{name}",
             event="ONOPENLINEMESSAGEDELETE",
@@ -19,7 +19,7 @@ class TestQuarantine:
             **fields,
         )
 
-    def test_lists_what_did_not_fit_and_why(self, shell: Shell) -> None:
+    def test_lists_events_with_their_faults(self, shell: Shell) -> None:
         """A table for people, JSON lines for programs."""
         shell.write("portals/M", active=True)
         self.keep(shell, "p", "{}", domain="x.bitrix24.com")
@@ -36,8 +36,8 @@ class TestQuarantine:
         lines = shell.json("quarantine", "--portal", "M")
         assert [("q", "{}"), ("p", "{}")] == [(line["id"], line["payload"]) for line in lines]
 
-    def test_an_empty_list_says_what_that_means(self, shell: Shell) -> None:
-        """Not that events were recorded, but that none had to be put there."""
+    def test_empty_list_is_explained(self, shell: Shell) -> None:
+        """It does not mean that events were recorded."""
         shell.write("portals/M", active=True)
         nothing = "The quarantine is empty: the data of every event was valid.\n"
 
@@ -54,7 +54,7 @@ class TestQuarantine:
             (["--limit", "22"], 22, ""),
         ],
     )
-    def test_what_is_not_shown_is_counted(
+    def test_omitted_events_are_counted(
         self, shell: Shell, flags: list[str], shown: int, rest: str
     ) -> None:
         """The newest come first."""
@@ -67,7 +67,7 @@ class TestQuarantine:
         assert (0, shown, rest) == (code, len(out.splitlines()), err)
 
     def test_show_shows_one_with_its_data(self, shell: Shell) -> None:
-        """Whatever portal it is of, and whatever somebody wrote into it."""
+        """Of any portal, even if it was edited by hand."""
         shell.write("portals/L", active=True)
         shell.write("portals/M", active=True)
         more = {"domain": "x.bitrix24.com", "event_at": MOMENT, "user_id": 27, "expires_at": MOMENT}
@@ -91,8 +91,8 @@ class TestQuarantine:
         assert "q" == line["id"]
         assert [line] == shell.json("quarantine", "--portal", "M", "show", "q")
 
-    def test_what_is_not_whole_is_shown_as_it_is(self, shell: Shell) -> None:
-        """Cut, or written by hand."""
+    def test_incomplete_data_is_shown_as_stored(self, shell: Shell) -> None:
+        """Cut, or edited by hand."""
         shell.write("portals/M", active=True)
         shell.write("portals/M/quarantine/cut", payload='{"LINE": "\x1b', received_at=MOMENT)
 
@@ -101,7 +101,7 @@ class TestQuarantine:
         assert "2026-03-17 12:00:00  M       -               cut" in shell("quarantine")[1]
 
     def test_drop_deletes_one(self, shell: Shell) -> None:
-        """What will never be valid must not make `retry` fail for all time."""
+        """Events that never become valid must not make `retry` fail permanently."""
         shell.write("portals/M", active=True)
         self.keep(shell, "p", "{}")
         self.keep(shell, "q", "{}")
@@ -114,7 +114,7 @@ class TestQuarantine:
 
     @pytest.mark.parametrize("action", ["show", "drop"])
     def test_an_unknown_id_is_an_error(self, shell: Shell, action: str) -> None:
-        """That says where it was looked for."""
+        """Which says where it was searched."""
         shell.write("portals/M", active=True)
         shell.write("portals/N", active=True)
         self.keep(shell, "q", "{}")
@@ -128,8 +128,8 @@ class TestQuarantine:
         assert f"{told} from the list" == shell.usage_error("quarantine", action, "a/b")
         assert shell.fields("portals/M/quarantine/q")
 
-    def test_retry_records_what_fits_by_now_and_takes_it_out(self, shell: Shell) -> None:
-        """What still does not fit stays, and the command says so."""
+    def test_retry_records_events_that_have_become_valid(self, shell: Shell) -> None:
+        """Others stay, and the command says so."""
         shell.write("portals/M", active=True)
         self.keep(shell, "good", FITS, event_at=MOMENT, user_id=27, domain="d")
         self.keep(shell, "good-too", FITS.replace('"a"', '"other"'))
@@ -155,8 +155,8 @@ class TestQuarantine:
         )
         assert records["other"]["event_at"] == MOMENT.isoformat()  # when it was received
 
-    def test_programs_read_what_a_retry_has_done(self, shell: Shell) -> None:
-        """And people read sentences."""
+    def test_retry_has_json_output(self, shell: Shell) -> None:
+        """And sentences for people."""
         shell.write("portals/M", active=True)
         self.keep(shell, "good", FITS)
         self.keep(shell, "cut", '{"LINE": "x')
@@ -170,7 +170,7 @@ class TestQuarantine:
         assert (1, "") == (code, err)
 
     def test_retry_succeeds_when_nothing_is_left(self, shell: Shell) -> None:
-        """What is known already is a success too."""
+        """A duplicate is a success, too."""
         shell.write("portals/M", active=True)
         self.keep(shell, "good", FITS)
         assert 0 == shell("quarantine", "retry")[0]
@@ -181,7 +181,7 @@ class TestQuarantine:
 
     @pytest.mark.parametrize("line", ["--limit 1 retry", "retry --limit 1"])
     def test_retry_may_take_the_newest_only(self, shell: Shell, line: str) -> None:
-        """What is left then is counted, and no success."""
+        """The rest is counted, and not a success."""
         shell.write("portals/M", active=True)
         self.keep(shell, "a", FITS)
         self.keep(shell, "b", FITS)
@@ -189,8 +189,8 @@ class TestQuarantine:
         done = "1 recorded, 0 already recorded, 1 left.\n"
         assert (1, done, "") == shell("quarantine", *line.split())
 
-    def test_an_event_of_another_name_is_left(self, shell: Shell) -> None:
-        """Somebody wrote it by hand."""
+    def test_other_events_are_left_alone(self, shell: Shell) -> None:
+        """They were added by hand."""
         shell.write("portals/M", active=True)
         shell.write("portals/M/quarantine/q", payload=FITS, received_at=MOMENT, event="ONAPPTEST")
 
@@ -199,10 +199,10 @@ class TestQuarantine:
         assert (1, True) == (code, out.startswith("q cannot be read: its data is incomplete."))
 
     @pytest.mark.parametrize("expires", [{}, {"expires_at": MOMENT}])
-    def test_the_shells_settings_decide_nothing_again(
+    def test_shells_settings_are_ignored(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, expires: dict[str, object]
     ) -> None:
-        """A record expires with the document that it was in; its connector was wanted."""
+        """A record expires with its quarantined event, and its connector was wanted."""
         monkeypatch.setenv("RETENTION_DAYS", "30")
         monkeypatch.setenv("CONNECTORS", "another")
         shell.write("portals/M", active=True)

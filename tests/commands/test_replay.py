@@ -1,4 +1,4 @@
-"""`python -m handler replay`: what is in a file, where it goes, and what to do if it is nothing."""
+"""`python -m handler replay`: what a file contains, where it goes, and errors."""
 
 import io
 import json
@@ -18,7 +18,7 @@ EXPORT = (
 
 
 def letters(*payloads: str) -> str:
-    """Return the lines that the log keeps of events."""
+    """Return the log lines of events."""
     delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
     stream = io.StringIO()
     for payload in payloads:
@@ -28,7 +28,7 @@ def letters(*payloads: str) -> str:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """Name the file of a saved log."""
+    """Return the path of a saved log."""
     return tmp_path / "saved.log"
 
 
@@ -107,7 +107,7 @@ def test_every_encoding_of_a_shell_is_read(
 def test_a_file_without_lost_records_is_an_error_that_says_what_to_do(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, saved: Path, content: bytes, told: str
 ) -> None:
-    """The log expires, so a replay of nothing must not look like a success."""
+    """The log expires, so replaying nothing must not look like a success."""
     saved.write_bytes(content)
 
     assert (1, "", f"{saved} {told} {EXPORT}") == shell("replay", str(saved))
@@ -116,8 +116,8 @@ def test_a_file_without_lost_records_is_an_error_that_says_what_to_do(
     assert (1, "", f"Standard input {told} {EXPORT}") == shell("replay", "-")
 
 
-def test_what_is_left_out_is_said(shell: Shell, saved: Path) -> None:
-    """In a sentence each on stderr, and in a count of each kind."""
+def test_skipped_records_are_reported(shell: Shell, saved: Path) -> None:
+    """One sentence each on stderr, and a count of each kind."""
     shell.write("portals/M", active=True)
     lost = letters(FITS, "{}", FITS)
     unknown = letters(FITS).replace('"member_id":"M"', '"member_id":"N"')

@@ -1,4 +1,4 @@
-"""`python -m handler report`; how its page looks and works is tested in a browser."""
+"""`python -m handler report`; the page itself is tested in a browser."""
 
 import json
 import stat
@@ -13,12 +13,12 @@ from tests.commands.shell import MOMENT, Shell
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """Return where reports go."""
+    """Return the path for reports."""
     return tmp_path / "report.html"
 
 
 def keep(shell: Shell, name: str, member_id: str = "M", **fields: Any) -> None:  # noqa: ANN401
-    """Keep a deletion."""
+    """Store a deletion."""
     record = {
         "origin": "portal",
         "connector": "whatsapp",
@@ -30,7 +30,7 @@ def keep(shell: Shell, name: str, member_id: str = "M", **fields: Any) -> None: 
 
 
 def make(shell: Shell, page: Path, *flags: str) -> str:
-    """Make a report since the beginning of that month, and return its page."""
+    """Create a report since the beginning of that month, and return its page."""
     code, out, _ = shell("report", "--since", "2026-03-01", "--output", str(page), *flags)
     assert code == 0
     assert out.startswith(f"{page}: ")
@@ -38,12 +38,12 @@ def make(shell: Shell, page: Path, *flags: str) -> str:
 
 
 def data(html: str) -> Any:  # noqa: ANN401
-    """Return what the page's script reads."""
+    """Return the data for the page's script."""
     return json.loads(html.partition('id="data">')[2].partition("</script>")[0])
 
 
-def test_a_report_is_a_file_that_only_its_maker_reads(shell: Shell, page: Path) -> None:
-    """It holds what customers wrote; who else may see it is for its maker to say."""
+def test_report_is_readable_only_by_its_owner(shell: Shell, page: Path) -> None:
+    """It contains what customers wrote; the owner decides who else may see it."""
     shell.write("portals/M", active=True, domain="x.bitrix24.com", drained_at=MOMENT)
     keep(shell, "1")
     keep(shell, "2", origin="customer")
@@ -57,7 +57,7 @@ def test_a_report_is_a_file_that_only_its_maker_reads(shell: Shell, page: Path) 
     assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
 
 
-def test_by_default_it_is_of_the_last_thirty_days(shell: Shell, page: Path) -> None:
+def test_default_range_is_the_last_thirty_days(shell: Shell, page: Path) -> None:
     """Until now."""
     shell.write("portals/M", active=True)
     now = datetime.now(UTC)
@@ -70,8 +70,8 @@ def test_by_default_it_is_of_the_last_thirty_days(shell: Shell, page: Path) -> N
     assert f"{now - timedelta(days=30):%Y-%m-%d} " in page.read_text()
 
 
-def test_it_says_what_was_asked_for(shell: Shell, page: Path) -> None:
-    """Days where whole days are meant, else times; and in which time zone."""
+def test_report_names_its_selection(shell: Shell, page: Path) -> None:
+    """Days for whole days, otherwise times, with the time zone."""
     shell.write("portals/M", active=True)
 
     html = make(
@@ -92,7 +92,7 @@ def test_it_says_what_was_asked_for(shell: Shell, page: Path) -> None:
     assert "2026-03-01 00:00 to 2026-03-17 15:30" in hours
 
 
-def test_nothing_found_is_a_page_that_says_so(shell: Shell, page: Path) -> None:
+def test_empty_report_says_so(shell: Shell, page: Path) -> None:
     """And so does the command, with a reason."""
     shell.write("portals/M", active=True)
 
@@ -104,13 +104,13 @@ def test_nothing_found_is_a_page_that_says_so(shell: Shell, page: Path) -> None:
     assert "<script" not in page.read_text()
 
 
-def test_without_a_portal_there_is_nothing_to_know(shell: Shell, page: Path) -> None:
-    """The box says so."""
+def test_report_without_portals_says_so(shell: Shell, page: Path) -> None:
+    """In its box."""
     assert "No portals are known, so nothing can have been recorded." in make(shell, page)
 
 
 def test_a_file_that_cannot_be_written_is_an_error(shell: Shell, page: Path) -> None:
-    """And nothing is left beside it."""
+    """And no temporary file is left."""
     missing = page.parent / "missing" / "report.html"
     shell.write("portals/M", active=True)
     page.mkdir()
@@ -121,8 +121,8 @@ def test_a_file_that_cannot_be_written_is_an_error(shell: Shell, page: Path) -> 
     assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
 
 
-def test_output_has_to_be_given(shell: Shell) -> None:
-    """A page on a terminal helps nobody."""
+def test_output_is_required(shell: Shell) -> None:
+    """A page on a terminal is useless."""
     told = "python -m handler report: error: the following arguments are required: --output"
 
     assert told == shell.usage_error("report")
@@ -148,17 +148,17 @@ def test_output_has_to_be_given(shell: Shell) -> None:
         ),
     ],
 )
-def test_it_says_what_it_cannot_know(
+def test_report_says_what_may_be_missing(
     shell: Shell, page: Path, portal: dict[str, Any], sentence: str
 ) -> None:
-    """As far as the portal's document tells."""
+    """As far as the portal's document shows."""
     shell.write("portals/M", **portal)
 
     assert sentence in make(shell, page)
 
 
 def test_a_portal_whose_document_is_gone_still_has_its_records(shell: Shell, page: Path) -> None:
-    """They are listed by its member_id."""
+    """They are listed by member_id."""
     keep(shell, "1", domain="event.example")
 
     html = make(shell, page, "--portal=M")
@@ -168,7 +168,7 @@ def test_a_portal_whose_document_is_gone_still_has_its_records(shell: Shell, pag
 
 
 def test_events_in_quarantine_are_counted(shell: Shell, page: Path) -> None:
-    """One, or several; those that came before are of another time."""
+    """One or several; earlier ones belong to another time."""
     shell.write("portals/M", active=True)
     for name, received in (("1", MOMENT), ("2", MOMENT - timedelta(days=60))):
         shell.write(f"portals/M/quarantine/{name}", received_at=received)
@@ -176,8 +176,8 @@ def test_events_in_quarantine_are_counted(shell: Shell, page: Path) -> None:
     assert "1 event could not be read and is in quarantine" in make(shell, page)
 
 
-def test_several_portals_are_told_apart(shell: Shell, page: Path) -> None:
-    """In the figures, in the table and in what is not known."""
+def test_several_portals_are_distinguished(shell: Shell, page: Path) -> None:
+    """In the figures, in the table and in what may be missing."""
     for member_id in ("M", "N"):
         shell.write(f"portals/{member_id}", active=True, domain=f"{member_id}.example".lower())
         keep(shell, "1", member_id, user_id=5, im_chat_id=1807)
@@ -195,8 +195,8 @@ def test_several_portals_are_told_apart(shell: Shell, page: Path) -> None:
     assert 2 == html.count("<td><bdi>m.example</bdi></td>")
 
 
-def test_what_is_known_of_a_text_stands_below_it(shell: Shell, page: Path) -> None:
-    """And records that have no time of their own say so."""
+def test_notes_are_shown_below_the_text(shell: Shell, page: Path) -> None:
+    """And records without a time of their own are marked."""
     shell.write("portals/M", active=True)
     keep(
         shell,

@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
 
 class Receiver(HTTPServer):
-    """Takes, in place of the function, whatever it is sent, for as long as a `with` block lasts."""
+    """Accepts any request in place of the function, during a `with` block."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Connection)
@@ -63,14 +63,14 @@ class Connection(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, self.headers["Content-Type"], body)
         self.server.requests.append(request)
         self.send_response(self.server.status[self.command])
-        self.send_header("Location", f"{self.server.url}/elsewhere")  # what a redirect has
+        self.send_header("Location", f"{self.server.url}/elsewhere")  # for a redirect
         self.end_headers()
         self.wfile.write(self.server.answer)
 
     do_POST = do_GET  # noqa: N815 - what http.server calls
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 SAMPLE = samples.form("documentation-sample")
@@ -84,7 +84,7 @@ class TestSend:
             yield receiver
 
     def test_a_sample_of_each_shape_is_recorded(self, shell: Shell, tmp_path: Path) -> None:
-        """By the function itself, once it is up; and it is a new one each time."""
+        """By the function itself, once it is up; each sample is new."""
         shell("portals", "add", "--member-id", MEMBER_ID, "--token", sample_event.TOKEN)
         with Function(
             tmp_path / "log", STORE="local", LOCAL_STORE_PATH=str(shell.path)
@@ -158,10 +158,10 @@ class TestSend:
             ),
         ],
     )
-    def test_what_tells_events_apart_can_be_chosen(
+    def test_identifying_fields_can_be_chosen(
         self, shell: Shell, receiver: Receiver, shape: str, data: dict[str, str]
     ) -> None:
-        """The same id is the same message, inside Bitrix24 too."""
+        """The same id is the same message, inside Bitrix24, too."""
         where = ("--url", f"{receiver.url}/hook", "--shape", shape)
         whose = ("--member-id", "M", "--token", "T", "--domain", "https://x.bitrix24.com/")
         what = ("--connector", "C", "--line", "7", "--chat-id", "a=b&c", "--message-id", "№ 1")
@@ -183,7 +183,7 @@ class TestSend:
     def test_the_ids_of_the_documentation_are_one_number(
         self, shell: Shell, receiver: Receiver
     ) -> None:
-        """Its page types external ids as numbers, and shows Bitrix24's own for them."""
+        """It types external ids as numbers, equal to Bitrix24's own."""
         documentation = ("send", "--url", receiver.url, "--shape", "documentation")
         assert 0 == shell(*documentation, "--message-id", "7")[0]
         sent = dict(parse_qsl(receiver.requests[0].body.decode()))
@@ -194,7 +194,7 @@ class TestSend:
         assert (1, "", told) == shell(*documentation, "--message-id", "ext-msg-1")
 
     def test_the_body_can_be_seen_without_the_token(self, shell: Shell, receiver: Receiver) -> None:
-        """On the terminal and not in the answer; nothing in it commands the terminal."""
+        """On the terminal, not in the answer; nothing in it can control the terminal."""
         chosen = ("--message-id", "a\x1b[b", "--token", "secret-token")
 
         code, out, err = shell("send", "--url", receiver.url, "--verbose", "--json", *chosen)
@@ -208,7 +208,7 @@ class TestSend:
     def test_the_token_can_be_read_from_standard_input(
         self, shell: Shell, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A shell's history does not keep it then."""
+        """To keep it out of the shell's history."""
         monkeypatch.setattr("sys.stdin", io.StringIO("secret-token\n"))
 
         assert 0 == shell("send", "--url", receiver.url, "--token", "-")[0]
@@ -223,12 +223,12 @@ class TestSend:
     def test_a_curl_command_sends_another_deletion_each_time(
         self, shell: Shell, receiver: Receiver, shape: str
     ) -> None:
-        """For those who have no Python where they try the function."""
+        """For machines without Python."""
         code, command, err = shell("send", "--url", receiver.url, "--shape", shape, "--curl")
         assert (0, "") == (code, err)
         assert [] == receiver.requests
 
-        # In place of curl: what it is given, in two shells.
+        # A fake curl that prints its arguments, in two shells.
         show = 'curl() { printf %s "$3"; }; '
         bodies = [
             subprocess.run(
@@ -245,11 +245,11 @@ class TestSend:
                 event.auth.application_token.get_secret_value(),
             )
             assert deletion.message_id.removeprefix("ext-msg-").isdigit()
-        if shape != "documentation":  # whose ids are the time alone
+        if shape != "documentation":  # its ids are only the time
             assert bodies[0] != bodies[1]
 
     def test_a_curl_command_keeps_the_id_that_is_given(self, shell: Shell) -> None:
-        """And quotes what a shell would take apart."""
+        """And quotes special characters."""
         given = ("--message-id", "it's $1", "--url", "http://127.0.0.1/a&b")
 
         _, command, _ = shell("send", "--curl", *given)
@@ -261,7 +261,7 @@ class TestSend:
     def test_the_answer_is_shown_whatever_it_is(
         self, shell: Shell, receiver: Receiver, status: int, code: int
     ) -> None:
-        """Anything but a plain success is a failure; what is no text does no harm."""
+        """Anything but 200 is a failure; binary data is harmless."""
         receiver.status["POST"] = status
         receiver.answer = b"\xff!"
 
@@ -270,19 +270,15 @@ class TestSend:
         assert (code, "\ufffd!\n", "") == shell("send", "--url", receiver.url, "--json")
 
     @pytest.mark.parametrize("status", [200, 404])
-    def test_it_waits_no_longer_than_until_there_is_an_answer(
-        self, shell: Shell, receiver: Receiver, status: int
-    ) -> None:
-        """Events are taken on any path, but GET only on two."""
+    def test_wait_ends_with_any_answer(self, shell: Shell, receiver: Receiver, status: int) -> None:
+        """Events are accepted on any path, but GET on two only."""
         receiver.status["GET"] = status
 
         assert 0 == shell("send", "--url", receiver.url, "--wait", "20")[0]
         assert ["GET", "POST"] == [request.method for request in receiver.requests]
 
-    def test_it_waits_for_a_function_that_starts_late(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As long as it may."""
+    def test_wait_allows_a_late_start(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Within its limit."""
         receivers = []
         with ExitStack() as stack:
 
@@ -297,15 +293,15 @@ class TestSend:
         assert ["GET", "POST"] == [request.method for request in receiver.requests]
 
     def test_a_redirect_is_not_a_success(self, shell: Shell, receiver: Receiver) -> None:
-        """Urllib would GET the other address, which says no more than that something is there."""
+        """Urllib would GET the other URL, which proves only that something answers there."""
         receiver.status["POST"] = 302
 
         assert 1 == shell("send", "--url", receiver.url)[0]
         assert ["POST"] == [request.method for request in receiver.requests]
 
     @pytest.mark.parametrize("wait", [[], ["--wait", "0.05"]])
-    def test_nobody_there_is_said_plainly(self, shell: Shell, wait: list[str]) -> None:
-        """Also after waiting."""
+    def test_no_server_is_a_plain_error(self, shell: Shell, wait: list[str]) -> None:
+        """Even after waiting."""
         reason = os.strerror(errno.ECONNREFUSED)
         for scheme in ("http", "https"):
             url = f"{scheme}://127.0.0.1:{free_port()}"
@@ -321,12 +317,12 @@ class TestSend:
             (BadStatusLine("x"), "it does not speak HTTP, or the URL is not valid"),
         ],
     )
-    def test_no_error_of_python_is_shown(self, error: Exception, reason: str) -> None:
+    def test_no_python_error_is_shown(self, error: Exception, reason: str) -> None:
         """Whether urllib wraps it or not."""
         assert reason == why(error)
 
-    def test_what_is_not_http_is_said_so(self, shell: Shell) -> None:
-        """Another service may listen at the port."""
+    def test_other_protocol_is_reported(self, shell: Shell) -> None:
+        """Another service may listen on the port."""
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def answer() -> None:
@@ -348,14 +344,14 @@ class TestSend:
         assert (1, "", told) == done
 
     @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://[::1", "http://", "https://a:0"])
-    def test_an_address_is_one_of_the_web(self, shell: Shell, url: str) -> None:
-        """No file is taken for a function's answer."""
+    def test_url_must_be_http(self, shell: Shell, url: str) -> None:
+        """A local file is not taken for an answer."""
         told = "python -m handler send: error: argument --url: use the function's http(s) URL"
 
         assert told == shell.usage_error("send", "--url", url)
 
-    def test_a_domain_is_one(self, shell: Shell) -> None:
-        """Or an address that has one."""
+    def test_domain_must_be_valid(self, shell: Shell) -> None:
+        """Or a URL that has one."""
         told = (
             "python -m handler send: error: argument --domain: 'a b' is not a domain: use one such"
             " as mycompany.bitrix24.com"

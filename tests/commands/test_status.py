@@ -1,4 +1,4 @@
-"""`python -m handler status`: what is well, and what needs a person."""
+"""`python -m handler status`: what is well, and what needs attention."""
 
 import json
 import re
@@ -26,7 +26,7 @@ FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def status(shell: Shell) -> tuple[int, str]:
-    """Return the exit code, and what is printed but for how fast the store answers."""
+    """Return the exit code and the output without the store's response time."""
     code, out, err = shell("status")
     first, _, rest = out.partition("\n")
     assert re.fullmatch(r"The store answered in \d+\.\d ms\.", first)
@@ -35,7 +35,7 @@ def status(shell: Shell) -> tuple[int, str]:
 
 
 def needs(shell: Shell, **fields: Any) -> list[str]:  # noqa: ANN401
-    """Return what a portal with these fields needs; as a program reads it, and as people do."""
+    """Return what a portal with these fields needs, checked in JSON and in text."""
     shell.write("portals/M", **{"active": True, "token_digests": ["d"], **fields})
     code, out, _ = shell("status", "--json")
     (portal,) = _json(out)["portals"]
@@ -52,12 +52,12 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def deletion(shell: Shell, name: str, recorded_at: datetime, via: str = "online") -> None:
-    """Keep a deletion of the portal."""
+    """Store a deletion of the portal."""
     shell.write(f"portals/M/deletions/{name}", recorded_at=recorded_at, via=via)
 
 
 def test_all_is_well(shell: Shell) -> None:
-    """One line a portal, and the exit code is 0."""
+    """One line per portal, and the exit code is 0."""
     active = {"active": True, "token_digests": ["d"], "drained_at": MOMENT}
     shell.write("portals/M", **active, domain="x.bitrix24.com")
     shell.write("portals/N", active=False, removed_at=MOMENT)
@@ -78,7 +78,7 @@ def test_all_is_well(shell: Shell) -> None:
     assert (0, table) == status(shell)
 
 
-def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
+def test_needs_are_listed_below_the_table(shell: Shell) -> None:
     """By portal; the exit code is 1."""
     for name in ("a", "b", "c"):
         shell.write(f"portals/{name}", active=True, token_digests=["d"])
@@ -109,7 +109,7 @@ def test_what_needs_a_person_stands_below_the_table(shell: Shell) -> None:
 
 
 def test_programs_read_one_object(shell: Shell) -> None:
-    """With what is known of each portal."""
+    """With everything known about each portal."""
     shell.write(
         "portals/M",
         active=True,
@@ -167,7 +167,7 @@ def test_programs_read_one_object(shell: Shell) -> None:
     ],
 )
 def test_no_portal_is_not_well(shell: Shell, portals: list[Any], missing: str) -> None:
-    """Nothing is recorded then, however quiet it looks."""
+    """Nothing is recorded then, although it looks quiet."""
     for number, fields in enumerate(portals):
         shell.write(f"portals/{number}", **fields)
 
@@ -177,13 +177,13 @@ def test_no_portal_is_not_well(shell: Shell, portals: list[Any], missing: str) -
     assert (1, missing, False) == (code, _json(out)["missing"], _json(out)["well"])
 
 
-def test_a_problem_is_told_as_it_stands(shell: Shell) -> None:
-    """It says what to do by itself."""
+def test_problem_is_shown_as_stored(shell: Shell) -> None:
+    """It already says what to do."""
     assert ["Do this."] == needs(shell, problem="Do this.")
 
 
 @pytest.mark.parametrize(("rows", "left"), [(1, "1 row"), (7, "7 rows"), ("more than 49", None)])
-def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | None) -> None:
+def test_rows_left_by_a_drain_are_reported(shell: Shell, rows: int | str, left: str | None) -> None:
     """With what continues it."""
     told = (
         f"The drain at 2026-03-17 12:00:00 UTC left {left or f'{rows} rows'} in the portal's"
@@ -194,8 +194,8 @@ def test_what_a_drain_left_is_told(shell: Shell, rows: int | str, left: str | No
 
 
 @pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])
-def test_a_lease_that_was_not_released_is_told(shell: Shell, until: datetime, ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """While it holds, a drain is under way."""
+def test_unreleased_lease_is_reported(shell: Shell, until: datetime, ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Before it expires, a drain is under way."""
     told = f"A drain was interrupted: it did not end by 2026-03-17 12:00:00 UTC. {NEXT}"
 
     found = needs(shell, drain={"until": until, "nonce": "n", "user": 1})
@@ -203,8 +203,8 @@ def test_a_lease_that_was_not_released_is_told(shell: Shell, until: datetime, en
     assert ([told] if ended else []) == found
 
 
-def test_what_one_ping_continues_is_told_once(shell: Shell) -> None:
-    """A drain that was cut off, and what the one before it had left."""
+def test_advice_is_given_once(shell: Shell) -> None:
+    """For an interrupted drain, and what the previous one left."""
     (told,) = needs(
         shell,
         queue_left={"rows": 2, "at": MOMENT},
@@ -217,8 +217,8 @@ def test_what_one_ping_continues_is_told_once(shell: Shell) -> None:
     )
 
 
-def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
-    """By `purge`, which deletes the document too, or by `remove`."""
+def test_request_to_delete_data_is_reported_until_decided(shell: Shell) -> None:
+    """By `purge`, which deletes the document, too, or by `remove`."""
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
     told = (
         "It was uninstalled at 2026-03-17 12:00:00 UTC with the request to delete its data. Do so"
@@ -234,7 +234,7 @@ def test_a_wish_to_delete_is_told_until_it_is_decided(shell: Shell) -> None:
 
 
 class TestPings:
-    """A deletion that came online more than an hour after the queue was last found empty."""
+    """A deletion arrived online more than an hour after the queue was last empty."""
 
     AFTER = timedelta(hours=1)
 
@@ -248,7 +248,7 @@ class TestPings:
         )
         return [told]
 
-    def test_pings_that_stop_are_told(self, shell: Shell) -> None:
+    def test_missing_pings_are_reported(self, shell: Shell) -> None:
         """With the newest such deletion."""
         deletion(shell, "1", MOMENT + self.AFTER)
         deletion(shell, "2", MOMENT + 2 * self.AFTER)
@@ -257,7 +257,7 @@ class TestPings:
         told = self.told(MOMENT + 2 * self.AFTER, "last found empty at 2026-03-17 12:00:00 UTC")
         assert told == needs(shell, drained_at=MOMENT)
 
-    def test_a_queue_that_was_never_read_is_told(self, shell: Shell) -> None:
+    def test_queue_that_was_never_read_is_reported(self, shell: Shell) -> None:
         """Counted from when the bindings were checked."""
         deletion(shell, "1", MOMENT + self.AFTER)
 
@@ -273,8 +273,8 @@ class TestPings:
             {"drained_at": MOMENT, "active": False},
         ],
     )
-    def test_what_explains_it_is_no_alarm(self, shell: Shell, fields: dict[str, Any]) -> None:
-        """Nor is a ping that came within the hour."""
+    def test_explained_silence_is_no_alarm(self, shell: Shell, fields: dict[str, Any]) -> None:
+        """Nor is a ping within the hour."""
         deletion(shell, "1", MOMENT + self.AFTER)
 
         assert [] == needs(shell, **fields)
@@ -286,10 +286,10 @@ class TestPings:
             ({"queue_left": {"rows": 1, "at": MOMENT + timedelta(hours=1)}}, "The drain at"),
         ],
     )
-    def test_a_cause_that_is_known_is_told_alone(
+    def test_known_cause_is_reported_alone(
         self, shell: Shell, fields: dict[str, Any], beginning: str
     ) -> None:
-        """Two remedies for one fault would be one too many."""
+        """Two remedies for one problem would be confusing."""
         deletion(shell, "1", MOMENT + self.AFTER)
 
         (told,) = needs(shell, drained_at=MOMENT, **fields)

@@ -1,4 +1,4 @@
-"""`python -m handler subscription`: what is bound at a portal, by hand."""
+"""`python -m handler subscription`: bindings at a portal, by hand."""
 
 import io
 import json
@@ -40,20 +40,20 @@ def bitrix() -> Iterator[Bitrix24]:
 
 @pytest.fixture
 def installation(bitrix: Bitrix24) -> Installation:
-    """Install an application in a portal."""
+    """Install an application at a portal."""
     return bitrix.add_portal().install()
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no setting of whoever runs the tests."""
+    """Remove all settings of the person running the tests."""
     monkeypatch.setattr("os.environ", environment())
 
 
 def run(
     capsys: pytest.CaptureFixture[str], installation: Installation, action: str, *more: str
 ) -> Ran:
-    """Run a command in this process, as an administrator; no token may be in what it prints."""
+    """Run a command in this process as an administrator; its output must contain no token."""
     code = main(["subscription", action, *options(installation), *more])
     printed = capsys.readouterr()
     for secret in secrets_of(installation):
@@ -69,14 +69,14 @@ def secrets_of(installation: Installation) -> list[str]:
 
 
 def options(installation: Installation, user: int = 1) -> list[str]:
-    """Return the options that every action needs."""
+    """Return the options that every action requires."""
     token = installation.token(user).access_token
     endpoint = installation.portal.client_endpoint
     return ["--endpoint", endpoint, "--access-token", token, "--url", URL]
 
 
 def test_a_subscription_is_made_from_a_shell(installation: Installation) -> None:
-    """Status, and bind, as processes: JSON on stdout, and the exit code says how it is."""
+    """Status and bind as processes: JSON on stdout, the result as exit code."""
     expected: list[tuple[str, int, object]] = [
         ("status", 1, {event: {"bound": False, "users": []} for event in EVENTS}),
         ("bind", 0, {"subscribed": True, "problems": []}),
@@ -123,7 +123,7 @@ def test_people_get_a_table_and_sentences(
 def test_what_another_user_has_bound_is_named(
     capsys: pytest.CaptureFixture[str], installation: Installation
 ) -> None:
-    """It is of no use: the queue's ping must bring the token of an administrator."""
+    """It is useless: the queue's ping must bring an administrator's token."""
     run(capsys, installation, "bind")
     code, _, _ = run(capsys, installation, "status")
     assert code == 0
@@ -139,7 +139,7 @@ def test_what_another_user_has_bound_is_named(
 def test_the_token_may_come_by_standard_input(
     capsys: pytest.CaptureFixture[str], installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that it is not in the shell's history."""
+    """To keep it out of the shell's history."""
     given = options(installation)
     token = given[given.index("--access-token") + 1]
     given[given.index("--access-token") + 1] = "-"
@@ -155,7 +155,7 @@ def test_the_token_may_come_by_standard_input(
 def test_binding_completes_what_is_missing(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
-    """After a partial failure, the problem is told, and the next `bind` binds the rest alone."""
+    """After a partial failure, which is reported, the next `bind` binds only the rest."""
     bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2)
     problem = (
         "ONOFFLINEEVENT could not be bound: event.bind was refused (HTTP 500)"
@@ -171,7 +171,9 @@ def test_binding_completes_what_is_missing(
     assert bound.params["event"] == "ONOFFLINEEVENT"
 
 
-def test_a_missing_permission_is_told(capsys: pytest.CaptureFixture[str], bitrix: Bitrix24) -> None:
+def test_missing_permission_is_reported(
+    capsys: pytest.CaptureFixture[str], bitrix: Bitrix24
+) -> None:
     """One line for each event that could not be bound."""
     why = "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)"
     told = "".join(f"{event} could not be bound: {why}.\n" for event in EVENTS[:2])
@@ -186,7 +188,7 @@ def test_a_missing_permission_is_told(capsys: pytest.CaptureFixture[str], bitrix
         (Refusal(401, "expired_token"), "the access token has expired (expired_token)"),
     ],
 )
-def test_a_portal_that_cannot_be_asked_is_told_in_one_line(
+def test_unavailable_portal_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str],
     bitrix: Bitrix24,
     installation: Installation,
@@ -200,10 +202,10 @@ def test_a_portal_that_cannot_be_asked_is_told_in_one_line(
         assert run(capsys, installation, action) == (1, "", f"{endpoint}: {why}.\n")
 
 
-def test_unbinding_that_fails_is_told(
+def test_failed_unbinding_is_reported(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
-    """In the middle even: what is left can be removed by the next `unbind`."""
+    """Even half-way: the next `unbind` can remove the rest."""
     run(capsys, installation, "bind")
     bitrix.fault("event.unbind", Disconnect(), after=2)
     code, out, err = run(capsys, installation, "unbind")
@@ -215,7 +217,7 @@ def test_unbinding_that_fails_is_told(
 def test_unbinding_knows_other_spellings_of_the_address(
     capsys: pytest.CaptureFixture[str], installation: Installation
 ) -> None:
-    """Bitrix24 removes by the letter: what is left would go on calling the function."""
+    """Bitrix24 compares literally: any left would still call the function."""
     run(capsys, installation, "bind")
     bound = installation.bindings[0]
     spelled = ("https://function.example.com", "https://Function.example.com:443/%2F")
@@ -232,7 +234,7 @@ def test_unbinding_knows_other_spellings_of_the_address(
 def test_unbinding_does_not_trust_an_empty_list(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
-    """What the portal does not list may be bound all the same."""
+    """Unlisted bindings may exist nevertheless."""
     run(capsys, installation, "bind")
     bitrix.fault("event.get", OtherResult({"result": None}))
     assert run(capsys, installation, "unbind") == (0, "4 bindings removed.\n", "")
@@ -252,7 +254,7 @@ def test_only_an_administrator_can_bind(
 def test_an_endpoint_that_is_not_https_is_refused(
     capsys: pytest.CaptureFixture[str], endpoint: str
 ) -> None:
-    """The token must not travel in the clear; what would do is told."""
+    """The token must not be sent unencrypted; the error says what is valid."""
     with pytest.raises(SystemExit) as exit_code:
         main(["subscription", "bind", "--endpoint", endpoint, "--access-token", "t", "--url", URL])
     assert exit_code.value.code == 2
@@ -260,10 +262,10 @@ def test_an_endpoint_that_is_not_https_is_refused(
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {told}")
 
 
-def test_an_endpoint_may_lack_its_slash(
+def test_endpoint_may_lack_its_slash(
     capsys: pytest.CaptureFixture[str], installation: Installation
 ) -> None:
-    """People copy addresses without."""
+    """As people often copy it."""
     installation.portal.client_endpoint = installation.portal.client_endpoint.rstrip("/")
     assert run(capsys, installation, "bind")[0] == 0
 
@@ -273,7 +275,7 @@ def test_an_endpoint_may_lack_its_slash(
 def test_every_option_is_needed(
     capsys: pytest.CaptureFixture[str], installation: Installation, action: str, absent: str
 ) -> None:
-    """Which one is missing is told."""
+    """The error names the missing one."""
     given = options(installation)
     del given[given.index(absent) : given.index(absent) + 2]
     with pytest.raises(SystemExit) as exit_code:

@@ -46,13 +46,13 @@ class Recording:
         self._last = time.monotonic()
 
     def command(self, text: str) -> None:
-        """Show a command as typed at the prompt."""
+        """Show a command, typed at the prompt."""
         if self.lines:
             self._add("", "output")
         self._add(f"$ {text}", "command")
 
     def output(self, text: str) -> None:
-        """Show a line that a command has just printed."""
+        """Show a line of a command's output."""
         self._add(text.rstrip("\n"), "output")
 
     def svg(self) -> str:

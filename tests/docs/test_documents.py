@@ -34,7 +34,7 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names(DOCUMENTS))
 def test_every_link_leads_somewhere(document: Path) -> None:
-    """To a file of the project, and to a heading in it; what is on the web is not asked."""
+    """To a file of the project and a heading in it; links to the web are not checked."""
     lost = []
     for link in LINK.findall(document.read_text()):
         if link.startswith(("https://", "http://")):
@@ -47,7 +47,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 def commands(document: Path) -> Iterator[str]:
-    """Return the commands of a document: those in blocks, line by line, and those in the text."""
+    """Return a document's commands: those in blocks, line by line, and those in the text."""
     text = document.read_text()
     for _, block in BLOCK.findall(text):
         yield from block.replace("\\\n", " ").splitlines()
@@ -55,7 +55,7 @@ def commands(document: Path) -> Iterator[str]:
 
 
 def words(command: str) -> list[str]:
-    """Split a command as a shell does, without comments, variables before it and what follows."""
+    """Split a command like a shell, without comments, variables before it and what follows."""
     split = shlex.split(re.split(r"[|>;]", command)[0], comments=True)
     while split and re.fullmatch(r"\w+=.*", split[0]):
         del split[0]
@@ -90,7 +90,7 @@ def test_every_option_of_deploy_exists(option: str) -> None:
 
 @pytest.mark.parametrize("arguments", HANDLER)
 def test_every_command_exists_with_its_options(arguments: str) -> None:
-    """Its own help names each option that the documents give it."""
+    """Its own help names each option used in the documents."""
     given = arguments.split()
     actions = [word for word in given[:2] if re.fullmatch(r"[a-z]+", word)]
     said = run(sys.executable, "-m", "handler", *actions, "--help")

@@ -1,4 +1,4 @@
-"""The reference lists every outcome that the log can have, and no other."""
+"""The reference lists exactly the outcomes that the log can have."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ _NOT_LOGGED = {"up"}  # /health
 
 
 def _outcomes() -> Iterator[str]:
-    """Find, in what answers requests, each `status`, `error` and `outcome` that is written out."""
+    """Find each literal `status`, `error` and `outcome` in the code that answers requests."""
     for room in _ROOMS:
         for path in sorted((ROOT / "handler" / room).glob("*.py")):
             tree = ast.parse(path.read_text())
@@ -38,7 +38,7 @@ def _values(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def _constant(name: str) -> str:
-    """Return the text of a constant that is named, as `NOT_RECORDED`."""
+    """Return the value of a named constant, such as `NOT_RECORDED`."""
     constant = re.compile(rf'^{name}(?:: Final)? = "([a-z_]+)"$', re.MULTILINE)
     sources = [path.read_text() for path in (ROOT / "handler").rglob("*.py")]
     found = {text for source in sources for text in constant.findall(source)}
@@ -47,7 +47,7 @@ def _constant(name: str) -> str:
 
 
 def test_the_reference_has_each_outcome_of_the_log() -> None:
-    """With what it means and what to do."""
+    """With its meaning and what to do."""
     _, _, section = (ROOT / "docs/reference.md").read_text().partition("\n## Outcomes\n")
     rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     listed = [outcome for row in rows for outcome in re.findall(r"`([a-z_]+)`", row[0])]

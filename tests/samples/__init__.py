@@ -35,10 +35,10 @@ CUSTOMER = Deletion(
 
 
 def form(name: str) -> bytes:
-    """Return the body of a request, as it is on the wire."""
+    """Return a request's body, as sent."""
     return (HERE / f"{name}.form").read_bytes().strip()
 
 
 def typed(name: str) -> dict[str, Any]:
-    """Return what a request says, its lists being lists."""
+    """Return a request's data with types and lists."""
     return json.loads((HERE / f"{name}.json").read_bytes())  # type: ignore[no-any-return]

@@ -44,12 +44,12 @@ STORE_DEADLINE_SECONDS: Final = 1.5
 """Short, so that faults bite soon."""
 
 _SENDERS: Final = 12
-_HANG_SECONDS: Final = 2.2  # longer than the deadline, so that no retry saves the request
+_HANG_SECONDS: Final = 2.2  # longer than the deadline, so that a retry cannot succeed
 # Between deletions that are sent only because a fault lasts. Drains are paced: what came faster
 # would wait in the queues for minutes.
 _TRICKLE_SECONDS: Final = 1.0
 _POSTPONED_SECONDS: Final = 0.5  # between the pings of a portal whose drain is under way
-_AWAY_SECONDS: Final = 0.3  # what a sender waits whose handler is down
+_AWAY_SECONDS: Final = 0.3  # a sender's wait while the handler is down
 
 KINDS: Final = {
     "of one message": 23,
@@ -63,7 +63,7 @@ KINDS: Final = {
 
 
 class Backend(Protocol):
-    """Google's emulator, or what takes its place."""
+    """Google's emulator, or its replacement."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -71,7 +71,7 @@ class Backend(Protocol):
 
 @dataclass
 class Sent:
-    """What happened in the portals, by what identifies it."""
+    """What was sent by the portals, by identity."""
 
     deletions: set[Identity] = field(default_factory=set)
     misfits: set[str] = field(default_factory=set)
@@ -80,7 +80,7 @@ class Sent:
 
 @dataclass
 class Kept:
-    """What the log kept, by what identifies it."""
+    """The dead letters in the log, by identity."""
 
     deletions: set[Identity] = field(default_factory=set)
     misfits: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class Kept:
 
 @dataclass
 class Injection:
-    """How often a fault was injected, and on how many deliveries, connections or calls it told."""
+    """How often a fault was injected, and how many deliveries, connections or calls it affected."""
 
     times: int = 0
     effect: int = 0
@@ -114,7 +114,7 @@ class Meanwhile:
 
 
 class Chaos:
-    """A run; `until` is the moment at which it gives up."""
+    """A chaos run; it gives up at `until`."""
 
     def __init__(
         self,
@@ -165,12 +165,12 @@ class Chaos:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """All events that were posted, pings too."""
+        """All events that were posted, including pings."""
         with self._bitrix.lock:
             return [delivery for portal in self.portals for delivery in portal.deliveries]
 
     def run(self, deletions: int, rounds_of_each: int) -> None:
-        """Send at least so many deletions, while each fault strikes so many times."""
+        """Send at least this many deletions, while each fault strikes this many times."""
         order = [name for name in self._faults for _ in range(rounds_of_each)]
         self._random.shuffle(order)
         with self._senders:
@@ -178,14 +178,14 @@ class Chaos:
                 self._round(name, deletions * number // len(order))
 
     def heal(self) -> None:
-        """Bring everything back."""
+        """End all faults."""
         self._bitrix.clear_faults()
         self._backend.resume()
         self._proxy.mend()
         self._restart()
 
     def drain(self) -> int:
-        """Ping the portals until their queues are empty, as far as time allows; count the pings."""
+        """Ping the portals until their queues are empty or time is up; count the pings."""
         pings = 0
         for app in self._apps:
             while app.portal.queue(app) and time.monotonic() < self._until:
@@ -194,7 +194,7 @@ class Chaos:
         return pings
 
     def queued(self) -> tuple[set[Identity], set[str]]:
-        """Return the deletions, and the misfits, that are in the portals' queues."""
+        """Return the deletions, and the invalid events, in the portals' queues."""
         deletions: set[Identity] = set()
         misfits: set[str] = set()
         for app in self._apps:
@@ -203,7 +203,7 @@ class Chaos:
         return deletions, misfits
 
     def answered(self, *statuses: int) -> tuple[set[Identity], set[str]]:
-        """Return the deletions, and the misfits, whose delivery had one of these answers."""
+        """Return the deletions, and the invalid events, whose delivery had one of these answers."""
         deletions: set[Identity] = set()
         misfits: set[str] = set()
         for delivery in self.deliveries:
@@ -289,7 +289,7 @@ class Chaos:
             )
 
     def _repeat(self, portal: Portal) -> None:
-        """Post an event again, as somebody's tool may."""
+        """Post an event again, as some client may."""
         with self._bitrix.lock:
             past = [d for d in portal.deliveries[-50:] if d.event == DELETE_EVENT]
         if past:
@@ -297,10 +297,10 @@ class Chaos:
                 again = self._random.choice(past)
             portal.post(again.url, again.body, again.event)
 
-    # The faults. Each returns on how much it told.
+    # The faults. Each returns how much it affected.
 
     def _until_told(self, effect: Callable[[], int]) -> None:
-        """Let a fault last until it has told on something, however busy the machine is."""
+        """Let a fault last until it has affected something, however busy the machine is."""
         while not effect():
             assert time.monotonic() < self._until, "the run took too long"
             time.sleep(0.01)
@@ -427,7 +427,7 @@ class Chaos:
         return True
 
     def _another(self, app: Installation) -> str:
-        """Note one deletion more, of which the function does not hear."""
+        """Note one more deletion, which the function does not hear of."""
         with self._lock:
             number = self.sent.counts.total()
             self.sent.counts["unheard"] += 1
@@ -435,7 +435,7 @@ class Chaos:
         return f"unheard-{number}"
 
     def _ping(self, app: Installation) -> Delivery:
-        """Ping until it is not postponed: a drain that was killed holds its lease for a while."""
+        """Ping until it is not postponed: a killed drain holds its lease for a while."""
         while True:
             pinged = app.portal.post(
                 f"{self._function.url}/", app.offline_ping(app.token()), "ONOFFLINEEVENT"
@@ -454,12 +454,12 @@ class Chaos:
 
 
 def customer_identity(member_id: str, message_id: str) -> Identity:
-    """Return what identifies a customer's deletion in the stand-in's usual channel."""
+    """Return the identity of a customer's deletion in the stand-in's usual channel."""
     return ("customer", member_id, "myconnector", 107, "channel-123", message_id)
 
 
 def record_identity(fields: Mapping[str, object]) -> Identity:
-    """Return what identifies the deletion of a record, as a document or in the log."""
+    """Return the identity of a record's deletion, from a document or the log."""
     names = (
         ("im_chat_id", "im_message_id", "message_id")
         if fields["origin"] == "portal"
@@ -469,7 +469,7 @@ def record_identity(fields: Mapping[str, object]) -> Identity:
 
 
 def read_kept(lines: Iterable[Mapping[str, Any]]) -> Kept:
-    """Find what the log kept."""
+    """Find the dead letters in the log."""
     kept = Kept()
     payloads: dict[str, list[str]] = {}
     for line in lines:
@@ -497,7 +497,7 @@ def drain_calls(app: Installation) -> list[str]:
 
 
 def _sort_out(member_id: str, data: Any, deletions: set[Identity], misfits: set[str]) -> None:  # noqa: ANN401 - it is JSON, or a form
-    """Add what an event's data tells of to the one or the other."""
+    """Add an event's deletions to the valid or the invalid ones."""
     if "no" in data:
         misfits.add(data["no"])
         return

@@ -1,4 +1,4 @@
-"""Nothing is lost, whatever fails: thousands of deletions through every fault at once."""
+"""No deletion is lost: thousands of them through every fault at once."""
 
 import json
 import os
@@ -36,13 +36,13 @@ from tests.soak.chaos import (
 DELETIONS = int(os.environ.get("CHAOS_DELETIONS", "1000"))
 SEED = int(os.environ.get("CHAOS_SEED", "4"))
 
-# Each fault strikes so often; with more deletions, more often.
+# How often each fault strikes; with more deletions, more often.
 ROUNDS_OF_EACH = max(1, DELETIONS // 2_500)
-LIMIT_SECONDS = max(900, DELETIONS / 10)  # of a machine that has much else to do
+LIMIT_SECONDS = max(900, DELETIONS / 10)  # on a busy machine
 
 
 class FrozenByProxy:
-    """What pauses the double: it hangs for whoever comes through the proxy."""
+    """Freezes the double for everyone who connects through the proxy."""
 
     def __init__(self, proxy: TcpProxy) -> None:
         self._proxy = proxy
@@ -56,7 +56,7 @@ class FrozenByProxy:
 
 @contextmanager
 def backend() -> Iterator[tuple[str, str, Backend, TcpProxy]]:
-    """Run Google's emulator where there is one, else the double, behind a proxy."""
+    """Run Google's emulator if there is one, otherwise the double, behind a proxy."""
     try:
         jar = find_jar()
     except EmulatorMissing:
@@ -81,13 +81,13 @@ def test_every_deletion_is_recorded_exactly_once(
             "FIRESTORE_EMULATOR_HOST": proxy.host,
             "GOOGLE_CLOUD_PROJECT": project,
             "STORE_DEADLINE_SECONDS": str(STORE_DEADLINE_SECONDS),
-            "TOKEN_CACHE_SECONDS": "1",  # so that tokens are verified, and cannot be, all the time
+            "TOKEN_CACHE_SECONDS": "1",  # so that tokens are verified all the time, or cannot be
             "ALLOWED_PORTALS": "main.bitrix24.com,plain.bitrix24.com,twins.bitrix24.com",
             "BITRIX24_OAUTH_SERVERS": bitrix.oauth_servers,
             "THREADS": "16",
         }
         store = firestore_at(host, project)
-        # A Firestore that has just started is slower than the deadline, which is no fault to test.
+        # Just after its start, Firestore is slower than the deadline, which is not to be tested.
         store.create([Document("warm/up", {})], "at", Deadline(60))
         with Function(tmp_path / "log", **settings) as function:
             chaos = Chaos(
@@ -112,10 +112,10 @@ def test_every_deletion_is_recorded_exactly_once(
             before = (
                 f"{len(records)} recorded, {len(kept.deletions)} in the log, {len(queue)} queued"
             )
-            # Nothing has vanished, and nothing came of nothing.
+            # Nothing was lost, and nothing appeared from nowhere.
             assert sent.deletions == records.keys() | kept.deletions | queue
             assert sent.misfits == misfits.keys() | kept.misfits | queued_misfits
-            # An answer keeps its word by itself, without the portal's queue.
+            # Each answer is true even without the portal's queue.
             assert {200, 422, 503, None} >= {delivery.status for delivery in chaos.deliveries}
             assert chaos.answered(200)[0] <= records.keys()
             assert chaos.answered(422)[1] <= misfits.keys()
@@ -149,7 +149,7 @@ def test_every_deletion_is_recorded_exactly_once(
 
 
 def stored(store: Store, chaos: Chaos) -> tuple[Counter[Identity], Counter[str]]:
-    """Count the records, and the events in quarantine, by what identifies them."""
+    """Count the records, and the quarantined events, by identity."""
 
     def all_of(collection: str, stamp: str) -> list[Document]:
         return [
@@ -173,7 +173,7 @@ def stored(store: Store, chaos: Chaos) -> tuple[Counter[Identity], Counter[str]]
 
 
 def replay(log: Path, host: str, project: str) -> dict[str, Any]:
-    """Replay the log as an operator does; return what the command tells."""
+    """Replay the log like an operator; return the command's output."""
     done = subprocess.run(
         [sys.executable, "-m", "handler", "replay", str(log), "--json"],
         cwd=ROOT,
@@ -183,7 +183,7 @@ def replay(log: Path, host: str, project: str) -> dict[str, Any]:
         text=True,
         timeout=LIMIT_SECONDS,
     )
-    word = "Waiting for the store to answer ...\n"  # a busy machine takes its time
+    word = "Waiting for the store to answer ...\n"  # a busy machine is slow
     store = f"Store: projects/{project}/databases/(default)\n"
     assert (0, store) == (done.returncode, done.stderr.replace(word, ""))
     told: dict[str, Any] = json.loads(done.stdout)
@@ -191,7 +191,7 @@ def replay(log: Path, host: str, project: str) -> dict[str, Any]:
 
 
 def summary(chaos: Chaos, kept: Kept) -> str:
-    """Tell what was sent, how it was answered, and which faults struck."""
+    """Summarise what was sent, how it was answered, and which faults struck."""
     answers = Counter(str(delivery.status or "none") for delivery in chaos.deliveries)
     sent = chaos.sent
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(sent.counts.items()))

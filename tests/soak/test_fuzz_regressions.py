@@ -1,4 +1,4 @@
-"""Bodies that were once too much for some part of the function, and what fuzzing may find."""
+"""Bodies that once caused an error, and those that fuzzing may find."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ REGRESSIONS = sorted((samples.HERE / "fuzz").iterdir())
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.name)
-def test_a_body_that_was_once_too_much_is_refused(path: Path) -> None:
-    """With an answer that tells the sender so."""
+def test_body_that_once_caused_an_error_is_refused(path: Path) -> None:
+    """The answer says so to the sender."""
     assert send(path.read_bytes()) in {400, 403, 422}

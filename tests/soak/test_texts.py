@@ -1,4 +1,4 @@
-"""Whatever the order and whatever crashes, a record ends with the last text of its message."""
+"""A record ends with its message's last text, in any order and after any crash."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ SEED = int(os.environ.get("TEXT_SEED", "0"))
 
 @contextmanager
 def opened(kind: str, folder: Path, clock: Clock) -> Iterator[Store]:
-    """Open a store of a kind."""
+    """Open one kind of store."""
     if kind == "memory":
         yield MemoryStore()
     elif kind == "embedded":
@@ -34,7 +34,7 @@ def opened(kind: str, folder: Path, clock: Clock) -> Iterator[Store]:
     ("kind", "share"), [("memory", 1.0), ("embedded", 0.1), ("firestore", 0.1)]
 )
 def test_record_ends_with_the_last_text(kind: str, share: float, tmp_path: Path) -> None:
-    """A seed makes one interleaving of events, instances, conflicts and crashes."""
+    """Each seed gives one interleaving of events, instances, conflicts and crashes."""
     seeds = range(SEED, SEED + int(INTERLEAVINGS * share))
     for start in range(0, len(seeds), 100):
         clock = Clock()

@@ -35,7 +35,7 @@ BINDINGS = ["ONAPPUNINSTALL", "ONOFFLINEEVENT", DELETE, DELETE]
 
 
 class Year:
-    """What a portal goes through; `administrator` is who looks after the application then."""
+    """A portal's year; `administrator` currently looks after the application."""
 
     def __init__(self, bitrix: Bitrix24, function: Function, store: Store, number: int) -> None:
         self.bitrix = bitrix
@@ -68,14 +68,14 @@ class Year:
             self.deleted.add((one.im_message_id, one.message_id))
 
     def until_it_is_well(self, act: Callable[[], object] | None = None) -> None:
-        """Act, and ping as long as something is left to be put right; time passes meanwhile."""
+        """Act, and ping while anything remains to be repaired; time passes in between."""
         end = time.monotonic() + 60
         if act:
             act()
         while not self.is_well():
             assert time.monotonic() < end, (self.number, self.happened, self.document)
             if "ONOFFLINEEVENT" not in {one.event for one in self.app.bindings}:
-                self.app.reinstall(by=self.administrator)  # the store failed the last time
+                self.app.reinstall(by=self.administrator)  # the store failed last time
             self.pass_time()
             self.portal.ping()
             time.sleep(0.2)
@@ -91,7 +91,7 @@ class Year:
         )
 
     def pass_time(self) -> None:
-        """Let two days pass, as far as the portal's document tells, unless a drain is under way."""
+        """Let two days pass for the portal's document, unless a drain is under way."""
         found = self.store.get(self.path, Deadline(30))
         if found and "drain" not in found.fields:
             passed = {
@@ -103,7 +103,7 @@ class Year:
                 Document(self.path, {**found.fields, **passed}, found.version), Deadline(30)
             )
 
-    # What happens in a year.
+    # The events of a year.
 
     def renamed(self) -> None:
         self.names += 1
@@ -119,7 +119,7 @@ class Year:
         self.app.reinstall(by=self.administrator)
 
     def bindings_are_lost(self) -> None:
-        self.app.lose_bindings(DELETE)  # what is deleted meanwhile, nothing tells of
+        self.app.lose_bindings(DELETE)  # deletions in between are not reported at all
 
     def pings_are_lost(self) -> None:
         self.app.lose_bindings("ONOFFLINEEVENT")  # only `status` can find it; the remedy helps
@@ -131,7 +131,7 @@ class Year:
         self.app.reinstall(by=self.administrator)
 
     def application_is_added_anew(self) -> None:
-        # Deleting it takes the queue along, so everything must have been fetched before.
+        # Deleting it deletes the queue as well, so everything must have been fetched before.
         self.app = self.app.delete_and_add()
         self.app.save_form(self.url, by=self.administrator)
 
@@ -145,7 +145,7 @@ class Year:
 
     @property
     def recorded(self) -> Counter[tuple[int, str]]:
-        """Count the records by what identifies them."""
+        """Count the records by identity."""
         found = self.store.newest(f"{self.path}/deletions", "recorded_at", Deadline(60))
         return Counter(
             (int(str(one.fields["im_message_id"])), str(one.fields["message_id"])) for one in found
@@ -153,7 +153,7 @@ class Year:
 
 
 def happenings(year: Year) -> list[tuple[str, Callable[[], None]]]:
-    """Return what happens to a portal, each twice."""
+    """Return the events of a portal's year, each twice."""
     acts = [
         year.renamed,
         year.administrator_leaves,
@@ -180,7 +180,7 @@ def test_a_year_ends_well(
     proxied: tuple[FirestoreDouble, TcpProxy],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every deletion recorded once, one binding each, no problem left, and the log tells of it."""
+    """Each deletion recorded once, one binding each, no problem left, and all of it logged."""
     double, proxy = proxied
     started = time.monotonic()
     with Bitrix24() as bitrix:

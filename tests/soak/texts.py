@@ -40,7 +40,7 @@ FAULT_SHARES = (0, 0, 0.05, 0.2)
 
 @dataclass(frozen=True)
 class Subject:
-    """A message as Bitrix24 knows it: its number if an operator may delete it, its external ids."""
+    """A message as in Bitrix24: its number if an operator may delete it, its external ids."""
 
     number: int
     external: tuple[str, ...]
@@ -49,7 +49,7 @@ class Subject:
 
 @dataclass
 class Post:
-    """One event that is sent; `about` is what it says of which message, for the expectation."""
+    """One event that is sent; `about` says what it contains about which message."""
 
     body: Mapping[str, Any]
     key: object = None
@@ -66,7 +66,7 @@ class Post:
 
 
 class Clock:
-    """A time that only the test moves."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -76,7 +76,7 @@ class Clock:
 
 
 class World:
-    """One portal, in which messages are written, changed and deleted, and their events mixed."""
+    """One portal, whose messages are written, changed and deleted, with interleaved events."""
 
     def __init__(self, store: Store, clock: Clock, seed: int) -> None:
         self.random = Random(seed)
@@ -95,7 +95,7 @@ class World:
         self._texts = 0
 
     def play(self, subjects: Sequence[Subject]) -> list[Post]:
-        """Send some events about some messages; return those that say something."""
+        """Send some events about some messages; return those with an effect."""
         said = [self._said(subject) for subject in subjects for _ in range(self._some(0, 5))]
         deleted = [self._deleted(subject) for subject in subjects for _ in range(self._some(0, 2))]
         posts = [*said, *deleted]
@@ -148,7 +148,7 @@ class World:
         file = f"file {self._texts}" if self.random.random() < 0.3 else None
         if file:
             message["files"] = [{"name": file, "link": "https://secret"}]
-        # Bitrix24 knows a message under one of its keys; here, now and then, it is both.
+        # In Bitrix24, a message has one of these keys; here, it sometimes has both.
         operator = subject.by_operator != (self.random.random() < 0.1)
         connector = self.random.choice(["MyConnector", "myconnector"])
         if operator:
@@ -203,7 +203,7 @@ class World:
 
 
 def possible_texts(record: Mapping[str, Any], said: Sequence[Post]) -> Iterator[Mapping[str, Any]]:
-    """Return everything that the text fields of a record may be, by the contract."""
+    """Return all values that a record's text fields may have according to the contract."""
     keys = {record["message_id"], record.get("im_message_id")}
     deleted_at = record["event_at"].timestamp()
     known = [
@@ -222,7 +222,7 @@ def possible_texts(record: Mapping[str, Any], said: Sequence[Post]) -> Iterator[
 
 
 def _orders(posts: Sequence[Post]) -> Iterator[Sequence[Post]]:
-    """Return the orders of time; within a second, each in which they may have arrived."""
+    """Return the orders by time; within a second, every order of arrival."""
     groups: dict[tuple[int, bool], list[Post]] = {}
     for post in posts:
         groups.setdefault((post.ts, post.update), []).append(post)
@@ -267,7 +267,7 @@ def _last(order: Sequence[Post]) -> Mapping[str, Any]:
 
 
 def explore(store: Store, clock: Clock, seed: int) -> None:
-    """Play one interleaving to its end, past the time for which texts are kept, and check it."""
+    """Play one interleaving to its end, beyond the texts' expiry, and check it."""
     world = World(store, clock, seed)
     count = world.random.choice([1, 1, 2])
     subjects = [
@@ -289,7 +289,7 @@ def explore(store: Store, clock: Clock, seed: int) -> None:
 def _checked(
     world: World, subjects: Sequence[Subject], before: Mapping[str, Document]
 ) -> Mapping[str, Document]:
-    """Play, and compare every new record; what was said too long ago changes none."""
+    """Play, and compare every new record; expired texts must change none."""
     said = world.play(subjects)
     records = {record.path: record for record in world.records()}
     for path, record in records.items():

@@ -25,7 +25,7 @@ FAULTS: Sequence[Fault] = (
 
 
 class Killed(BaseException):
-    """The instance is gone, in the middle of an event: nothing may catch this."""
+    """The instance is gone in the middle of an event; nothing may catch this."""
 
 
 class Task:

@@ -1,4 +1,4 @@
-"""The access token: fetched once for all threads, in time, and from a server that may fail."""
+"""The access token: fetched once for all threads, in time, from a server that may fail."""
 
 import json
 import threading
@@ -20,12 +20,12 @@ SOON = 30.0
 
 
 def bearer(token: str) -> Headers:
-    """Return the header of a token."""
+    """Return the header with a token."""
     return (("authorization", f"Bearer {token}"),)
 
 
 class Source:
-    """Fetches what it is given, each fetch in its turn, when it comes; errors are raised."""
+    """Returns the given tokens, one per fetch, as they come; raises errors."""
 
     def __init__(self) -> None:
         self.answers: defaultdict[int, SimpleQueue[Token | Exception]] = defaultdict(SimpleQueue)
@@ -55,24 +55,24 @@ class Clock:
 
 @pytest.fixture
 def source() -> Source:
-    """Make a source that gives nothing yet."""
+    """Return a source without tokens yet."""
     return Source()
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Make a clock that only a test moves."""
+    """Return a clock that only the test moves."""
     return Clock()
 
 
 @pytest.fixture
 def token(source: Source, clock: Clock) -> AccessToken:
-    """Make a token that nothing has asked for yet."""
+    """Return a token that has not been fetched yet."""
     return AccessToken(source, clock)
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread will do."""
+    """Wait for another thread."""
     give_up = time.monotonic() + SOON
     while not condition():
         assert time.monotonic() < give_up
@@ -80,10 +80,10 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 class TestToken:
-    """When a token is fetched, and who waits for it."""
+    """When a token is fetched, and who waits."""
 
     def test_many_threads_wait_for_one_fetch(self, token: AccessToken, source: Source) -> None:
-        """The first calls of an instance ask once."""
+        """An instance's first calls fetch once."""
         with ThreadPoolExecutor(8) as pool:
             waiting = [pool.submit(token.headers, SOON) for _ in range(8)]
             eventually(lambda: source.count == 1)
@@ -103,10 +103,10 @@ class TestToken:
         assert bearer("a") == token.headers(0)
         assert 1 == source.count
 
-    def test_a_token_that_ends_soon_is_replaced_while_calls_go_on(
+    def test_expiring_token_is_replaced_in_the_background(
         self, token: AccessToken, source: Source, clock: Clock
     ) -> None:
-        """No call waits for the next token while the present one is valid."""
+        """No call waits for the next token while the current one is valid."""
         source.give("a")
         token.headers(SOON)
         clock.now += 3_600 - 225
@@ -117,10 +117,10 @@ class TestToken:
         eventually(lambda: bearer("b") == token.headers(0))
         assert 2 == source.count
 
-    def test_a_token_that_has_ended_is_not_used(
+    def test_expired_token_is_not_used(
         self, token: AccessToken, source: Source, clock: Clock
     ) -> None:
-        """Calls wait for the next one then."""
+        """Calls then wait for the next one."""
         source.give("a")
         token.headers(SOON)
         clock.now += 3_600
@@ -128,10 +128,10 @@ class TestToken:
 
         assert bearer("b") == token.headers(SOON)
 
-    def test_waiting_ends_in_time_and_the_next_call_asks_anew(
+    def test_waiting_ends_in_time_and_the_next_call_fetches_again(
         self, token: AccessToken, source: Source
     ) -> None:
-        """A fetch that hangs holds up neither the call that began it nor any later one."""
+        """A hanging fetch delays neither its own call nor later ones beyond their time."""
         with pytest.raises(TokenError, match=r"^no access token in time$"):
             token.headers(0)
         with ThreadPoolExecutor(1) as pool:
@@ -141,9 +141,7 @@ class TestToken:
             source.give("b", to=2)
             assert bearer("b") == second.result()
 
-    def test_every_caller_learns_why_there_is_no_token(
-        self, token: AccessToken, source: Source
-    ) -> None:
+    def test_every_waiting_caller_gets_the_error(self, token: AccessToken, source: Source) -> None:
         """And the next one tries again."""
         for error in (TokenError("not now"), StoreUnavailable("never")):
             source.give(error)
@@ -153,10 +151,10 @@ class TestToken:
 
         assert bearer("a") == token.headers(SOON)
 
-    def test_a_failed_refresh_is_repeated_while_calls_go_on(
+    def test_failed_refresh_is_retried_in_the_background(
         self, token: AccessToken, source: Source, clock: Clock
     ) -> None:
-        """As long as the present token is valid."""
+        """As long as the current token is valid."""
         source.give("a")
         token.headers(SOON)
         clock.now += 3_500
@@ -168,7 +166,7 @@ class TestToken:
         eventually(lambda: bearer("b") == token.headers(0))
 
     def test_a_rejected_token_is_dropped(self, token: AccessToken, source: Source) -> None:
-        """But not the one that has replaced it already."""
+        """But not the one that has already replaced it."""
         source.give("a")
         first = token.headers(SOON)
         token.drop(first)
@@ -180,19 +178,17 @@ class TestToken:
 
 
 class TestMetadataServer:
-    """What Google Cloud's metadata server may answer."""
+    """Answers of Google Cloud's metadata server."""
 
     @pytest.fixture
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:
-        """Run one, and let the environment name it as Google's libraries read it."""
+        """Run one, named in the environment as Google's libraries expect."""
         with MetadataServer() as server:
             monkeypatch.setenv("GCE_METADATA_HOST", server.host)
             yield server
 
-    def test_the_token_and_its_life_are_read_with_one_question(
-        self, server: MetadataServer
-    ) -> None:
-        """Of the function's own account; the server wants its header."""
+    def test_token_and_lifetime_take_one_request(self, server: MetadataServer) -> None:
+        """For the function's own account; the server requires its header."""
         assert Token(bearer("owner"), 3_600) == ask_metadata_server()
         assert [PATH] == server.questions
 
@@ -221,7 +217,7 @@ class TestMetadataServer:
     def test_what_is_not_a_token_is_an_error(
         self, server: MetadataServer, answer: tuple[int, str]
     ) -> None:
-        """It says nothing of what was answered."""
+        """The error quotes nothing of the answer."""
         server.faults.append(answer)
 
         with pytest.raises(TokenError, match=r"^(no token from )?the metadata server"):
@@ -236,8 +232,8 @@ class TestMetadataServer:
         ):
             ask_metadata_server()
 
-    def test_a_slow_server_is_asked_again(self, server: MetadataServer) -> None:
-        """The second question is answered although the first still hangs."""
+    def test_slow_server_is_asked_again(self, server: MetadataServer) -> None:
+        """The second request is answered although the first still hangs."""
         hanging = threading.Event()
         server.faults.append(hanging)
         token = AccessToken(ask_metadata_server)
@@ -250,8 +246,8 @@ class TestMetadataServer:
         finally:
             hanging.set()
 
-    def test_a_life_without_end_ends_within_a_day(self, server: MetadataServer) -> None:
-        """A number that no clock can take is no fault of ours."""
+    def test_lifetime_is_at_most_a_day(self, server: MetadataServer) -> None:
+        """A number that no clock can hold causes no error."""
         server.seconds = 10**400
 
         assert 86_400 == ask_metadata_server().seconds

@@ -1,4 +1,4 @@
-"""Every store keeps the promises of `handler.stores.interface`: one set of cases for all."""
+"""Every store fulfils `handler.stores.interface`: one set of cases for all."""
 
 import subprocess
 import sys
@@ -41,12 +41,12 @@ THREADS = 16
 
 
 def soon() -> Deadline:
-    """Return a deadline that only a fault would reach."""
+    """Return a deadline that only a bug would reach."""
     return Deadline(30)
 
 
 def at_once(threads: int, action: Callable[[int], T]) -> list[T]:
-    """Do something from many threads at the same moment."""
+    """Call something from many threads at the same time."""
     start = Barrier(threads)
 
     def wait_and_act(number: int) -> T:
@@ -58,14 +58,14 @@ def at_once(threads: int, action: Callable[[int], T]) -> list[T]:
 
 
 def read(store: Store, path: str) -> Document:
-    """Return a document that must be there."""
+    """Return a document that must exist."""
     document = store.get(path, soon())
     assert document is not None
     return document
 
 
 def put_new(store: Store, path: str, fields: Fields) -> Document:
-    """Write a document that is not there yet, and return it as read."""
+    """Write a new document, and return it as read."""
     assert store.put(Document(path, fields), soon())
     return read(store, path)
 
@@ -74,12 +74,12 @@ class TestGet:
     """Reading one document."""
 
     @pytest.mark.parametrize("path", ["portals/m", "portals/m/deletions/d"])
-    def test_what_is_not_there_is_none(self, store: Store, path: str) -> None:
-        """A missing document is no error, nor is a missing one above it."""
+    def test_missing_document_is_none(self, store: Store, path: str) -> None:
+        """It is not an error, nor is a missing parent."""
         assert store.get(path, soon()) is None
 
     def test_a_document_knows_its_path_and_name(self, store: Store) -> None:
-        """A document is found at the path that it was written to, and nowhere else."""
+        """It is found only at the path where it was written."""
         put_new(store, "portals/m/deletions/d", {"line_id": 1})
 
         document = read(store, "portals/m/deletions/d")
@@ -91,12 +91,12 @@ class TestGet:
 
 
 class TestCreate:
-    """Creating documents once."""
+    """Create-if-absent."""
 
     def test_a_document_is_created_with_its_fields_and_the_stores_own_time(
         self, store: Store
     ) -> None:
-        """The stamp is the store's time, whatever the document said of it."""
+        """The stamp is the store's time, even if the document has its own."""
         long_ago = datetime(2001, 1, 1, tzinfo=UTC)
 
         created = store.create(
@@ -111,8 +111,8 @@ class TestCreate:
         assert stamp.utcoffset() == timedelta(0)
         assert timedelta(hours=-1) < datetime.now(UTC) - stamp < timedelta(hours=1)
 
-    def test_what_is_there_is_never_overwritten(self, store: Store) -> None:
-        """A second creation counts nothing and changes nothing, the stamp and version included."""
+    def test_existing_document_is_never_overwritten(self, store: Store) -> None:
+        """A second creation counts and changes nothing, including stamp and version."""
         store.create([Document("a/1", {"via": "online"})], STAMP, soon())
         first = read(store, "a/1")
 
@@ -120,8 +120,8 @@ class TestCreate:
 
         assert first == read(store, "a/1")
 
-    def test_of_several_only_the_missing_are_created(self, store: Store) -> None:
-        """Some that are there do not keep the others from being created."""
+    def test_only_missing_documents_are_created(self, store: Store) -> None:
+        """Existing ones do not prevent the others from being created."""
         store.create([Document(f"a/{n}", {"by": "first"}) for n in (1, 3)], STAMP, soon())
 
         created = store.create(
@@ -137,12 +137,12 @@ class TestCreate:
             "second",
         ]
 
-    def test_nothing_to_create_is_nothing_to_do(self, store: Store) -> None:
-        """An event of which nothing is wanted creates no document."""
+    def test_creating_nothing_does_nothing(self, store: Store) -> None:
+        """As for an event without wanted deletions."""
         assert store.create([], STAMP, soon()) == 0
 
     def test_documents_of_different_collections_are_created_together(self, store: Store) -> None:
-        """One creation may span collections, also those below a document."""
+        """One call may span collections, including those below a document."""
         paths = ["a/1", "b/1", "a/1/c/1"]
 
         assert store.create([Document(path, {"p": path}) for path in paths], STAMP, soon()) == 3
@@ -150,7 +150,7 @@ class TestCreate:
         assert paths == [read(store, path).fields["p"] for path in paths]
 
     def test_250_documents_are_created_in_one_call(self, store: Store) -> None:
-        """The largest bulk deletion that fits a body is stored whole, and only once."""
+        """The largest bulk deletion that fits in a body is stored completely, and once."""
         documents = [Document(f"a/{n:03}", {"n": n}) for n in range(250)]
         store.create(documents[100:101], STAMP, soon())
 
@@ -163,7 +163,7 @@ class TestCreate:
         assert read(store, "a/249").fields["n"] == 249
 
     def test_a_path_twice_in_one_call_neither_hangs_nor_makes_two(self, store: Store) -> None:
-        """What the caller must not do ends at once, by an error or by one document."""
+        """Such a call ends quickly, with an error or one document."""
         twin = [Document("a/1", {"n": 1}), Document("a/1", {"n": 2})]
         try:
             assert store.create(twin, STAMP, soon()) == 1
@@ -175,11 +175,11 @@ class TestCreate:
             assert read(store, "a/1").fields["n"] == 1
 
     def test_many_threads_create_each_document_once(self, store: Store) -> None:
-        """Of the same documents from 16 threads each is created once and counted once."""
+        """With 16 threads creating the same documents, each is created and counted once."""
         names = [f"{n:02}" for n in range(12)]
 
         def create(thread: int) -> int:
-            # Each begins elsewhere, so that overlaps are partial.
+            # Each starts elsewhere, so that overlaps are partial.
             mine = [names[(thread + n) % len(names)] for n in range(6)]
             documents = [Document(f"a/{name}", {"by": thread}) for name in mine]
             return store.create(documents, STAMP, soon())
@@ -192,25 +192,25 @@ class TestCreate:
 
 
 class TestPut:
-    """Writing a document by the version that was read."""
+    """Compare-and-set of one document."""
 
     def test_a_new_document_must_not_exist(self, store: Store) -> None:
-        """Without a version, one writes and whoever comes second does not."""
+        """Without a version, the first writer succeeds and the second does not."""
         assert store.put(Document("portals/m", {"scope": "a"}), soon())
         assert not store.put(Document("portals/m", {"scope": "b"}), soon())
 
         assert read(store, "portals/m").fields == {"scope": "a"}
 
     def test_a_write_replaces_all_fields(self, store: Store) -> None:
-        """A field that the new document lacks is gone."""
+        """Fields that the new document lacks are removed."""
         first = put_new(store, "portals/m", {"domain": "d", "scope": "a"})
 
         assert store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
 
         assert read(store, "portals/m").fields == {"scope": "b"}
 
-    def test_of_two_writers_the_second_is_told(self, store: Store) -> None:
-        """Who read before the other wrote does not overwrite, however often."""
+    def test_second_of_two_writers_fails(self, store: Store) -> None:
+        """A writer that read before the other wrote never overwrites, however often it tries."""
         first = put_new(store, "portals/m", {"scope": "a"})
 
         assert store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
@@ -219,8 +219,8 @@ class TestPut:
 
         assert read(store, "portals/m").fields == {"scope": "b"}
 
-    def test_who_reads_again_may_write_again(self, store: Store) -> None:
-        """Each write has a version of its own, which the next one needs."""
+    def test_writer_succeeds_after_reading_again(self, store: Store) -> None:
+        """Each write creates a version, which the next one needs."""
         document = put_new(store, "portals/m", {"line_id": 0})
         versions = [document.version]
 
@@ -231,8 +231,8 @@ class TestPut:
         assert read(store, "portals/m").fields["line_id"] == 3
         assert all(versions.count(version) == 1 for version in versions)
 
-    def test_what_was_deleted_in_between_stays_deleted(self, store: Store) -> None:
-        """A writer who read the document does not bring it back."""
+    def test_deleted_document_stays_deleted(self, store: Store) -> None:
+        """A writer that read it does not restore it."""
         first = put_new(store, "portals/m", {"scope": "a"})
         store.delete(["portals/m"], soon())
 
@@ -240,8 +240,8 @@ class TestPut:
 
         assert store.get("portals/m", soon()) is None
 
-    def test_what_was_made_anew_in_between_is_another_document(self, store: Store) -> None:
-        """Who read the former document does not overwrite the one after it."""
+    def test_recreated_document_is_a_different_one(self, store: Store) -> None:
+        """A writer that read the old one does not overwrite the new one."""
         former = put_new(store, "portals/m", {"scope": "a"})
         store.delete(["portals/m"], soon())
         put_new(store, "portals/m", {"scope": "a"})
@@ -251,7 +251,7 @@ class TestPut:
         assert read(store, "portals/m").fields == {"scope": "a"}
 
     def test_a_created_document_has_a_version_too(self, store: Store) -> None:
-        """What `create` made can be changed by who has read it."""
+        """A writer that read it can change it."""
         store.create([Document("a/1", {"n": 1})], STAMP, soon())
 
         assert store.put(Document("a/1", {"n": 2}, read(store, "a/1").version), soon())
@@ -259,15 +259,15 @@ class TestPut:
         assert read(store, "a/1").fields == {"n": 2}
 
     def test_versions_come_with_lists_too(self, store: Store) -> None:
-        """What `newest` returned can be changed as what `get` returned."""
+        """Documents from `newest` can be changed like those from `get`."""
         put_new(store, "a/1", {STAMP: NOON})
         (found,) = store.newest("a", STAMP, soon())
 
         assert store.put(Document("a/1", {"n": 2}, found.version), soon())
         assert not store.put(Document("a/1", {"n": 3}, found.version), soon())
 
-    def test_of_many_threads_one_writes(self, store: Store) -> None:
-        """Of 16 who read the same version exactly one is told that it wrote."""
+    def test_one_of_many_threads_writes(self, store: Store) -> None:
+        """Of 16 that read the same version, exactly one succeeds."""
         version = put_new(store, "portals/m", {"line_id": -1}).version
 
         written = at_once(
@@ -280,10 +280,10 @@ class TestPut:
 
 
 class TestGetAll:
-    """Reading several documents with one call."""
+    """Reading several documents in one call."""
 
-    def test_documents_come_in_the_order_asked_for(self, store: Store) -> None:
-        """What is missing is `None` in its place, and each found one can be put back."""
+    def test_documents_come_in_the_requested_order(self, store: Store) -> None:
+        """A missing one is `None` in its place, and each found one can be put back."""
         for path in ("a/1", "a/1/b/2"):
             put_new(store, path, {"path": path})
 
@@ -293,7 +293,7 @@ class TestGetAll:
 
 
 class TestCommit:
-    """Several writes, each with its own precondition, as one."""
+    """Several writes, each with its own precondition, in one transaction."""
 
     def test_all_writes_are_applied_together(self, store: Store) -> None:
         """A new document with a stamp, a changed one and a patched one, across collections."""
@@ -318,10 +318,10 @@ class TestCommit:
 
     @pytest.mark.parametrize("position", [0, 1])
     @pytest.mark.parametrize("kind", ["there", "changed", "deleted", "unpatchable", "outdated"])
-    def test_one_unmet_precondition_prevents_all_writes(
+    def test_one_failed_precondition_prevents_all_writes(
         self, store: Store, kind: str, position: int
     ) -> None:
-        """Wherever it stands among the writes, nothing is written, and `False` is returned."""
+        """At any place among the writes: nothing is written, and `False` is returned."""
         former = put_new(store, "a/there", {"n": 1})
         assert store.put(replace(former, fields={"n": 2}), soon())
         deleted = put_new(store, "a/deleted", {"n": 1})
@@ -342,7 +342,7 @@ class TestCommit:
         assert store.get_all(["a/new", "a/deleted"], soon()) == [None, None]
 
     def test_patch_with_the_current_version_is_applied(self, store: Store) -> None:
-        """A patch may be a compare-and-set, too, and is a change to those who read before."""
+        """A patch may be a compare-and-set, too, and invalidates earlier reads."""
         found = put_new(store, "a/1", {"n": 1})
 
         assert store.commit([Patch("a/1", {"m": 2}, found.version)], soon())
@@ -350,8 +350,8 @@ class TestCommit:
 
         assert read(store, "a/1").fields == {"n": 1, "m": 2}
 
-    def test_of_many_at_once_one_succeeds(self, store: Store) -> None:
-        """Of commits that read the same version, one is applied, and its other writes with it."""
+    def test_one_of_many_concurrent_commits_succeeds(self, store: Store) -> None:
+        """Of those that read the same version, one is applied, with its other writes."""
         found = put_new(store, "a/1", {"by": -1})
 
         def change(number: int) -> bool:
@@ -369,11 +369,11 @@ class TestCommit:
 
 
 class TestNewest:
-    """Listing documents by their timestamp, and counting them."""
+    """Listing documents by timestamp, and counting them."""
 
     @pytest.fixture
     def five(self, store: Store) -> Store:
-        """Write five documents, an hour from one to the next, and what must not be listed."""
+        """Write five documents, one hour apart, and others that must not be listed."""
         for hour, name in enumerate(["e", "b", "d", "a", "c"]):
             put_new(store, f"p/m/a/{name}", {STAMP: NOON + timedelta(hours=hour)})
         put_new(store, "p/m/a/unstamped", {"line_id": 1})
@@ -384,11 +384,11 @@ class TestNewest:
 
     @staticmethod
     def names(documents: Sequence[Document]) -> str:
-        """Return the names in a row."""
+        """Return the names in order."""
         return "".join(document.name for document in documents)
 
-    def test_the_newest_is_first_and_what_has_no_stamp_is_left_out(self, five: Store) -> None:
-        """The order is by time, not by name; only this collection's documents are listed."""
+    def test_newest_comes_first_and_unstamped_documents_are_omitted(self, five: Store) -> None:
+        """Sorted by time, not by name; only from this collection."""
         documents = five.newest("p/m/a", STAMP, soon())
 
         assert self.names(documents) == "cadbe"
@@ -397,11 +397,11 @@ class TestNewest:
 
     @pytest.mark.parametrize(("limit", "expected"), [(0, ""), (1, "c"), (3, "cad"), (9, "cadbe")])
     def test_a_limit_keeps_the_newest(self, five: Store, limit: int, expected: str) -> None:
-        """The oldest are cut off; a limit of none lists none."""
+        """The oldest are cut off; a limit of 0 lists none."""
         assert expected == self.names(five.newest("p/m/a", STAMP, soon(), limit=limit))
 
     def test_since_includes_its_own_moment(self, five: Store) -> None:
-        """What happened at that microsecond is listed, what happened before is not."""
+        """Inclusive to the microsecond."""
         moment = NOON + timedelta(hours=2)
         tick = timedelta(microseconds=1)
 
@@ -410,23 +410,23 @@ class TestNewest:
         assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON + timedelta(days=1))) == ""
 
     def test_since_means_its_moment_in_any_time_zone(self, five: Store) -> None:
-        """The time zone of `since` is taken into account."""
+        """The time zone of `since` is respected."""
         moment = (NOON + timedelta(hours=2)).astimezone(timezone(timedelta(hours=-9, minutes=-30)))
 
         assert self.names(five.newest("p/m/a", STAMP, soon(), since=moment)) == "cad"
 
     def test_since_and_limit_together_keep_the_newest(self, five: Store) -> None:
-        """A limit counts from the newest, whatever `since` is."""
+        """A limit counts from the newest, with any `since`."""
         assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON, limit=2)) == "ca"
 
-    def test_those_of_one_time_come_by_name(self, store: Store) -> None:
-        """What one event created is listed the same way from every store."""
+    def test_equal_times_are_sorted_by_name(self, store: Store) -> None:
+        """Every store lists the documents of one event in the same order."""
         store.create([Document(f"a/{name}", {}) for name in "bdac"], STAMP, soon())
 
         assert self.names(store.newest("a", STAMP, soon())) == "dcba"
 
     def test_until_excludes_its_own_moment(self, five: Store) -> None:
-        """So that two ranges that meet list each document once."""
+        """So that adjacent ranges list each document once."""
         moment = NOON + timedelta(hours=2)
         tick = timedelta(microseconds=1)
 
@@ -435,7 +435,7 @@ class TestNewest:
         assert self.names(five.newest("p/m/a", STAMP, soon(), since=NOON, until=moment)) == "be"
 
     def test_pages_list_each_document_once(self, store: Store) -> None:
-        """Those of one time, too: a page may end between them."""
+        """Even those of equal times: a page may end between them."""
         store.create([Document(f"a/{name}", {}) for name in "bdac"], STAMP, soon())
         store.create([Document(f"a/{name}", {}) for name in "gef"], STAMP, soon())
         listed, page = "", None
@@ -455,12 +455,12 @@ class TestNewest:
         assert self.names([first]) == "a"
         assert self.names(rest) == "db"
 
-    def test_a_collection_that_is_not_there_is_empty(self, store: Store) -> None:
-        """A portal without records is no error."""
+    def test_missing_collection_is_empty(self, store: Store) -> None:
+        """A portal without records is not an error."""
         assert list(store.newest("portals/m/deletions", STAMP, soon())) == []
 
-    def test_as_many_are_counted_as_are_listed(self, five: Store) -> None:
-        """Between the same bounds, and without what has no stamp."""
+    def test_count_is_the_number_listed(self, five: Store) -> None:
+        """Within the same bounds, and without unstamped documents."""
         moment = NOON + timedelta(hours=2)
 
         assert five.count("p/m/a", STAMP, soon()) == 5
@@ -471,10 +471,10 @@ class TestNewest:
 
 
 class TestNames:
-    """Naming a collection's documents."""
+    """Listing the names of a collection's documents."""
 
-    def test_only_this_collections_documents_are_named(self, store: Store) -> None:
-        """Neither what is below nor what is beside is named."""
+    def test_only_this_collections_names_are_listed(self, store: Store) -> None:
+        """Not those below it or in other collections."""
         for path in ["p/m", "p/n", "p/m/a/1", "pp/x", "q/p/p/y"]:
             put_new(store, path, {"n": 1})
 
@@ -482,8 +482,8 @@ class TestNames:
         assert list(store.names("p/m/a", soon(), limit=10)) == ["1"]
 
     @pytest.mark.parametrize("limit", [0, 1, 2, 3])
-    def test_no_more_are_named_than_asked_for(self, store: Store, limit: int) -> None:
-        """The limit holds, and what is named is there."""
+    def test_names_respect_the_limit(self, store: Store, limit: int) -> None:
+        """And every listed name exists."""
         for name in "ab":
             put_new(store, f"p/{name}", {"n": 1})
 
@@ -492,8 +492,8 @@ class TestNames:
         assert min(limit, 2) == len(names)
         assert {"a", "b"} >= set(names)
 
-    def test_documents_with_a_number_are_named(self, store: Store) -> None:
-        """In that field, as a number; others may lack it, or have something else there."""
+    def test_names_with_a_number_are_listed(self, store: Store) -> None:
+        """In that field, as a number; others may lack it, or have another type."""
         values: list[Value] = [27, 270, "27", True]
         for name, value in enumerate(values):
             put_new(store, f"p/m/a/{name}", {"author_id": value, "n": 27})
@@ -507,16 +507,16 @@ class TestNames:
         assert 1 == len(store.names_with("p/m/a", "author_id", 27, soon(), limit=1))
         assert [] == store.names_with("p/m/a", "author_id", 28, soon(), limit=9)
 
-    def test_a_collection_that_is_not_there_has_no_names(self, store: Store) -> None:
-        """Nothing to purge is no error."""
+    def test_missing_collection_has_no_names(self, store: Store) -> None:
+        """Purging nothing is not an error."""
         assert list(store.names("portals/m/deletions", soon(), limit=10)) == []
 
 
 class TestDelete:
     """Deleting documents."""
 
-    def test_only_those_asked_for_are_deleted(self, store: Store) -> None:
-        """Others stay, those below it too; what is not there is fine, also a second time."""
+    def test_only_the_given_documents_are_deleted(self, store: Store) -> None:
+        """Others stay, even those below them; deleting a missing one is not an error."""
         for path in ["a/1", "a/2", "a/1/b/1"]:
             put_new(store, path, {"n": 1})
 
@@ -527,12 +527,12 @@ class TestDelete:
         assert read(store, "a/2")
         assert read(store, "a/1/b/1")
 
-    def test_nothing_to_delete_is_nothing_to_do(self, store: Store) -> None:
-        """An empty purge is no error."""
+    def test_deleting_nothing_does_nothing(self, store: Store) -> None:
+        """An empty purge is not an error."""
         store.delete([], soon())
 
-    def test_more_are_deleted_than_fit_one_commit(self, store: Store) -> None:
-        """A purge takes any number, from any iterable."""
+    def test_deletes_may_exceed_one_commit(self, store: Store) -> None:
+        """Any number, from any iterable."""
         for start in (0, 200, 400):
             documents = [Document(f"a/{start + n:03}", {}) for n in range(200)]
             assert store.create(documents, STAMP, soon()) == 200
@@ -542,7 +542,7 @@ class TestDelete:
         assert list(store.names("a", soon(), limit=10)) == ["000"]
 
     def test_what_was_deleted_can_be_created_again(self, store: Store) -> None:
-        """No trace of the former document keeps the new one away."""
+        """Nothing of the old document prevents it."""
         store.create([Document("a/1", {"n": 1})], STAMP, soon())
         store.delete(["a/1"], soon())
 
@@ -579,19 +579,19 @@ VALUES: dict[str, Value] = {
 
 
 class TestValues:
-    """What goes in comes out."""
+    """Values round-trip."""
 
     @pytest.fixture
     def _in_tokyo(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Set this machine's clock to another time zone than UTC."""
+        """Set this machine's time zone to one other than UTC."""
         with monkeypatch.context() as patch:
             patch.setenv("TZ", "JST-9")
             time.tzset()
             yield
         time.tzset()
 
-    def test_every_value_comes_back_as_it_was(self, store: Store) -> None:
-        """Values keep their types, and fields their names, whatever characters those have."""
+    def test_values_round_trip(self, store: Store) -> None:
+        """Values keep their types, and fields their names, with any characters."""
         found = put_new(store, "a/1", VALUES).fields
 
         assert found == VALUES
@@ -600,12 +600,12 @@ class TestValues:
         }
 
     def test_a_document_may_be_empty(self, store: Store) -> None:
-        """A document without fields is there all the same."""
+        """A document without fields exists nevertheless."""
         assert put_new(store, "a/1", {}).fields == {}
 
     @pytest.mark.usefixtures("_in_tokyo")
     def test_a_time_in_another_zone_is_the_same_moment(self, store: Store) -> None:
-        """Timestamps come back in UTC, whatever zone the machine is in."""
+        """Timestamps are returned in UTC, in any zone of the machine."""
         tokyo = NOON.astimezone(timezone(timedelta(hours=9)))
 
         found = put_new(store, "a/1", {"event_at": tokyo}).fields["event_at"]
@@ -615,11 +615,11 @@ class TestValues:
         assert found.utcoffset() == timedelta(0)
 
     def test_other_sequences_come_back_as_lists(self, store: Store) -> None:
-        """A tuple is as good as a list."""
+        """Such as a tuple."""
         assert put_new(store, "a/1", {"l": ("a", "b")}).fields == {"l": ["a", "b"]}
 
     def test_any_legal_name_names_a_document(self, store: Store) -> None:
-        """Names that Firestore takes lead to a document each, and come back from lists."""
+        """Each name that Firestore allows leads to a document, and is listed."""
         names = {
             *("a b", "é", "e\u0301", "..a", "...", "%2F", "__", "a__b", "\\", "'\"`", "*?[]", "~"),
             *("\n", "\x00", "a\x00", "a\x00b", "a", "A", "1", "01", "-", "(default)", "#:@$"),
@@ -637,10 +637,10 @@ class TestValues:
 
 
 class TestChangePortal:
-    """Changing a portal, which `get` and `put` together must make safe."""
+    """Changing a portal, made safe by `get` and `put`."""
 
     def test_concurrent_changes_lose_no_update(self, store: Store) -> None:
-        """Every change of every thread is in the portal at the end, in some order."""
+        """In the end, the portal has every thread's changes, in some order."""
         threads, changes = 6, 4
 
         def change(thread: int) -> None:
@@ -659,8 +659,8 @@ class TestChangePortal:
             for own in ([m for m in marks if m.startswith(f"{t}.")] for t in range(threads))
         )
 
-    def test_fields_of_others_stay(self, store: Store) -> None:
-        """What a portal's document has besides is kept when the portal is changed."""
+    def test_unknown_fields_stay(self, store: Store) -> None:
+        """Other fields in a portal's document are kept when the portal is changed."""
         put_new(store, "portals/m", {"note": "ours", "seen": NOON, "scope": "a"})
 
         change_portal(store, "m", marking("b"), soon())
@@ -669,10 +669,10 @@ class TestChangePortal:
         assert expected == read(store, "portals/m").fields
 
     @pytest.mark.parametrize("kind", ["emulator", "double"])
-    def test_fields_of_any_type_that_firestore_has_stay(
+    def test_unknown_types_stay(
         self, request: pytest.FixtureRequest, project: str, kind: str
     ) -> None:
-        """What people write by hand, and no code here reads, is neither changed nor an error."""
+        """Values set by hand that our code cannot read are neither changed nor an error."""
         host: str = request.getfixturevalue(kind).host
         store: Store = request.getfixturevalue(f"{kind}_store")
         name = f"projects/{project}/databases/(default)/documents/portals/m"
@@ -705,7 +705,7 @@ class TestChangePortal:
 
 
 class TestLocalExpiry:
-    """The embedded store deletes what has expired at its next write; Firestore has a policy."""
+    """The embedded store deletes expired documents at its next write; Firestore has a policy."""
 
     WRITES: ClassVar[dict[str, Callable[[Store], object]]] = {
         "create": lambda store: store.create([Document("a/1", {})], STAMP, soon()),
@@ -718,7 +718,7 @@ class TestLocalExpiry:
     def test_expired_documents_are_deleted_at_the_next_write(
         self, tmp_path: Path, write: Callable[[Store], object]
     ) -> None:
-        """Only those of the collection whose documents expire, of any portal, and at their time."""
+        """Only in the expiring collection, of any portal, and at their time."""
         file = str(tmp_path / "store.sqlite3")
         before = LocalStore(file, lambda: NOON - timedelta(hours=1))
         past = {"expires_at": NOON}
@@ -740,7 +740,7 @@ class TestLocalExpiry:
         assert kept == before.get_all([document.path for document in kept], soon())
 
     def test_expired_document_can_be_replaced_by_its_version(self, tmp_path: Path) -> None:
-        """It is deleted after the write, so a compare-and-set that read it is not in vain."""
+        """It is deleted after the write, so that a compare-and-set on it can succeed."""
         before = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOON - timedelta(hours=1))
         found = put_new(before, f"portals/m/{EXPIRING}/1", {"expires_at": NOON})
         store = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOON)
@@ -752,12 +752,10 @@ class TestLocalExpiry:
 
 
 class TestLocalProcesses:
-    """The embedded store's file belongs to no process."""
+    """Processes share the embedded store's file."""
 
-    def test_many_processes_make_the_store_and_create_each_document_once(
-        self, tmp_path: Path
-    ) -> None:
-        """The function and the commands may start on a fresh machine at the same moment."""
+    def test_many_processes_create_the_store_and_each_document_once(self, tmp_path: Path) -> None:
+        """The function and the commands may start on a new machine at the same time."""
         processes, rounds, documents = 8, 12, 10
         script = (
             "import sys\n"
@@ -796,7 +794,7 @@ class TestLocalProcesses:
 
     @staticmethod
     def answer(process: subprocess.Popen[str]) -> str:
-        """Return a process's next line, or fail with what it died of."""
+        """Return a process's next line, or fail with its error."""
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -805,7 +803,7 @@ class TestLocalProcesses:
 
 
 def marking(mark: str) -> Callable[[Portal | None], Portal]:
-    """Make a change that adds a mark to what a portal is known to be."""
+    """Return a change that adds a mark to a portal."""
 
     def change(portal: Portal | None) -> Portal:
         portal = portal or Portal(member_id="m")
@@ -815,7 +813,7 @@ def marking(mark: str) -> Callable[[Portal | None], Portal]:
 
 
 def write_raw(host: str, document: types.Document) -> None:
-    """Write a document as the console does, with whatever types."""
+    """Write a document as the console does, with any types."""
     request = types.CommitRequest(
         database=database_of(document.name), writes=[types.Write(update=document)]
     )
@@ -829,7 +827,7 @@ def write_raw(host: str, document: types.Document) -> None:
 
 
 def read_raw(host: str, name: str) -> types.Document:
-    """Read a document with whatever types."""
+    """Read a document with any types."""
     request = types.BatchGetDocumentsRequest(database=database_of(name), documents=[name])
     with grpc.insecure_channel(host) as channel:
         call = channel.unary_stream(
@@ -848,7 +846,7 @@ def database_of(name: str) -> str:
 
 
 def metadata_for(name: str) -> list[tuple[str, str]]:
-    """Return the headers that Google's emulator and its double want."""
+    """Return the headers that Google's emulator and its double require."""
     return [
         ("google-cloud-resource-prefix", database_of(name)),
         ("authorization", "Bearer owner"),

@@ -1,4 +1,4 @@
-"""When Firestore, or the way to it, fails: what is retried, what is said, and how soon."""
+"""Failures of Firestore or the network: what is retried, reported, and how soon."""
 
 import json
 import socket
@@ -60,7 +60,7 @@ FAULTS_OF_OURS = [
     StatusCode.DATA_LOSS,
 ]
 
-# Everything that a store is asked, and the first method that it calls for it.
+# All operations of a store, and the first method that each calls.
 CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
     "get": ("BatchGetDocuments", lambda store, deadline: store.get("a/1", deadline)),
     "create": ("Commit", lambda store, deadline: store.create([RECORD], STAMP, deadline)),
@@ -79,13 +79,13 @@ each_call = pytest.mark.parametrize(("method", "call"), CALLS.values(), ids=CALL
 
 
 def soon() -> Deadline:
-    """Return a deadline that only a fault would reach."""
+    """Return a deadline that only a bug would reach."""
     return Deadline(30)
 
 
 @contextmanager
 def unavailable_after(seconds: float, message: str | None = None) -> Iterator[Deadline]:
-    """Expect `StoreUnavailable` when the deadline passes, or less than a second later."""
+    """Expect `StoreUnavailable` at the deadline, at most a second late."""
     deadline = Deadline(seconds)
     with Stopwatch() as watch, pytest.raises(StoreUnavailable, match=message):
         yield deadline
@@ -95,12 +95,12 @@ def unavailable_after(seconds: float, message: str | None = None) -> Iterator[De
 
 @pytest.fixture
 def store(double_store: Store) -> Store:
-    """Open an empty database of the double."""
+    """Open an empty database in the double."""
     return double_store
 
 
 class TestCalls:
-    """What is paid for, and waited for, when nothing fails."""
+    """The number of calls if nothing fails."""
 
     def test_a_new_record_is_one_commit(self, double: FirestoreDouble, store: Store) -> None:
         """Nothing is read before a record is written."""
@@ -108,8 +108,8 @@ class TestCalls:
 
         assert double.calls == {"Commit": 1}
 
-    def test_a_known_record_is_one_commit_too(self, double: FirestoreDouble, store: Store) -> None:
-        """That it is there already is all that needs to be known."""
+    def test_known_record_is_one_commit_too(self, double: FirestoreDouble, store: Store) -> None:
+        """The commit itself shows that it exists."""
         store.create([RECORD], STAMP, soon())
         double.calls.clear()
 
@@ -126,7 +126,7 @@ class TestCalls:
     def test_known_and_new_records_are_two_commits_and_one_read(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """A commit that meets a known record is followed by one of the missing only."""
+        """After a commit that meets a known record, only the missing ones are committed."""
         store.create([Document("a/1", {})], STAMP, soon())
         double.calls.clear()
 
@@ -137,7 +137,7 @@ class TestCalls:
     def test_known_records_are_one_commit_and_one_read(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """A repeated bulk deletion ends once all are seen to be there."""
+        """A repeated bulk deletion ends once all are known to exist."""
         documents = [Document(f"a/{n}", {}) for n in range(3)]
         store.create(documents, STAMP, soon())
         double.calls.clear()
@@ -149,10 +149,10 @@ class TestCalls:
     def test_records_that_appear_between_read_and_commit_are_not_counted(
         self, double: FirestoreDouble, store: Store, project: str
     ) -> None:
-        """Somebody who creates more of the same at the wrong moment costs one round more."""
+        """A concurrent creation costs one more round."""
         other = firestore_at(double.host, project)
         store.create([Document("a/1", {})], STAMP, soon())
-        double.delay("Commit", 0)  # the first commit meets a/1 and is refused
+        double.delay("Commit", 0)  # the first commit meets a/1 and is rejected
         double.interrupt("Commit", lambda: other.create([Document("a/2", {})], STAMP, soon()))
 
         assert store.create([Document(f"a/{n}", {}) for n in range(4)], STAMP, soon()) == 2
@@ -160,31 +160,31 @@ class TestCalls:
         assert set(store.names("a", soon(), limit=9)) == {"0", "1", "2", "3"}
 
     def test_nothing_to_do_needs_no_firestore(self, double: FirestoreDouble, store: Store) -> None:
-        """Neither creating nor deleting nothing is a call."""
+        """Creating or deleting nothing makes no call."""
         store.create([], STAMP, soon())
         store.delete([], soon())
 
         assert not double.calls
 
-    def test_a_large_purge_is_several_commits(self, double: FirestoreDouble, store: Store) -> None:
-        """A commit of deletes stays below what Firestore takes."""
+    def test_large_purge_is_several_commits(self, double: FirestoreDouble, store: Store) -> None:
+        """Each is below Firestore's limit."""
         store.delete([f"a/{n}" for n in range(301)], soon())
 
         assert double.calls == {"Commit": 2}
 
 
 class TestAnswers:
-    """What Firestore's statuses lead to."""
+    """How Firestore's statuses are handled."""
 
     @each_call
-    def test_what_passes_is_tried_again(
+    def test_transient_errors_are_retried(
         self,
         double: FirestoreDouble,
         store: Store,
         method: str,
         call: Callable[[Store, Deadline], object],
     ) -> None:
-        """Every call survives two failures in a row, and nobody notices."""
+        """Every call survives two failures in a row, unnoticed."""
         double.refuse(method, StatusCode.UNAVAILABLE, times=2)
 
         call(store, soon())
@@ -192,7 +192,7 @@ class TestAnswers:
         assert double.calls == {method: 3}
 
     @pytest.mark.parametrize("code", PASSING, ids=lambda code: code.name)
-    def test_every_passing_status_is_tried_again(
+    def test_every_transient_status_is_retried(
         self, double: FirestoreDouble, store: Store, code: StatusCode
     ) -> None:
         """A record is stored once, although the first attempt failed."""
@@ -203,14 +203,14 @@ class TestAnswers:
         assert double.calls == {"Commit": 2}
 
     @each_call
-    def test_what_never_passes_ends_with_the_deadline(
+    def test_lasting_transient_error_ends_at_the_deadline(
         self,
         double: FirestoreDouble,
         store: Store,
         method: str,
         call: Callable[[Store, Deadline], object],
     ) -> None:
-        """Attempts end in time, are not a storm, and the last problem is told."""
+        """Attempts end in time, are not a storm, and the last problem is reported."""
         double.refuse(method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
 
         with unavailable_after(0.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
@@ -220,7 +220,7 @@ class TestAnswers:
 
     @each_call
     @pytest.mark.parametrize("code", MENDABLE, ids=lambda code: code.name)
-    def test_what_somebody_must_mend_is_said_at_once(
+    def test_errors_that_need_an_operator_are_reported_immediately(
         self,
         double: FirestoreDouble,
         store: Store,
@@ -228,7 +228,7 @@ class TestAnswers:
         call: Callable[[Store, Deadline], object],
         code: StatusCode,
     ) -> None:
-        """It is neither retried, nor taken for success or a duplicate."""
+        """They are neither retried, nor taken for success or a duplicate."""
         double.refuse(method, code, times=1_000)
 
         with pytest.raises(StoreUnavailable, match=code.name):
@@ -236,10 +236,10 @@ class TestAnswers:
 
         assert double.calls == {method: 1}
 
-    def test_a_database_to_mend_is_not_a_conflict_of_a_version(
+    def test_wrong_database_mode_is_not_a_version_conflict(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """Only a write by version takes FAILED_PRECONDITION for its own, and may ask again."""
+        """Only a compare-and-set treats FAILED_PRECONDITION as a conflict, and may read again."""
         store.put(RECORD, soon())
         found = store.get(RECORD.path, soon())
         assert found
@@ -253,10 +253,10 @@ class TestAnswers:
     @pytest.mark.parametrize(
         "code", [StatusCode.ALREADY_EXISTS, StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND]
     )
-    def test_unmet_precondition_of_a_commit_is_reported_at_once(
+    def test_failed_precondition_of_a_commit_is_reported_immediately(
         self, double: FirestoreDouble, store: Store, code: StatusCode
     ) -> None:
-        """Its caller reads again, and would then learn that the database is what is missing."""
+        """Its caller reads again, which would reveal a missing database."""
         double.refuse("Commit", code)
 
         assert not store.commit([Put(RECORD)], soon())
@@ -265,7 +265,7 @@ class TestAnswers:
 
     @each_call
     @pytest.mark.parametrize("code", FAULTS_OF_OURS, ids=lambda code: code.name)
-    def test_what_firestore_would_never_take_is_no_outage(
+    def test_request_that_firestore_always_rejects_is_not_an_outage(
         self,
         double: FirestoreDouble,
         store: Store,
@@ -273,7 +273,7 @@ class TestAnswers:
         call: Callable[[Store, Deadline], object],
         code: StatusCode,
     ) -> None:
-        """A fault of this program is a `StoreError`, at once, and nobody is told to wait."""
+        """It is a bug in this program: an immediate `StoreError`, without advice to wait."""
         double.refuse(method, code, times=1_000)
 
         with pytest.raises(StoreError, match=code.name) as caught:
@@ -282,8 +282,8 @@ class TestAnswers:
         assert type(caught.value) is StoreError
         assert double.calls == {method: 1}
 
-    def test_a_name_that_firestore_refuses_is_no_outage(self, store: Store) -> None:
-        """Firestore's own refusal of a name comes back as an error of the caller."""
+    def test_name_that_firestore_rejects_is_not_an_outage(self, store: Store) -> None:
+        """Firestore's rejection is raised as the caller's error."""
         with pytest.raises(StoreError) as caught:
             store.get("portals/..", soon())
 
@@ -291,7 +291,7 @@ class TestAnswers:
 
 
 class TestLostAnswers:
-    """When a commit was applied, but nobody was told."""
+    """A commit was applied, but its answer was lost."""
 
     @pytest.mark.parametrize("count", [1, 3])
     def test_a_record_whose_answer_is_lost_is_a_duplicate(
@@ -310,17 +310,17 @@ class TestLostAnswers:
     def test_a_record_whose_answer_never_comes_is_a_duplicate(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """A commit that hangs after it was applied is tried again within the deadline."""
+        """A commit that hangs after it was applied is retried within the deadline."""
         double.hang("Commit", after_applying=True)
 
         assert store.create([RECORD], STAMP, Deadline(3)) == 0
 
         assert len(store.names("portals/m/deletions", soon(), limit=9)) == 1
 
-    def test_a_new_portal_whose_answer_is_lost_is_reported_as_there(
+    def test_new_portal_whose_answer_is_lost_is_reported_as_existing(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """A writer who cannot know is sent to read again, and finds its own work."""
+        """The writer reads again, and finds its own write."""
         double.lose_answer("Commit")
 
         assert not store.put(RECORD, soon())
@@ -332,7 +332,7 @@ class TestLostAnswers:
     def test_a_changed_portal_whose_answer_is_lost_is_reported_as_changed(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """The same, for a write by version."""
+        """The same for a compare-and-set."""
         store.put(RECORD, soon())
         found = store.get(RECORD.path, soon())
         assert found
@@ -347,7 +347,7 @@ class TestLostAnswers:
     def test_a_commit_whose_answer_is_lost_is_applied_once(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """Its second attempt finds the new document there; whoever reads again sees the first."""
+        """The second attempt finds the new document; reading again shows the first one's write."""
         double.lose_answer("Commit")
 
         assert not store.commit([Put(RECORD), Put(Document("a/1", {"n": 1}))], soon())
@@ -357,7 +357,7 @@ class TestLostAnswers:
     def test_a_delete_whose_answer_is_lost_is_done(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """To delete twice is to delete."""
+        """Deletes are idempotent."""
         store.put(RECORD, soon())
         double.lose_answer("Commit")
 
@@ -368,7 +368,7 @@ class TestLostAnswers:
     def test_a_record_whose_deadline_passes_unanswered_is_still_one(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """Who was refused for want of an answer may come again, and finds the record."""
+        """A client that got an error may send it again; the record is found."""
         double.hang("Commit", after_applying=True)
         double.hang("Commit", times=1_000)
         with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
@@ -380,7 +380,7 @@ class TestLostAnswers:
 
 
 class TestDeadlines:
-    """Nothing outlives its deadline by more than a second."""
+    """No call exceeds its deadline by more than a second."""
 
     @each_call
     def test_a_server_that_hangs_is_given_up(
@@ -390,21 +390,21 @@ class TestDeadlines:
         method: str,
         call: Callable[[Store, Deadline], object],
     ) -> None:
-        """Every call ends although none is answered."""
+        """Every call ends, although none is answered."""
         double.hang(method, times=1_000)
 
         with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
             call(store, deadline)
 
-    def test_nobody_listens(self) -> None:
-        """A refused connection is tried again until the deadline, and no longer."""
+    def test_refused_connection_is_retried_until_the_deadline(self) -> None:
+        """And not beyond."""
         store = firestore_at(f"127.0.0.1:{free_port()}", "p")
 
         with unavailable_after(1.5, "^Firestore: DEADLINE_EXCEEDED") as deadline:
             store.create([RECORD], STAMP, deadline)
 
     def test_a_server_that_accepts_and_stays_silent_is_given_up(self) -> None:
-        """A connection on which nothing ever comes does not hold anybody."""
+        """A connection on which nothing arrives blocks no one."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             store = firestore_at(f"127.0.0.1:{silent.getsockname()[1]}", "p")
 
@@ -412,7 +412,7 @@ class TestDeadlines:
                 store.get("a/1", deadline)
 
     def test_several_steps_share_one_deadline(self, double: FirestoreDouble, store: Store) -> None:
-        """Commit, read and commit again are not given a deadline each."""
+        """Commit, read and commit again have one deadline, not three."""
         store.create([Document("a/1", {})], STAMP, soon())
         double.delay("Commit", 0.8)
         double.hang("BatchGetDocuments", times=1_000)
@@ -421,23 +421,23 @@ class TestDeadlines:
             store.create([Document(f"a/{n}", {}) for n in range(2)], STAMP, deadline)
 
     @each_call
-    def test_a_deadline_that_is_over_asks_nothing(
+    def test_no_call_is_made_after_the_deadline(
         self,
         double: FirestoreDouble,
         store: Store,
         method: str,
         call: Callable[[Store, Deadline], object],
     ) -> None:
-        """Work that nobody waits for any longer is not begun."""
+        """Nobody is waiting for it."""
         with pytest.raises(StoreUnavailable, match=r"^Firestore: no time was left$"):
             call(store, Deadline(-1))
 
         assert double.calls[method] == 0
 
-    def test_a_call_is_given_half_of_the_time_that_is_left(
+    def test_attempt_gets_half_of_the_remaining_time(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """So one that hangs can be made again."""
+        """So that a hanging one can be retried."""
         store.create([RECORD], STAMP, Deadline(60))
 
         assert pytest.approx(30, abs=5) == double.patience
@@ -445,7 +445,7 @@ class TestDeadlines:
     def test_a_slow_answer_within_the_deadline_is_an_answer(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """What takes a while is waited for, once."""
+        """It is waited for, without a retry."""
         double.delay("Commit", 0.3)
 
         assert store.create([RECORD], STAMP, soon()) == 1
@@ -454,12 +454,12 @@ class TestDeadlines:
 
 
 class TestOutages:
-    """The same store works again once Firestore does."""
+    """The same store works again after an outage."""
 
     def test_after_an_outage_the_same_store_works_again(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """After six seconds gRPC's own pauses between attempts would be too long already."""
+        """After six seconds, gRPC's own backoff would already be too long."""
         store.create([RECORD], STAMP, soon())
         double.stop()
         with unavailable_after(6) as deadline:
@@ -469,7 +469,7 @@ class TestOutages:
         assert store.get(RECORD.path, Deadline(2))
 
     def test_a_store_that_was_opened_during_an_outage_works_after_it(self, project: str) -> None:
-        """A first connection that failed is no different from one that was lost."""
+        """A first connection that failed is like one that was lost."""
         double = FirestoreDouble()
         double.start()
         double.stop()
@@ -479,7 +479,7 @@ class TestOutages:
         with double:
             assert store.create([RECORD], STAMP, Deadline(3)) == 1
 
-    def test_a_call_that_waits_goes_through_when_the_server_is_back(
+    def test_waiting_call_succeeds_when_the_server_is_back(
         self, double: FirestoreDouble, store: Store
     ) -> None:
         """A short outage is a delay, not an error."""
@@ -493,17 +493,17 @@ class TestOutages:
     def test_dropped_connections_are_not_noticed(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """An idle connection that was cut is made again by the next call."""
+        """The next call reopens an idle connection that was cut."""
         store.create([RECORD], STAMP, soon())
         for _ in range(3):
             double.drop_connections()
 
             assert store.create([RECORD], STAMP, soon()) == 0
 
-    def test_a_connection_that_is_dropped_during_a_call_is_made_again(
+    def test_call_is_retried_if_its_connection_is_dropped(
         self, double: FirestoreDouble, store: Store
     ) -> None:
-        """A call that is cut in two is tried again on a new connection."""
+        """On a new connection."""
         double.hang("Commit", after_applying=True)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(store.create, [RECORD], STAMP, soon())
@@ -517,7 +517,7 @@ class TestOutages:
     def test_googles_own_server_is_given_up_and_found_again_too(
         self, emulator: Emulator, emulator_store: Store
     ) -> None:
-        """The emulator is paused by a signal, given up at the deadline, and used afterwards."""
+        """The emulator is stopped by a signal, given up at the deadline, and used afterwards."""
         assert emulator_store.create([RECORD], STAMP, soon()) == 1
         emulator.pause()
         try:
@@ -530,11 +530,11 @@ class TestOutages:
 
 
 class TestSilence:
-    """A connection that dies without a word, and one that is merely slow."""
+    """A connection that dies silently, and one that is merely slow."""
 
     @pytest.fixture
     def proxy(self, double: FirestoreDouble) -> Iterator[TcpProxy]:
-        """Lead to the double through a proxy."""
+        """Put a proxy in front of the double."""
         with TcpProxy(double.host) as proxy:
             yield proxy
 
@@ -557,7 +557,7 @@ class TestSilence:
     def test_a_call_that_gives_up_leaves_no_dead_connection_behind(
         self, proxy: TcpProxy, project: str
     ) -> None:
-        """One with too little time for a retry still makes way for the next."""
+        """Even without time for a retry, it replaces the connection for the next call."""
         store = firestore_at(proxy.host, project)
         assert store.create([RECORD], STAMP, soon()) == 1
         proxy.kill_silently()
@@ -571,7 +571,7 @@ class TestSilence:
     def test_a_connection_that_answers_others_is_kept(
         self, double: FirestoreDouble, proxy: TcpProxy, project: str
     ) -> None:
-        """One call that hangs is not the connection's fault when another is answered meanwhile."""
+        """One hanging call is not the connection's fault if another one is answered."""
         store = firestore_at(proxy.host, project)
         double.hang("Commit", times=1)
         with ThreadPoolExecutor(1) as pool:
@@ -585,7 +585,7 @@ class TestSilence:
         assert 1 == proxy.accepted
 
     def test_a_slow_firestore_does_not_pile_up_connections(self) -> None:
-        """At most two replaced channels wait for the end of their calls; then they are closed."""
+        """At most two replaced channels wait for their calls to end, and then close."""
         opened: list[SlowChannel] = []
 
         def open_channel() -> SlowChannel:
@@ -616,7 +616,7 @@ class TestSilence:
 
 
 class SlowChannel:
-    """A gRPC channel whose calls all time out: at once, or while it is patient, when told to."""
+    """A gRPC channel whose calls all time out: immediately, or when told to."""
 
     def __init__(self) -> None:
         self.patient = True
@@ -648,11 +648,11 @@ class TimedOut(grpc.RpcError):  # type: ignore[misc]
 
 
 class TestConnecting:
-    """What a store needs to know before it can be opened."""
+    """What a store needs before it can be opened."""
 
     @pytest.fixture(autouse=True)
     def _no_google(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Take away all that Google's client would find on this machine or on the network."""
+        """Remove everything that Google's client could find on this machine or the network."""
         for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -663,7 +663,7 @@ class TestConnecting:
 
     @pytest.fixture
     def user_credentials(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Be somebody who may do nothing, of no project."""
+        """Use credentials of a user without permissions or a project."""
         path = tmp_path / "credentials.json"
         key = {"client_id": "i", "client_secret": "s", "refresh_token": "t"}
         path.write_text(json.dumps({"type": "authorized_user", **key}))
@@ -673,7 +673,7 @@ class TestConnecting:
     def google(
         self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
     ) -> list[tuple[str, Options]]:
-        """Let the double stand where Google's own Firestore is; return how that is reached."""
+        """Put the double in place of Google's Firestore; return how it is reached."""
         reached = []
 
         def secure_channel(target: str, _tls: object, options: Options) -> grpc.Channel:
@@ -694,7 +694,7 @@ class TestConnecting:
     def service_account(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metadata: MetadataServer
     ) -> MetadataServer:
-        """Have the key of a service account, of a project; return who gives its tokens."""
+        """Provide a service account's key with a project; return the server of its tokens."""
         key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
         pem = key.private_bytes(
             serialization.Encoding.PEM,
@@ -714,8 +714,8 @@ class TestConnecting:
         return metadata
 
     @pytest.mark.parametrize("project", [None, "p"])
-    def test_without_credentials_a_sentence_tells_what_to_do(self, project: str | None) -> None:
-        """Whoever tries it on a bare machine learns of both ways on."""
+    def test_missing_credentials_are_explained(self, project: str | None) -> None:
+        """The message names both options, for a first try on a bare machine."""
         with pytest.raises(StoreUnavailable) as caught:
             Firestore.connect(project, "(default)", None, on_google_cloud=False)
 
@@ -725,10 +725,10 @@ class TestConnecting:
         )
 
     @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"type": "other"}', "\xff"])
-    def test_useless_credentials_are_none(
+    def test_unusable_credentials_count_as_missing(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
     ) -> None:
-        """A file that is missing, or holds no credentials, is told in the same way."""
+        """A missing file, or one without credentials, has the same message."""
         path = tmp_path / "credentials.json"
         if content is not None:
             path.write_text(content, encoding="latin-1")
@@ -737,10 +737,10 @@ class TestConnecting:
         with pytest.raises(StoreUnavailable, match="gcloud auth application-default login"):
             Firestore.connect("p", "(default)", None, on_google_cloud=False)
 
-    def test_a_directory_for_credentials_is_none(
+    def test_directory_instead_of_credentials_counts_as_missing(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """A path that cannot be read as a file is told in the same way."""
+        """A path that cannot be read has the same message."""
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
 
         with pytest.raises(StoreUnavailable, match="gcloud auth application-default login"):
@@ -748,7 +748,7 @@ class TestConnecting:
 
     @pytest.mark.usefixtures("user_credentials")
     def test_without_a_project_the_setting_is_named(self) -> None:
-        """Credentials that belong to no project do not tell where the database is."""
+        """Credentials without a project do not say where the database is."""
         with pytest.raises(StoreUnavailable, match=r"^No project: set GOOGLE_CLOUD_PROJECT\.$"):
             Firestore.connect(None, "(default)", None, on_google_cloud=False)
 
@@ -756,7 +756,7 @@ class TestConnecting:
     def test_the_credentials_project_is_used_where_none_is_set(
         self, double: FirestoreDouble, service_account: MetadataServer
     ) -> None:
-        """A project that Google's client finds by itself is enough; who pays is said, too."""
+        """The project that Google's client finds is enough; the quota project is sent, too."""
         store = Firestore.connect(None, "named", None, on_google_cloud=False)
 
         assert [1, 0] == [store.create([RECORD], STAMP, soon()) for _ in range(2)]
@@ -768,7 +768,7 @@ class TestConnecting:
     def test_credentials_that_are_revoked_are_reported_at_once(
         self, double: FirestoreDouble, service_account: MetadataServer
     ) -> None:
-        """Only a new login helps, so the sentence is the same as without credentials."""
+        """Only a new login helps, so the message is the same as without credentials."""
         service_account.faults.append((400, '{"error": "invalid_grant"}'))
         store = Firestore.connect(None, "named", None, on_google_cloud=False)
 
@@ -779,16 +779,14 @@ class TestConnecting:
 
     @pytest.mark.usefixtures("user_credentials")
     def test_when_google_cannot_be_reached_the_deadline_holds(self) -> None:
-        """With credentials, but no way to Google, calls end in time like any other."""
+        """With credentials, but without a connection to Google, calls end in time."""
         store = Firestore.connect("p", "(default)", None, on_google_cloud=False)
 
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)
 
-    def test_on_google_cloud_nothing_is_asked_before_the_first_call(
-        self, metadata: MetadataServer
-    ) -> None:
-        """The metadata server is not needed to open the store, only to use it."""
+    def test_on_google_cloud_opening_makes_no_request(self, metadata: MetadataServer) -> None:
+        """The metadata server is needed only for the first call."""
         store = open_store(Settings(project="p", on_google_cloud=True))
         assert [] == metadata.questions
 
@@ -798,7 +796,7 @@ class TestConnecting:
     def test_on_google_cloud_the_functions_own_account_is_used(
         self, double: FirestoreDouble, google: list[tuple[str, Options]], metadata: MetadataServer
     ) -> None:
-        """The token comes with every call; nothing is said that is for the emulator."""
+        """Each call has the token; headers for the emulator are not sent."""
         store = Firestore.connect("p", "named", None, on_google_cloud=True)
         metadata.token = "a"
 
@@ -814,14 +812,14 @@ class TestConnecting:
 
     @pytest.mark.usefixtures("google")
     @each_call
-    def test_a_token_that_firestore_rejects_is_replaced(
+    def test_token_that_firestore_rejects_is_replaced(
         self,
         double: FirestoreDouble,
         metadata: MetadataServer,
         method: str,
         call: Callable[[Store, Deadline], object],
     ) -> None:
-        """Once, by another one from the metadata server."""
+        """Once, with a new one from the metadata server."""
         store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
         store.get("a/1", soon())
         double.calls.clear()
@@ -836,10 +834,10 @@ class TestConnecting:
 
     @pytest.mark.usefixtures("google")
     @pytest.mark.parametrize("code", [StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED])
-    def test_an_account_that_firestore_rejects_is_reported_at_once(
+    def test_account_that_firestore_rejects_is_reported_immediately(
         self, double: FirestoreDouble, metadata: MetadataServer, code: StatusCode
     ) -> None:
-        """Another token is asked for where that may help, and no third one."""
+        """A second token is fetched if that may help, but not a third."""
         store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
         double.refuse("Commit", code, times=1_000)
 
@@ -851,10 +849,8 @@ class TestConnecting:
         assert tries == len(metadata.questions)
 
     @pytest.mark.usefixtures("google")
-    def test_a_metadata_server_that_fails_for_a_while_is_a_delay(
-        self, metadata: MetadataServer
-    ) -> None:
-        """Absence and nonsense are transient."""
+    def test_failures_of_the_metadata_server_are_transient(self, metadata: MetadataServer) -> None:
+        """Whether it is unavailable or answers nonsense."""
         metadata.faults.extend([(503, ""), (200, "{}"), (404, "")])
         store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
 
@@ -865,7 +861,7 @@ class TestConnecting:
     def test_without_a_token_calls_end_in_time(
         self, double: FirestoreDouble, metadata: MetadataServer, fault: str
     ) -> None:
-        """Whatever the metadata server does, and for each of many threads."""
+        """However the metadata server fails, and for each of many threads."""
         store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
         hanging = Event()
         if fault == "hangs":
@@ -885,15 +881,15 @@ class TestConnecting:
 
         assert not double.calls
 
-    def test_on_google_cloud_without_a_project_credentials_are_looked_for(self) -> None:
+    def test_on_google_cloud_without_a_project_credentials_are_searched(self) -> None:
         """Only Google's own search can find the project then."""
         with pytest.raises(StoreUnavailable, match="credentials"):
             Firestore.connect(None, "(default)", None, on_google_cloud=True)
 
-    def test_a_proxy_does_not_keep_anybody_from_the_emulator(
+    def test_emulator_is_reached_without_a_proxy(
         self, monkeypatch: pytest.MonkeyPatch, double: FirestoreDouble
     ) -> None:
-        """The way to the internet is not the way to a server beside the function."""
+        """A proxy to the internet does not lead to a local server."""
         for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
 
@@ -902,7 +898,7 @@ class TestConnecting:
     def test_the_emulator_needs_neither_credentials_nor_a_project(
         self, double: FirestoreDouble
     ) -> None:
-        """To try it, an address is enough; a named database is one of its own."""
+        """To try it, an address is enough; a named database is separate."""
         first = Firestore.connect(None, "(default)", double.host, on_google_cloud=False)
         second = Firestore.connect(None, "other", double.host, on_google_cloud=True)
 
@@ -918,7 +914,7 @@ class TestConnecting:
 
 
 def routing(project: str) -> dict[str, str]:
-    """Return the headers by which Firestore finds the database `named` before it reads further."""
+    """Return the headers that route to the database `named`."""
     return {
         "google-cloud-resource-prefix": f"projects/{project}/databases/named",
         "x-goog-request-params": f"database=projects%2F{project}%2Fdatabases%2Fnamed",

@@ -1,4 +1,4 @@
-"""Firestore's messages come without the clients of their package, and do not harm them."""
+"""Firestore's messages are imported without their package's clients, which stay usable."""
 
 import subprocess
 import sys
@@ -22,13 +22,13 @@ print(real.types.CommitRequest.pb() is ours.CommitRequest)
 
 
 def run(*lines: str) -> str:
-    """Run lines in a new process; return what they print."""
+    """Run code in a new process; return its output."""
     command = [sys.executable, "-c", "\n".join(lines)]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_packages_clients_are_not_imported() -> None:
-    """Neither those nor google.auth: they took two thirds of the time to the first record."""
+    """Nor google.auth: they took two thirds of the time to the first record."""
     heavy = ("google.cloud.firestore_v1.services", "google.api_core", "google.auth", "requests")
 
     loaded = run(OURS, "import sys", "print(*sys.modules, sep='\\n')").split()
@@ -39,12 +39,12 @@ def test_the_packages_clients_are_not_imported() -> None:
 
 
 @pytest.mark.parametrize("lines", [(OURS, REAL), (REAL, OURS)], ids=["after ours", "before ours"])
-def test_the_package_can_be_imported_besides(lines: tuple[str, str]) -> None:
-    """Google's own client still works in the same process, with the same messages."""
+def test_the_package_can_still_be_imported(lines: tuple[str, str]) -> None:
+    """Google's own client works in the same process, with the same messages."""
     assert run(*lines, SAME) == "True\n"
 
 
-def test_the_messages_are_googles() -> None:
-    """They are those of the package where it is imported already."""
+def test_messages_are_those_of_an_imported_package() -> None:
+    """If the package is already imported."""
     assert messages.import_messages() is types
     assert messages.CommitRequest is types.CommitRequest.pb()

@@ -1,4 +1,4 @@
-"""Records are read in pages, from every store: as many as there are, in bounded memory."""
+"""Reading records in pages, from every store: any number, in bounded memory."""
 
 import tracemalloc
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BOTH = Selection(members=("M", "N"))
 
 
 class WatchedStore:
-    """Counts the documents of each page that is read from a store."""
+    """Counts the documents in each page that is read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class WatchedStore:
 
 
 def fill(store: Store, member_id: str, count: int, **fields: Any) -> None:  # noqa: ANN401
-    """Record so many deletions of a portal, some at the same second."""
+    """Create records of a portal, some in the same second."""
     records: list[Document] = []
     for number in range(count):
         own: Fields = {"event_at": NOON + timedelta(seconds=number // 3), "message_id": f"{number}"}
@@ -46,7 +46,7 @@ def fill(store: Store, member_id: str, count: int, **fields: Any) -> None:  # no
 
 
 def read(store: Store, selection: Selection, limit: int | None = None) -> list[Document]:
-    """Read all at once, as no command does."""
+    """Read everything into memory, which no command does."""
     return list(Reading(store, selection, Progress()).records(limit))
 
 
@@ -65,7 +65,7 @@ def test_records_come_once_each_in_order_and_in_pages(store: Store) -> None:
 
 
 def test_no_more_is_read_than_is_shown(store: Store) -> None:
-    """Of each portal, as any of them may have all the newest; the rest is only counted."""
+    """From each portal, since any may have all the newest; the rest is only counted."""
     fill(store, "M", 10)
     fill(store, "N", 10)
     watched = WatchedStore(store)
@@ -76,8 +76,8 @@ def test_no_more_is_read_than_is_shown(store: Store) -> None:
     assert [4, 4] == watched.pages
 
 
-def test_what_is_older_than_event_at_is_found_and_ordered(store: Store) -> None:
-    """Between the same bounds, and among the others."""
+def test_records_without_event_at_are_merged_in(store: Store) -> None:
+    """Within the same bounds."""
     fill(store, "M", 3)
     store.create(
         [Document("portals/M/deletions/old", {"message_id": "old"})], "recorded_at", Deadline(9)
@@ -97,8 +97,8 @@ def test_what_is_older_than_event_at_is_found_and_ordered(store: Store) -> None:
     assert ["old"] == [one.fields["message_id"] for one in read(store, since)]
 
 
-def test_counting_what_matches_ends_somewhere(local_store: Store) -> None:
-    """It takes reading; beyond 10,000 records it is at least so many."""
+def test_counting_matches_is_limited(local_store: Store) -> None:
+    """It needs reading; above 10,000 records, the count is a lower bound."""
     fill(local_store, "M", 10_010, connector="a")
     reading = Reading(local_store, Selection(members=["M"], connector="A"), Progress())
 
@@ -107,7 +107,7 @@ def test_counting_what_matches_ends_somewhere(local_store: Store) -> None:
 
 
 def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -> None:
-    """Held together, these texts would take 20 MB."""
+    """All at once, these texts would take 20 MB."""
     store = LocalStore(str(tmp_path / "store.sqlite3"))
     fill(store, "M", 2_000, text="x" * 10_000)
     domains = Domains(store)
@@ -126,7 +126,7 @@ def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -
 
 
 def test_long_reads_say_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """After some seconds, and then every few; short ones say nothing."""
+    """After several seconds, and then every few; short ones report nothing."""
     times = iter([0.0, 2.9, 3.0, 7.9, 8.0])
     progress = Progress(lambda: next(times))
 

@@ -1,4 +1,4 @@
-"""When the embedded store's file cannot be used, and how any store is opened."""
+"""Unusable files of the embedded store, and opening any store."""
 
 import sqlite3
 import time
@@ -38,13 +38,13 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 def soon() -> Deadline:
-    """Return a deadline that only a fault would reach."""
+    """Return a deadline that only a bug would reach."""
     return Deadline(30)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[sqlite3.Connection]:
-    """Keep everybody else from the file, also from reading."""
+    """Lock the file against everyone else, including readers."""
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as file:
         file.execute("BEGIN EXCLUSIVE")
         yield file
@@ -52,13 +52,13 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Choose where the store's file is, in a directory that is not there yet."""
+    """Return a path for the store, in a directory that does not exist yet."""
     return tmp_path / "new" / "directory" / "store.sqlite3"
 
 
 @pytest.fixture
 def store(path: Path) -> Store:
-    """Make an empty store."""
+    """Create an empty store."""
     return LocalStore(str(path))
 
 
@@ -66,7 +66,7 @@ class TestFile:
     """The file of the embedded store."""
 
     def test_the_documents_outlive_the_store(self, path: Path) -> None:
-        """Who opens the file again finds what was stored, and makes nothing anew."""
+        """Opening the file again finds them, and creates nothing."""
         LocalStore(str(path)).create([RECORD], STAMP, soon())
 
         again = LocalStore(str(path))
@@ -74,7 +74,7 @@ class TestFile:
         assert again.create([RECORD], STAMP, soon()) == 0
         assert again.get(RECORD.path, soon())
 
-    def test_a_path_below_a_file_cannot_be_made(self, tmp_path: Path) -> None:
+    def test_path_below_a_file_is_an_error(self, tmp_path: Path) -> None:
         """The message names the setting and its value."""
         (tmp_path / "file").touch()
         path = tmp_path / "file" / "store.sqlite3"
@@ -83,12 +83,12 @@ class TestFile:
             LocalStore(str(path))
 
     def test_a_directory_is_not_a_store(self, tmp_path: Path) -> None:
-        """What is there, but no file, is told with the setting."""
+        """The message names the setting."""
         with pytest.raises(StoreUnavailable, match=f"LOCAL_STORE_PATH={tmp_path}: unable to open"):
             LocalStore(str(tmp_path))
 
-    def test_a_file_that_is_no_database_stays_as_it_is(self, tmp_path: Path) -> None:
-        """Somebody's notes are neither used nor overwritten."""
+    def test_file_that_is_not_a_database_stays_unchanged(self, tmp_path: Path) -> None:
+        """Someone's notes are neither used nor overwritten."""
         path = tmp_path / "notes.txt"
         path.write_text("not a database, " * 100)
 
@@ -101,7 +101,7 @@ class TestFile:
     def test_a_file_that_is_damaged_later_makes_the_store_unavailable(
         self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
     ) -> None:
-        """No error of SQLite's own reaches the caller."""
+        """No SQLite exception reaches the caller."""
         path.write_bytes(b"damaged " * 1_000)
 
         with pytest.raises(StoreUnavailable, match="LOCAL_STORE_PATH"):
@@ -110,15 +110,15 @@ class TestFile:
     def test_a_directory_that_is_gone_makes_the_store_unavailable(
         self, path: Path, store: Store
     ) -> None:
-        """What was removed while the function ran is not silently made anew."""
+        """A directory removed while the function runs is not silently recreated."""
         path.unlink()
         path.parent.rmdir()
 
         with pytest.raises(StoreUnavailable, match="LOCAL_STORE_PATH"):
             store.create([RECORD], STAMP, soon())
 
-    def test_what_is_no_value_changes_nothing(self, store: Store) -> None:
-        """A document that cannot be stored takes those of the same call with it."""
+    def test_invalid_value_changes_nothing(self, store: Store) -> None:
+        """A document that cannot be stored fails the whole call."""
         unfit = Document("a/2", {"value": object()})  # type: ignore[dict-item]  # the point of the test
 
         with pytest.raises(TypeError, match="A document cannot hold object"):
@@ -128,7 +128,7 @@ class TestFile:
 
 
 class TestLock:
-    """A file that somebody else holds."""
+    """A file that is locked by another process."""
 
     @each_call
     def test_a_locked_file_is_waited_for_until_the_deadline(
@@ -146,7 +146,7 @@ class TestLock:
     def test_a_file_that_is_free_in_time_is_used(
         self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
     ) -> None:
-        """Who waits is served once the lock is gone."""
+        """As soon as the lock is released."""
         with ThreadPoolExecutor(1) as pool, locked(path) as file:
             waiting = pool.submit(call, store, soon())
             time.sleep(0.1)
@@ -154,13 +154,13 @@ class TestLock:
             file.execute("ROLLBACK")
             waiting.result()
 
-    def test_a_deadline_that_is_over_waits_for_nobody(self, path: Path, store: Store) -> None:
-        """A negative rest of time is none, and not for ever."""
+    def test_passed_deadline_does_not_wait(self, path: Path, store: Store) -> None:
+        """A negative time-out would wait endlessly."""
         with locked(path), pytest.raises(StoreUnavailable, match="locked"):
             store.create([RECORD], STAMP, Deadline(-1))
 
     def test_a_locked_file_is_unlocked_by_failure(self, store: Store) -> None:
-        """A call that failed within its transaction leaves the file to the others."""
+        """A call that fails in its transaction releases the file."""
         unfit = Document("a/1", {"value": object()})  # type: ignore[dict-item]  # the point of the test
         for _ in range(3):
             with pytest.raises(TypeError):
@@ -170,7 +170,7 @@ class TestLock:
 
 
 class TestOpening:
-    """Opens the store that the settings name."""
+    """Opening the store that the settings name."""
 
     def test_the_settings_choose_the_embedded_store(self, path: Path) -> None:
         """`STORE=local` is a file at `LOCAL_STORE_PATH`."""
@@ -182,7 +182,7 @@ class TestOpening:
     def test_the_settings_choose_firestores_project_and_database(
         self, double: FirestoreDouble, project: str
     ) -> None:
-        """Each project and each database in it has documents of its own."""
+        """Each project, and each database in it, has separate documents."""
 
         def firestore(project: str, database: str) -> Store:
             return open_store(
@@ -198,7 +198,7 @@ class TestOpening:
         assert firestore("other-project", "named").get(RECORD.path, soon()) is None
 
     def test_nothing_is_opened_before_it_is_needed(self, path: Path) -> None:
-        """A function that only says that it is up makes no file."""
+        """A function that only answers /health creates no file."""
         LazyStore(Settings(store="local", local_store_path=str(path)))
 
         assert not path.exists()
@@ -219,7 +219,7 @@ class TestOpening:
         assert opened == [lazy()] * threads
 
     def test_what_could_not_be_opened_is_tried_again(self, tmp_path: Path) -> None:
-        """An obstacle that was removed is no obstacle to the same function."""
+        """Once the obstacle is removed, the same function works."""
         obstacle = tmp_path / "obstacle"
         obstacle.touch()
         lazy = LazyStore(Settings(store="local", local_store_path=str(obstacle / "store.sqlite3")))

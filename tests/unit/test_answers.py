@@ -4,12 +4,12 @@ from handler.answers import Answer, Refused, malformed_body
 
 
 def test_the_outcome_is_the_status_of_a_success() -> None:
-    """What logs are searched by."""
+    """To search the log by."""
     assert Answer(200, {"status": "recorded", "recorded": 1}).outcome == "recorded"
 
 
 def test_the_outcome_is_the_error_of_a_failure() -> None:
-    """It comes with a sentence, and whatever else helps."""
+    """With a sentence, and any other helpful fields."""
     answer = Refused(422, "unprocessable_event", "It does not fit.", fields=["data"]).answer
     assert answer.outcome == "unprocessable_event"
     assert (422, {}, {}) == (answer.status, answer.headers, answer.log)
@@ -20,8 +20,8 @@ def test_the_outcome_is_the_error_of_a_failure() -> None:
     } == answer.body
 
 
-def test_a_refusal_may_set_headers_and_tell_the_log_more() -> None:
-    """What only the log is told stays out of the answer."""
+def test_refusal_may_set_headers_and_log_fields() -> None:
+    """Log fields stay out of the answer."""
     refused = Refused(503, "busy", "Later.", headers={"Retry-After": "1"}, log={"reason": "x"})
     assert {"Retry-After": "1"} == refused.answer.headers
     assert {"reason": "x"} == refused.answer.log
@@ -30,7 +30,7 @@ def test_a_refusal_may_set_headers_and_tell_the_log_more() -> None:
 
 
 def test_a_malformed_body_is_the_callers_fault() -> None:
-    """One code for all that cannot be decoded."""
+    """One code for everything that cannot be decoded."""
     answer = malformed_body("Broken.").answer
     assert 400 == answer.status
     assert {"error": "malformed_body", "detail": "Broken."} == answer.body

@@ -1,4 +1,4 @@
-"""The edge to the framework: what of its request is read, and what it gets back."""
+"""The edge to Flask: what is read from its request, and what it gets back."""
 
 import io
 from typing import Any
@@ -21,7 +21,7 @@ TOO_LARGE = Answer(
 
 
 class Stream(io.BytesIO):
-    """A body on its way, that tells how much of it was read; `broken` ends it with an error."""
+    """A body that counts how much of it was read; `broken` ends it with an error."""
 
     def __init__(self, body: bytes, *, broken: bool = False) -> None:
         super().__init__(body)
@@ -41,7 +41,7 @@ class Stream(io.BytesIO):
 def call(
     stream: Stream, length: int | None, target: str | None = None, **headers: str
 ) -> tuple[Request, bytes | Answer, flask.Request]:
-    """Call the endpoint; return what the core saw, the body that it read, and the request."""
+    """Call the endpoint; return what the core saw, the body it read, and the request."""
     environ = EnvironBuilder("/path?query", method="POST", headers=Headers(headers)).get_environ()
     environ |= {"wsgi.input": stream, "wsgi.input_terminated": True}
     if target is not None:
@@ -72,7 +72,7 @@ def call(
 @pytest.mark.parametrize("body", [b"", bytes(range(250)) * (MOST // 250)])
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_up_to_the_limit_is_read_whole(body: bytes, announced: bool) -> None:  # noqa: FBT001
-    """Whether its length is announced or it comes in chunks."""
+    """With a `Content-Length` or in chunks."""
     _, read, _ = call(Stream(body), len(body) if announced else None)
 
     assert body == read
@@ -80,14 +80,14 @@ def test_a_body_up_to_the_limit_is_read_whole(body: bytes, announced: bool) -> N
 
 @pytest.mark.parametrize("length", [MOST + 1, None])
 def test_one_byte_more_is_refused(length: int | None) -> None:
-    """Whether it is announced or not."""
+    """With or without a `Content-Length`."""
     _, answer, _ = call(Stream(b"x" * (MOST + 1)), length)
 
     assert TOO_LARGE == answer
 
 
 @pytest.mark.parametrize("length", [10 * MOST, None])
-def test_a_longer_body_is_thrown_away_in_pieces(length: int | None) -> None:
+def test_longer_body_is_discarded_in_chunks(length: int | None) -> None:
     """All of it is read, so that the client sees the answer, but nothing is kept."""
     stream = Stream(b"x" * 10 * MOST)
 
@@ -99,8 +99,8 @@ def test_a_longer_body_is_thrown_away_in_pieces(length: int | None) -> None:
     assert b"" == request.get_data(), "the framework reads what is left before it answers"
 
 
-def test_a_body_without_end_is_left_at_some_point() -> None:
-    """At what Cloud Run lets through at the most."""
+def test_endless_body_is_abandoned() -> None:
+    """At Cloud Run's own limit."""
 
     class Endless(Stream):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -124,8 +124,8 @@ def test_a_body_without_end_is_left_at_some_point() -> None:
         (Stream(b"x" * 2 * MOST, broken=True), None),
     ],
 )
-def test_a_body_that_breaks_off_is_malformed(stream: Stream, length: int | None) -> None:
-    """Each server has errors of its own for that; none gets any further."""
+def test_incomplete_body_is_malformed(stream: Stream, length: int | None) -> None:
+    """Each server has its own errors for that; none escapes."""
     _, answer, _ = call(stream, length)
 
     detail = "The body ended before it was complete."
@@ -139,7 +139,7 @@ def test_a_body_that_breaks_off_is_malformed(stream: Stream, length: int | None)
 def test_the_method_the_path_and_the_type_are_those_of_the_request(
     headers: dict[str, str], content_type: str
 ) -> None:
-    """The path is without the query; a request without a type has an empty one."""
+    """The path has no query; a request without a type has an empty one."""
     request, _, _ = call(Stream(b""), None, **headers)
 
     seen = request.method, request.path, request.content_type
@@ -154,8 +154,8 @@ def test_the_method_the_path_and_the_type_are_those_of_the_request(
         ({"Host": "f.run.app", "X-Forwarded-Proto": "file"}, "http://f.run.app/path?query"),
     ],
 )
-def test_the_address_is_the_one_that_the_caller_saw(headers: dict[str, str], url: str) -> None:
-    """Cloud Run ends TLS before the function, and says so; the query is part of an address."""
+def test_url_is_the_callers(headers: dict[str, str], url: str) -> None:
+    """Cloud Run terminates TLS before the function, and says so; the query is part of the URL."""
     request, _, _ = call(Stream(b""), None, **headers)
 
     assert url == request.url
@@ -169,8 +169,8 @@ def test_the_address_is_the_one_that_the_caller_saw(headers: dict[str, str], url
         ("http://elsewhere/a%20b", "http://f.run.app/a%20b"),
     ],
 )
-def test_the_address_is_as_it_was_spelled(target: str, url: str) -> None:
-    """Bitrix24 keeps what is bound byte by byte, so another spelling would be another binding."""
+def test_url_is_as_sent(target: str, url: str) -> None:
+    """Bitrix24 stores bindings byte by byte, so another spelling would be another binding."""
     request, _, _ = call(Stream(b""), None, target, Host="f.run.app")
 
     assert url == request.url
@@ -191,7 +191,7 @@ def test_the_trace_is_googles_or_the_standards(headers: dict[str, str], trace: s
     assert trace == request.trace
 
 
-def test_a_setting_that_is_not_valid_stops_the_function_at_start(
+def test_invalid_setting_stops_the_function_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a message that names it, and no traceback."""

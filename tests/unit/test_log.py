@@ -1,4 +1,4 @@
-"""Lines of the log are what Cloud Logging reads."""
+"""Log lines in Cloud Logging's format."""
 
 import io
 import json
@@ -17,7 +17,7 @@ def logged(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_a_line_is_one_json_object() -> None:
-    """Line feeds and other alphabets included; a field without a value is left out."""
+    """Including line feeds and other alphabets; a field without a value is omitted."""
     stream = io.StringIO()
     Log(stream)("INFO", "a\nb é \udcff", outcome="ok", event=None, recorded=0)
     line = r'{"severity":"INFO","message":"a\nb \u00e9 \udcff","outcome":"ok","recorded":0}'
@@ -26,7 +26,7 @@ def test_a_line_is_one_json_object() -> None:
 
 @pytest.mark.parametrize("level", SEVERITIES)
 def test_only_lines_of_the_level_and_above_are_written(level: str) -> None:
-    """LOG_LEVEL says from which on."""
+    """According to LOG_LEVEL."""
     stream = io.StringIO()
     log = Log(stream, level=level).for_request(TRACE)
     for severity in SEVERITIES:
@@ -36,7 +36,7 @@ def test_only_lines_of_the_level_and_above_are_written(level: str) -> None:
 
 
 def test_the_log_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    """Cloud Run takes it from there."""
+    """Where Cloud Run reads it."""
     Log()("INFO", "x")
     assert {"severity": "INFO", "message": "x"} == json.loads(capsys.readouterr().out)
 
@@ -66,7 +66,7 @@ def test_a_request_is_found_by_its_trace(header: str) -> None:
     "header",
     ["", "x", TRACE[1:], f"{TRACE}0", f"01-{TRACE}-1-1", f"{TRACE} ", f" {TRACE}", f"{TRACE}/1\n"],
 )
-def test_what_is_no_trace_is_left_out(header: str) -> None:
+def test_invalid_trace_is_omitted(header: str) -> None:
     """A stranger's header does not get into the log."""
     stream = io.StringIO()
     Log(stream, project="p").for_request(header)("INFO", "x")
@@ -88,10 +88,10 @@ def test_each_line_is_flushed() -> None:
 
 
 def test_lines_of_many_threads_do_not_mix() -> None:
-    """A line is written at once."""
+    """Each line is written in one piece."""
 
     class Slow(io.StringIO):
-        """Whatever is written in pieces would mix."""
+        """A stream on which separate pieces would mix."""
 
         def write(self, text: str) -> int:
             return sum(super(Slow, self).write(character) for character in text)

@@ -1,4 +1,4 @@
-"""A portal's document says whose events are accepted, and keeps what others wrote into it."""
+"""A portal's document decides whose events are accepted, and keeps fields set by others."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -51,7 +51,7 @@ def test_a_document_is_read_and_written_as_it_is() -> None:
     assert (["new", "old"], NOW) == (portal.token_digests, portal.installed_at)
 
 
-def test_what_is_not_known_is_absent() -> None:
+def test_unknown_fields_are_absent() -> None:
     """A digest and `active` are enough for events to be accepted."""
     fields: Fields = {"token_digests": ["a"], "active": True}
     assert {**fields, "member_id": "m"} == Portal.from_fields("m", fields).to_fields()
@@ -60,7 +60,7 @@ def test_what_is_not_known_is_absent() -> None:
 @pytest.mark.parametrize("field", sorted(FIELDS))
 @pytest.mark.parametrize("value", [1, 1.5, b"x", "x\udcff", ["x", 1], [["x"]], {"x": "y"}, None])
 def test_a_field_of_the_wrong_type_counts_as_absent(field: str, value: object) -> None:
-    """People may write documents by hand; one slip must not fail every event of a portal."""
+    """Documents may be edited by hand; one slip must not fail every event of a portal."""
     written: Any = {**FIELDS, field: value}
     portal = Portal.from_fields("m", written)
     expected: dict[str, object] = {name: known for name, known in FIELDS.items() if name != field}
@@ -85,8 +85,8 @@ def test_an_install_puts_its_token_first_and_keeps_the_one_before() -> None:
     assert ["a", "b"] == portal.with_token("b", NOW).with_token("a", NOW).token_digests
 
 
-def test_an_install_takes_the_wish_to_be_cleaned_back() -> None:
-    """`portals purge` would delete what a customer has again."""
+def test_install_cancels_the_request_to_delete_data() -> None:
+    """Otherwise `portals purge` would delete data in use again."""
     portal = BARE.with_token("a", NOW).without_token("a", NOW, clean=True)
     assert (False, NOW) == (portal.active, portal.clean_requested_at)
     again = portal.with_token("b", LATER)
@@ -94,7 +94,7 @@ def test_an_install_takes_the_wish_to_be_cleaned_back() -> None:
 
 
 def test_an_uninstall_counts_only_for_the_token_that_it_carries() -> None:
-    """A portal is active as long as a token is left."""
+    """A portal is active as long as it has a token."""
     portal = BARE.with_token("old", NOW).with_token("new", NOW)
     late = portal.without_token("old", LATER, clean=False)
     assert (["new"], True, LATER, None) == (
@@ -108,15 +108,15 @@ def test_an_uninstall_counts_only_for_the_token_that_it_carries() -> None:
     assert ([], False) == (gone.token_digests, gone.active)
 
 
-def test_a_wish_to_be_cleaned_outlasts_the_next_uninstall() -> None:
-    """It does not come with each."""
+def test_request_to_delete_data_outlasts_the_next_uninstall() -> None:
+    """Not every uninstall repeats it."""
     portal = BARE.with_token("a", NOW).with_token("b", NOW).without_token("a", NOW, clean=True)
     assert NOW == portal.without_token("b", LATER, clean=False).clean_requested_at
     assert LATER == portal.without_token("b", LATER, clean=True).clean_requested_at
 
 
-def test_an_install_of_a_known_token_is_no_new_installation() -> None:
-    """Reinstall keeps the token; after an uninstall, or `portals remove`, it is a new one."""
+def test_install_with_a_known_token_is_not_a_new_installation() -> None:
+    """Reinstall keeps the token; after an uninstall or `portals remove`, it is a new one."""
     portal = BARE.with_token("a", NOW).with_token("b", NOW)
     again = portal.with_token("a", LATER)
     assert (["a", "b"], NOW, LATER) == (again.token_digests, again.installed_at, again.updated_at)
@@ -125,8 +125,8 @@ def test_an_install_of_a_known_token_is_no_new_installation() -> None:
     assert (LATER, None, True) == (back.installed_at, back.removed_at, back.active)
 
 
-def test_a_problem_is_noted_with_its_time_until_it_is_over() -> None:
-    """Noted again, the same one is not a new one."""
+def test_problem_is_stored_with_its_time_until_it_ends() -> None:
+    """Setting the same problem again does not make it new."""
     portal = BARE.with_problem("one", NOW)
     assert ("one", NOW, NOW) == (portal.problem, portal.problem_since, portal.problem_logged_at)
     assert portal == portal.with_problem("one", LATER)
@@ -138,7 +138,7 @@ def test_a_problem_is_noted_with_its_time_until_it_is_over() -> None:
 
 
 def test_the_problem_of_a_portal_ends_with_its_last_token() -> None:
-    """What is uninstalled needs nobody's attention."""
+    """An uninstalled portal needs no attention."""
     portal = BARE.with_token("a", NOW).with_token("b", NOW).with_problem("one", NOW)
     portal = portal.without_token("a", NOW, clean=False)
     assert "one" == portal.problem
@@ -146,15 +146,15 @@ def test_the_problem_of_a_portal_ends_with_its_last_token() -> None:
 
 
 def test_an_uninstall_does_not_activate_a_portal() -> None:
-    """One that was switched off by hand stays off."""
+    """One that was deactivated by hand stays inactive."""
     off = Portal(member_id="m", active=False, token_digests=["a", "b"])
     assert off.without_token("b", NOW, clean=False).active is False
     assert BARE.without_token("b", NOW, clean=False).active is False
 
 
 @given(st.lists(st.tuples(st.sampled_from(["install", "uninstall"]), st.sampled_from("abcd"))))
-def test_whatever_the_order_the_right_tokens_are_accepted(changes: list[tuple[str, str]]) -> None:
-    """At most the two installed last, newest first, none of them uninstalled since."""
+def test_right_tokens_are_accepted_in_any_order(changes: list[tuple[str, str]]) -> None:
+    """At most the last two installed, newest first, and not uninstalled since."""
     portal = BARE
     for kind, token in changes:
         if kind == "install":
@@ -171,7 +171,7 @@ def test_whatever_the_order_the_right_tokens_are_accepted(changes: list[tuple[st
 
 
 def _is_accepted(changes: list[tuple[str, str]]) -> bool:
-    """Tell whether the token of the first change, its own last one, outlasts the others."""
+    """Return whether the first change's token, its last one, outlasts the others."""
     if changes[0][0] == "uninstall":
         return False
     newer: set[str] = set()
@@ -197,7 +197,7 @@ def install(token: str) -> Callable[[Portal | None], Portal]:
 
 
 def test_a_portal_that_is_not_there_is_created() -> None:
-    """The change sees that nothing is known."""
+    """The change gets `None`."""
     store = MemoryStore()
     seen: list[Portal | None] = []
 
@@ -210,8 +210,8 @@ def test_a_portal_that_is_not_there_is_created() -> None:
     assert {"member_id": "m"} == store.documents["portals/m"].fields
 
 
-def test_a_document_without_fields_is_no_portal() -> None:
-    """And does not stand in the way of one."""
+def test_document_without_fields_is_not_a_portal() -> None:
+    """And does not prevent creating one."""
     store = MemoryStore()
     store.write("portals/m", {})
     changed = change_portal(store, "m", install("a"), DEADLINE)
@@ -220,8 +220,8 @@ def test_a_document_without_fields_is_no_portal() -> None:
     assert ["a"] == changed.token_digests
 
 
-def test_fields_that_mean_nothing_here_stay() -> None:
-    """People may keep notes in the document; what is known no longer goes."""
+def test_unknown_fields_stay() -> None:
+    """People may keep notes in the document; known fields that become `None` are removed."""
     store = MemoryStore()
     store.write("portals/m", {"note": "call Ann", "clean_requested_at": NOW, "domain": "d"})
     change_portal(store, "m", install("a"), DEADLINE)
@@ -231,14 +231,14 @@ def test_fields_that_mean_nothing_here_stay() -> None:
 
 
 def test_a_portal_that_is_left_alone_stays_as_it_is() -> None:
-    """So an uninstall does not bring back a portal that somebody has removed meanwhile."""
+    """So an uninstall does not restore a portal that was removed in between."""
     store = MemoryStore()
     assert None is change_portal(store, "m", lambda _: None, DEADLINE)
     assert {} == store.documents
 
 
-def test_a_change_is_made_again_when_somebody_else_was_faster() -> None:
-    """Two installs at once: both tokens are accepted."""
+def test_change_is_retried_after_a_conflict() -> None:
+    """Two installs at the same time: both tokens are accepted."""
     store = MemoryStore()
     store.before_put = lambda: change_portal(store, "m", install("faster"), DEADLINE)
     changed = change_portal(store, "m", install("slower"), DEADLINE)
@@ -248,7 +248,7 @@ def test_a_change_is_made_again_when_somebody_else_was_faster() -> None:
 
 
 def test_a_document_that_keeps_changing_is_given_up_at_the_deadline() -> None:
-    """Nobody waits for ever."""
+    """Nobody waits endlessly."""
     moments = iter(range(100))
     deadline = Deadline(3, lambda: next(moments))
 

@@ -1,4 +1,4 @@
-"""Each outcome's whole answer and line of the log, and what is kept, without a server around it."""
+"""Each outcome's complete answer, log line and documents, without a server."""
 
 import io
 import json
@@ -73,7 +73,7 @@ class Instance:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The log, without the milliseconds, and tenths, that each answer took."""
+        """The log, without the milliseconds that each answer took."""
         lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
         for line in lines:
             if line["outcome"] not in ("not_recorded", "portal_problem"):
@@ -82,7 +82,7 @@ class Instance:
 
     @property
     def added(self) -> list[str]:
-        """The paths of what came into the store."""
+        """The paths of added documents."""
         return [path for path in self.store.documents if path != "portals/M"]
 
 
@@ -94,7 +94,7 @@ def line(severity: str, message: str, outcome: str, **more: object) -> dict[str,
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/", "/health"])
 def test_health_is_answered_without_a_line_in_the_log(method: str, path: str) -> None:
-    """Uptime checks come every few minutes, from several places."""
+    """Uptime checks come every few minutes, from several locations."""
     instance = Instance()
 
     assert Answer(200, {"status": "up", "version": VERSION}) == instance.ask(method, path)
@@ -105,7 +105,7 @@ def test_health_is_answered_without_a_line_in_the_log(method: str, path: str) ->
     ("method", "path", "allowed"),
     [("GET", "/any", "POST"), ("HEAD", "/any", "POST"), ("PUT", "/health", "GET, HEAD, POST")],
 )
-def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
+def test_method_is_checked_first(method: str, path: str, allowed: str) -> None:
     """Whatever else is wrong with the request."""
     instance = Instance()
     detail = "Bitrix24 sends events by POST; GET /health shows whether the function is up."
@@ -131,10 +131,10 @@ def test_the_method_comes_first(method: str, path: str, allowed: str) -> None:
         ("ONIMBOTDELETE", None, {"status": "ignored", "event": "ONIMBOTDELETE"}),
     ],
 )
-def test_a_success_is_told_in_the_answer_and_in_one_line(
+def test_success_is_in_the_answer_and_one_log_line(
     event: str, data: object, body: Mapping[str, object]
 ) -> None:
-    """With counts and the ids of the records, so that each is found from the other."""
+    """With counts and the ids of the records, to find one from the other."""
     instance = Instance()
 
     answer = instance.send(event, data)
@@ -173,10 +173,10 @@ def test_a_success_is_told_in_the_answer_and_in_one_line(
         ),
     ],
 )
-def test_a_success_that_somebody_must_look_after_is_a_warning(
+def test_success_that_needs_an_operator_is_a_warning(
     event: str, body: Mapping[str, object]
 ) -> None:
-    """The line says what is to be mended, in the words of the answer."""
+    """The line says what to correct, in the words of the answer."""
     instance = Instance()
 
     assert Answer(200, body) == instance.send(event)
@@ -185,8 +185,8 @@ def test_a_success_that_somebody_must_look_after_is_a_warning(
     assert ("WARNING", body["detail"]) == (written["severity"], written["message"])
 
 
-def test_a_connector_that_nobody_wants_leaves_nothing() -> None:
-    """CONNECTORS chooses among the connectors of all applications."""
+def test_excluded_connector_leaves_nothing() -> None:
+    """CONNECTORS selects among the connectors of all applications."""
     instance = Instance(connectors=frozenset({"mine"}))
 
     answer = instance.send(DELETION, DATA)
@@ -199,10 +199,7 @@ def test_a_connector_that_nobody_wants_leaves_nothing() -> None:
 
 
 def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
-    """And it expires by the clock of the function, if RETENTION_DAYS says so.
-
-    The deletion's time is by that clock, too, where the event has no `ts`.
-    """
+    """RETENTION_DAYS, and a missing `ts`, count from the function's clock."""
     instance = Instance(retention_days=2)
 
     instance.send(DELETION, DATA)
@@ -212,8 +209,8 @@ def test_a_record_takes_the_portals_domain_where_the_event_has_none() -> None:
     assert {**RECORD, "domain": "d", **times} == instance.store.documents[path].fields
 
 
-def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine() -> None:
-    """The sender learns which fields it is about, and an administrator where to look."""
+def test_invalid_event_gets_its_fields_and_quarantine_id() -> None:
+    """The sender learns which fields are wrong, and an administrator where to look."""
     instance = Instance()
     detail = (
         "Some of the data is invalid: the event is in quarantine, to be retried. The valid part is"
@@ -238,8 +235,8 @@ def test_what_does_not_fit_is_told_with_its_fields_and_its_place_in_quarantine()
     assert [line("WARNING", detail, "unprocessable_event", **about, **kept)] == instance.lines
 
 
-def test_an_event_of_which_a_part_is_valid_names_both_documents() -> None:
-    """What is recorded, and what is in quarantine; a known record is named, too."""
+def test_partly_valid_event_names_both_documents() -> None:
+    """The record and the quarantined event; an already known record is named, too."""
     instance = Instance()
     parts = {**DATA, "DATA": [MESSAGE, {**MESSAGE, "message": {"id": []}}]}
 
@@ -255,8 +252,8 @@ def test_an_event_of_which_a_part_is_valid_names_both_documents() -> None:
 
 @pytest.mark.parametrize("event", [DELETION, "ONAPPTEST", "ONAPPUNINSTALL", "ONOFFLINEEVENT"])
 @pytest.mark.parametrize("known", [True, False])
-def test_a_token_of_no_portal_is_told_that_and_no_more(event: str, known: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Nothing is stored, whatever the event; only the log says whether the portal is known."""
+def test_unknown_token_learns_nothing_else(event: str, known: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Nothing is stored, for any event; only the log says whether the portal is known."""
     instance = Instance()
     if not known:
         del instance.store.documents["portals/M"]
@@ -278,8 +275,8 @@ def test_a_token_of_no_portal_is_told_that_and_no_more(event: str, known: bool) 
 @pytest.mark.parametrize(
     "fields", [{"active": False}, {"active": False, "removed_at": NOW}, {"token_digests": "none"}]
 )
-def test_a_portal_that_accepts_nothing_is_known_all_the_same(fields: dict[str, Any]) -> None:
-    """Uninstalled, removed, or damaged by hand: its events show that somebody still sends them."""
+def test_inactive_portal_is_still_known(fields: dict[str, Any]) -> None:
+    """Uninstalled, removed or damaged by hand: its events still arrive."""
     instance = Instance()
     instance.store.write("portals/M", fields)
 
@@ -287,8 +284,8 @@ def test_a_portal_that_accepts_nothing_is_known_all_the_same(fields: dict[str, A
     assert [True] == [written["known"] for written in instance.lines]
 
 
-def test_the_store_is_not_asked_again_about_a_token_that_it_has_just_accepted() -> None:
-    """Except by what changes the portal's tokens: an uninstall is never believed from memory."""
+def test_recently_accepted_token_needs_no_store() -> None:
+    """Except for events that change the portal's tokens, which always read the store."""
     instance = Instance()
     instance.send(DELETION, DATA)
     instance.send("ONAPPTEST")
@@ -358,10 +355,10 @@ OF_THE_EVENT = {
         ("ONAPPUNINSTALL", DATA, 1, None),
     ],
 )
-def test_while_the_store_is_away_the_log_has_each_deletion_and_nothing_else(
+def test_log_has_each_deletion_while_the_store_is_unavailable(
     event: str, data: object, openings: int, letter: dict[str, object] | None
 ) -> None:
-    """Whether the token could be verified before, or nobody knows; the answer is the same."""
+    """And nothing else; the answer is the same whether or not the token was verified."""
     instance = Instance(openings)
     detail = (
         "Firestore could not be reached in time. If this was a deletion, it is in the log, to"
@@ -378,8 +375,8 @@ def test_while_the_store_is_away_the_log_has_each_deletion_and_nothing_else(
     assert ([letter, last] if letter else [last]) == instance.lines
 
 
-def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
-    """The data of an event that is no deletion is never stored, nor logged."""
+def test_bug_in_another_event_logs_no_data() -> None:
+    """Only data of deletion events is ever stored or logged."""
 
     def fail() -> None:
         raise RuntimeError("nobody may see T")
@@ -405,8 +402,8 @@ def test_a_bug_in_another_event_keeps_nothing_of_it() -> None:
     assert line("ERROR", detail, "internal_error", **about, **reporting) == written
 
 
-def test_a_bug_before_there_is_an_event_is_answered_too() -> None:
-    """Nobody knows then what the request was."""
+def test_bug_before_parsing_is_answered_too() -> None:
+    """The request is then unknown."""
 
     def fail() -> bytes:
         raise RuntimeError("nobody may see T")

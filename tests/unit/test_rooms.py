@@ -1,4 +1,4 @@
-"""The rooms of handler/ keep their direction: what a module may import, read from its imports."""
+"""The dependencies between the packages of handler/, read from the imports."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.doubles.function import ROOT
 
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "handler").rglob("*.py"))
 
-# What a room may import of the handler, besides itself.
+# What a package may import from handler/, apart from itself.
 GROUND = ("answers", "deadline", "log", "urls")
 EVENTS = (*GROUND, "events")
 STORES = (*GROUND, "settings", "stores")
@@ -22,7 +22,7 @@ ALLOWED = {
     "bitrix24": (*RECORDS, "bitrix24"),
 }
 
-# What exactly one place may know of the world outside.
+# External modules that may be imported in one place only.
 ONLY: dict[str, str | tuple[str, ...]] = {
     "flask": "handler/flask_adapter.py",
     "grpc": "handler/stores/firestore_channel.py",
@@ -33,7 +33,7 @@ ONLY: dict[str, str | tuple[str, ...]] = {
 
 
 def imports(module: Path) -> Iterator[str]:
-    """Return the full name of everything that a module imports, wherever it does."""
+    """Return the full name of everything that a module imports, at any level."""
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -42,8 +42,8 @@ def imports(module: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_no_room_imports_from_above(module: Path) -> None:
-    """Events and stores know no one above them, records no Bitrix24, and nothing the commands."""
+def test_no_package_imports_from_above(module: Path) -> None:
+    """Events and stores import nothing above them, records no Bitrix24, nothing the commands."""
     room = module.parts[1] if len(module.parts) > 2 else ""
     used = {name.split(".")[1] for name in imports(module) if name.startswith("handler.")}
 
@@ -53,8 +53,8 @@ def test_no_room_imports_from_above(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_what_is_outside_is_known_in_one_place(module: Path) -> None:
-    """Flask, gRPC, SQLite, HTTP; `posting` stands for Bitrix24 in `send`, so it may use HTTP."""
+def test_external_modules_are_imported_in_one_place(module: Path) -> None:
+    """Flask, gRPC, SQLite, HTTP; `posting` plays Bitrix24 for `send`, so it may use HTTP."""
     known = {
         outside
         for outside in ONLY

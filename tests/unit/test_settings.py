@@ -1,4 +1,4 @@
-"""Settings come from the environment; one that is not valid is named."""
+"""Settings come from the environment; an invalid one is named."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ NAMES = [
 
 
 def test_nothing_needs_to_be_set() -> None:
-    """The defaults are those that the README lists."""
+    """The defaults are those in docs/reference.md."""
     defaults = Settings(
         project=None,
         database="(default)",
@@ -51,7 +51,7 @@ def test_nothing_needs_to_be_set() -> None:
 
 
 def test_everything_can_be_set() -> None:
-    """White space around a value does not matter, nor do empty items of lists."""
+    """White space around a value does not matter, nor do empty items in lists."""
     settings = read(
         {
             "GOOGLE_CLOUD_PROJECT": " my-project ",
@@ -93,7 +93,7 @@ def test_everything_can_be_set() -> None:
 
 
 def test_cloud_run_is_recognised() -> None:
-    """It sets K_SERVICE, whatever the service is called."""
+    """It sets K_SERVICE to the service's name."""
     settings = read({"K_SERVICE": "handle", "K_REVISION": "handle-00007"})
     assert (True, "handle", "handle-00007") == (
         settings.on_google_cloud,
@@ -117,8 +117,8 @@ def test_cloud_run_is_recognised() -> None:
         ("FIRESTORE_EMULATOR_HOST", ["127.0.0.1:8085", "[::1]:8085", "my-host.x:1"]),
     ],
 )
-def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
-    """The limits themselves included."""
+def test_limits_are_inclusive(name: str, values: list[str]) -> None:
+    """At both ends."""
     for value in values:
         read({name: value})
 
@@ -178,8 +178,8 @@ def test_the_last_valid_values_are_taken(name: str, values: list[str]) -> None:
         ("LOG_LEVEL", ["LOUD", "20"], "use one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
     ],
 )
-def test_a_setting_that_is_not_valid_is_named(name: str, values: list[str], hint: str) -> None:
-    """With what was set, and with what would be valid."""
+def test_invalid_setting_is_named(name: str, values: list[str], hint: str) -> None:
+    """With its value, and a hint at valid ones."""
     for value in values:
         with pytest.raises(SettingError) as raised:
             read({name: value})
@@ -189,7 +189,7 @@ def test_a_setting_that_is_not_valid_is_named(name: str, values: list[str], hint
 
 
 def test_the_embedded_store_is_refused_on_cloud_run() -> None:
-    """Its disk does not outlast the instance."""
+    """Its disk does not outlive the instance."""
     assert read({"STORE": "firestore", "K_SERVICE": "handle"}).store == "firestore"
     with pytest.raises(SettingError) as raised:
         read({"STORE": "local", "K_SERVICE": "handle"})
@@ -211,8 +211,8 @@ def test_the_embedded_store_is_refused_on_cloud_run() -> None:
         | st.floats().map(str),
     )
 )
-def test_any_environment_makes_settings_or_a_setting_error(environment: dict[str, str]) -> None:
-    """And nothing else, at the start of the function."""
+def test_any_environment_gives_settings_or_a_setting_error(environment: dict[str, str]) -> None:
+    """And no other exception at start-up."""
     try:
         settings = read(environment)
     except SettingError as problem:

@@ -1,4 +1,4 @@
-"""The application token is compared as a digest, and trusted for a while."""
+"""The application token is compared as a digest, and cached for a while."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ PORTAL = Portal(member_id="m", active=True, token_digests=[DIGEST])
 
 
 class Clock:
-    """Stands until somebody moves it."""
+    """A clock that the test moves."""
 
     now = 100.0
 
@@ -22,7 +22,7 @@ class Clock:
 
 @pytest.mark.parametrize("token", ["831c76b092f9f135d9b6b36c3a720757", "é", ""])
 def test_a_digest_is_the_sha256_of_the_token(token: str) -> None:
-    """In lower-case hex: `sha256sum` makes it for whoever enters a portal by hand."""
+    """In lower-case hex, as from `sha256sum`, to enter a portal by hand."""
     assert hashlib.sha256(token.encode()).hexdigest() == token_digest(token)
 
 
@@ -34,7 +34,7 @@ def test_a_token_of_any_characters_has_its_own_digest() -> None:
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_any_of_a_portals_tokens_is_accepted(place: int) -> None:
-    """The newest and the one before it."""
+    """The newest and the previous one."""
     digests = [token_digest("x"), token_digest("y")]
     digests[place] = DIGEST
     assert accepts(Portal(member_id="m", active=True, token_digests=digests), DIGEST) is True
@@ -55,12 +55,12 @@ def test_any_of_a_portals_tokens_is_accepted(place: int) -> None:
     ],
 )
 def test_nothing_else_is_accepted(portal: Portal | None) -> None:
-    """Unknown, uninstalled, without tokens, or another's."""
+    """Unknown, uninstalled, without tokens, or another portal's."""
     assert accepts(portal, DIGEST) is False
 
 
 def test_a_verified_token_is_trusted_for_its_time() -> None:
-    """Then the store is asked again."""
+    """Then the store is read again."""
     clock = Clock()
     trusted = TrustedTokens(60, clock)
     assert trusted.get("m", DIGEST) is None
@@ -82,8 +82,8 @@ def test_a_token_is_trusted_for_its_own_portal_only() -> None:
     assert trusted.get("m", token_digest("x")) is None
 
 
-def test_nothing_is_trusted_when_the_time_is_nought() -> None:
-    """`TOKEN_CACHE_SECONDS=0` asks the store each time."""
+def test_nothing_is_cached_for_zero_seconds() -> None:
+    """`TOKEN_CACHE_SECONDS=0` reads the store for every event."""
     trusted = TrustedTokens(0, Clock())
     trusted.trust(PORTAL, DIGEST)
     assert trusted.get("m", DIGEST) is None

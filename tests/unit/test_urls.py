@@ -1,4 +1,4 @@
-"""Tokens go nowhere but over https, or to this machine; a domain is found in what is pasted."""
+"""Tokens are sent only over https or to localhost; a domain is found in pasted text."""
 
 import pytest
 
@@ -17,8 +17,8 @@ from handler.urls import domain_in, host_of, is_secure_url, rest_endpoint, same_
         "HTTPS://A.B/",
     ],
 )
-def test_https_is_secure_and_http_to_this_machine_is(url: str) -> None:
-    """Where tokens may be sent."""
+def test_https_and_http_to_localhost_are_secure(url: str) -> None:
+    """Tokens may be sent there."""
     assert is_secure_url(url) is True
 
 
@@ -36,13 +36,13 @@ def test_https_is_secure_and_http_to_this_machine_is(url: str) -> None:
     ],
 )
 def test_nothing_else_is_secure(url: str) -> None:
-    """Neither another host in plain text, nor a URL that says two things."""
+    """Neither plain http to another host, nor an ambiguous URL."""
     assert is_secure_url(url) is False
 
 
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
-    """The name of a method follows it."""
+    """The method's name follows it."""
     assert rest_endpoint(f"https://a.bitrix24.com/rest{slashes}") == "https://a.bitrix24.com/rest/"
 
 
@@ -74,8 +74,8 @@ def test_the_domain_is_found_in_what_people_paste(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["intranet", "portal.example.com:8443", "портал.рф"])
-def test_a_box_may_be_anywhere(text: str) -> None:
-    """In a network of its own, on another port, under any name."""
+def test_self_hosted_portal_may_be_anywhere(text: str) -> None:
+    """In any network, on any port, with any name."""
     assert text == domain_in(f"https://{text}/")
 
 
@@ -98,17 +98,17 @@ def test_what_has_no_domain_is_refused(text: str) -> None:
         ("https://[f.run.app/a b?c=A", False),
     ],
 )
-def test_spellings_of_one_address_are_told_from_other_addresses(other: str, *, same: bool) -> None:
-    """Bitrix24 compares addresses by the letter, and would call the same handler twice."""
+def test_spellings_of_one_url_are_recognised(other: str, *, same: bool) -> None:
+    """Bitrix24 compares URLs literally, and would call the same handler twice."""
     assert same is same_address("https://f.run.app/a%20b?c=A", other)
 
 
-def test_what_is_no_url_has_no_host() -> None:
-    """Nor does it fail."""
+def test_invalid_url_has_no_host() -> None:
+    """And raises nothing."""
     assert ("f.run.app", "", "") == tuple(map(host_of, ("https://F.run.app/", "https://[", "x")))
 
 
-def test_what_is_no_url_is_the_same_only_letter_by_letter() -> None:
-    """A binding's handler is whatever was bound once."""
+def test_invalid_urls_are_compared_literally() -> None:
+    """A binding's handler is any text that was once bound."""
     assert same_address("https://f:x/", "https://f:x/") is True
     assert same_address("https://f:x/", "https://f:x") is False

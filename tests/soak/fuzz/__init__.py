@@ -1,1 +1,1 @@
-"""Fuzzing the whole function but its store: any bytes in, never a fault of ours out."""
+"""Fuzzing the whole function except its store: any bytes in, never an error of ours out."""

@@ -25,7 +25,7 @@ def _fuzz_one(data: bytes) -> None:
 
 
 def main() -> None:
-    """Fuzz from the samples on; the arguments are libFuzzer's, as in -max_total_time=60."""
+    """Fuzz, starting with the samples; arguments are libFuzzer's, such as -max_total_time=60."""
     with tempfile.TemporaryDirectory() as corpus:
         for number, (kind, body) in enumerate(BODIES):
             (Path(corpus) / str(number)).write_bytes((b"J" if kind == JSON else b"F") + body)

@@ -1,1 +1,1 @@
-"""handler/bitrix24/: talking to Bitrix24."""
+"""handler/bitrix24/: calls to Bitrix24."""

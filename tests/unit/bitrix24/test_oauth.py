@@ -1,4 +1,4 @@
-"""Whose token it is: what Bitrix24's OAuth server is asked, and what needs no question."""
+"""Confirming a token with Bitrix24's OAuth server."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from handler.events.envelope import Auth
 from handler.settings import Settings
 
 
-def test_an_event_without_an_access_token_is_not_asked_about() -> None:
-    """Robots, workflows and agents bring none."""
+def test_event_without_access_token_causes_no_request() -> None:
+    """Robots, workflows and agents send none."""
     auth = Auth.model_validate({"member_id": "m", "application_token": "t"})
 
     with pytest.raises(Bitrix24Error, match=r"^the event has no access token$"):

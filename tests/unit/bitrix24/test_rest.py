@@ -1,4 +1,4 @@
-"""Calls to Bitrix24: an answer or an error in plain words, in time, whatever comes back."""
+"""Calls to Bitrix24: an answer or a plain error, in time, whatever comes back."""
 
 import errno
 import os
@@ -55,32 +55,32 @@ def bitrix() -> Iterator[Bitrix24]:
 
 @pytest.fixture
 def installation(bitrix: Bitrix24) -> Iterator[Installation]:
-    """Install an application in a new portal."""
+    """Install an application at a new portal."""
     bitrix.calls.clear()
     yield bitrix.add_portal().install()
     bitrix.clear_faults()
 
 
 def rest(installation: Installation, user: int = 1, seconds: float = 10) -> Rest:
-    """Reach the portal with a user's token; 1 is an administrator."""
+    """Return a client with a user's token; user 1 is an administrator."""
     token = installation.token(user).access_token
     return Rest(installation.portal.client_endpoint, token, Deadline(seconds))
 
 
 def failure(caller: Rest, method: str = "profile") -> Bitrix24Error:
-    """Return the error that a call ends in."""
+    """Return the error that a call raises."""
     with pytest.raises(Bitrix24Error) as raised:
         caller.call(method)
     return raised.value
 
 
 def calls_under_way() -> list[Thread]:
-    """Return the threads that calls are made in, and that nobody may be waiting for any more."""
+    """Return the threads of calls that may have been abandoned."""
     return [thread for thread in threads() if thread.name.endswith("(exchange)")]
 
 
-def wait_for_the_end_of_all_calls() -> None:
-    """Wait until no call is under way; those that were left end soon."""
+def wait_for_all_calls() -> None:
+    """Wait until no call is under way; abandoned ones end soon."""
     started = monotonic()
     while calls_under_way():
         assert monotonic() - started < 60
@@ -88,7 +88,7 @@ def wait_for_the_end_of_all_calls() -> None:
 
 
 class TestAnswers:
-    """What came back is taken apart by one rule: status 200 and a result, or an error."""
+    """A call succeeds only with status 200 and a result."""
 
     def test_a_result_is_returned(self, bitrix: Bitrix24, installation: Installation) -> None:
         """Parameters go as JSON, with the token as `auth`."""
@@ -100,14 +100,14 @@ class TestAnswers:
     def test_an_empty_result_is_a_result(
         self, bitrix: Bitrix24, installation: Installation, result: object
     ) -> None:
-        """That there is one decides, and not whether it is true."""
+        """Its presence counts, not its truth value."""
         bitrix.fault("profile", OtherResult({"result": result, "error": None}))
         assert rest(installation).call("profile") == result
 
     def test_the_content_type_does_not_matter(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """JSON is JSON, whatever a proxy calls it."""
+        """JSON is JSON, even if a proxy mislabels it."""
         bitrix.fault("profile", WrongContentType())
         assert rest(installation).call("profile")["ADMIN"] is True
 
@@ -168,10 +168,10 @@ class TestAnswers:
             ),
         ],
     )
-    def test_every_other_answer_is_an_error_in_plain_words(
+    def test_every_other_answer_is_a_plain_error(
         self, bitrix: Bitrix24, installation: Installation, fault: Fault, message: str
     ) -> None:
-        """Nothing of the answer is in it, but a code that can be no token."""
+        """The error quotes nothing of the answer, except a code that cannot be a token."""
         bitrix.fault("profile", fault)
         error = failure(rest(installation))
         assert (str(error), error.description) == (message, "")
@@ -191,10 +191,10 @@ class TestAnswers:
             ("Unable to authorize user", "the token's user cannot be authorised"),
         ],
     )
-    def test_the_meanings_of_a_denial_are_told_apart_by_their_description(
+    def test_denials_are_distinguished_by_description(
         self, bitrix: Bitrix24, installation: Installation, description: str, meaning: str
     ) -> None:
-        """ACCESS_DENIED has three; the description itself is not told."""
+        """ACCESS_DENIED has three meanings; the description is not quoted."""
         bitrix.fault("profile", Refusal(403, "ACCESS_DENIED", description))
         error = failure(rest(installation))
         assert (f"{meaning} (ACCESS_DENIED)", meaning) == (str(error), error.reason)
@@ -209,14 +209,14 @@ class TestAnswers:
             (Refusal(503, "QUERY_LIMIT_EXCEEDED"), Bitrix24Error),
         ],
     )
-    def test_a_portal_that_may_have_moved_is_an_error_of_its_own(
+    def test_unanswered_calls_have_their_own_error(
         self, bitrix: Bitrix24, installation: Installation, fault: Fault, kind: type[Bitrix24Error]
     ) -> None:
-        """A renamed portal's old address redirects, or is not there; a busy one has not moved."""
+        """A renamed portal's old address redirects or does not answer; a busy one has not moved."""
         bitrix.fault("profile", fault, times=None)
         assert type(failure(rest(installation, seconds=0.4))) is kind
 
-    def test_a_call_says_who_calls(self) -> None:
+    def test_calls_identify_themselves(self) -> None:
         """The documentation asks for `User-Agent` and `Accept`."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             endpoint = f"http://127.0.0.1:{server.getsockname()[1]}/rest/"
@@ -233,7 +233,7 @@ class TestAnswers:
         } <= set(head)
 
     def test_each_request_is_paced(self, bitrix: Bitrix24, installation: Installation) -> None:
-        """Also the one that is made again because the portal asks to slow down."""
+        """Including a retry after QUERY_LIMIT_EXCEEDED."""
         paced: list[int] = []
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"))
         token = installation.token().access_token
@@ -241,18 +241,18 @@ class TestAnswers:
         Rest(endpoint, token, Deadline(10), pace=lambda: paced.append(1)).call("profile")
         assert len(paced) == len(bitrix.calls_to("profile")) == 2
 
-    def test_a_portal_that_asks_to_slow_down_is_asked_again(
+    def test_rate_limited_call_is_retried(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """503 QUERY_LIMIT_EXCEEDED: it allows two calls a second from then on."""
+        """After 503 QUERY_LIMIT_EXCEEDED, a portal allows two calls a second."""
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=2)
         assert rest(installation).call("profile")["ADMIN"] is True
         assert len(bitrix.calls_to("profile")) == 3
 
-    def test_a_portal_that_never_stops_asking_to_slow_down_is_given_up(
+    def test_rate_limited_call_is_given_up_at_the_deadline(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """Within the deadline, in plain words."""
+        """With a plain error."""
         bitrix.fault("profile", Refusal(503, "QUERY_LIMIT_EXCEEDED"), times=None)
         token = installation.token().access_token
         hurried = Rest(installation.portal.client_endpoint, token, Deadline(1.6))
@@ -264,26 +264,26 @@ class TestAnswers:
     def test_an_answer_of_a_mebibyte_is_read(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """The limit is what it says: 1,048,576 bytes, and not one more."""
+        """The limit is exactly 1,048,576 bytes."""
         frame = len('{"result": ""}')
         bitrix.fault("profile", Html(page=f'{{"result": "{"x" * (1_048_576 - frame)}"}}'))
         assert len(rest(installation).call("profile")) == 1_048_576 - frame
         bitrix.fault("profile", Html(page=f'{{"result": "{"x" * (1_048_577 - frame)}"}}'))
         assert "more than" in str(failure(rest(installation)))
 
-    def test_the_description_is_kept_apart_from_the_message(
+    def test_description_is_not_in_the_message(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """It is for comparing only: whoever answers could put the token there."""
+        """It is only compared: the answering host could put the token there."""
         bitrix.fault("profile", Refusal(400, "ERROR_CORE", "the token is 123"))
         error = failure(rest(installation))
         assert (error.code, error.description) == ("ERROR_CORE", "the token is 123")
         assert str(error) == "profile was refused (HTTP 400) (ERROR_CORE)"
 
-    def test_a_code_that_has_the_token_in_it_is_not_told(
+    def test_code_with_the_token_in_it_is_not_shown(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """Even if a token consists of letters."""
+        """Even if a token has only letters."""
         bitrix.fault("profile", Refusal(401, "ERROR_lettersonly"))
         caller = Rest(installation.portal.client_endpoint, "lettersonly", Deadline(10))
         error = failure(caller)
@@ -291,28 +291,28 @@ class TestAnswers:
 
 
 class TestTime:
-    """All calls of one request share a deadline, and nothing outlasts it."""
+    """All calls of one request share a deadline, which nothing exceeds."""
 
     @pytest.mark.parametrize(
         "fault",
         [Silence(), HeaderDrip(), BodyDrip(), BodyDrip(interval=0.3), HeaderDrip(interval=0.3)],
     )
-    def test_whoever_does_not_come_to_an_end_is_left(
+    def test_endless_answer_is_abandoned(
         self, bitrix: Bitrix24, installation: Installation, fault: Fault
     ) -> None:
-        """Each drop would renew a socket's time limit; the deadline is for the whole."""
+        """Each byte would renew a socket's time-out; the deadline is for the whole call."""
         bitrix.fault("profile", fault)
         caller = rest(installation, seconds=0.4)
         with Stopwatch() as watch:
             assert str(failure(caller)) == "127.0.0.1 did not answer in time"
         assert caller.remaining < 0.05
         assert watch.seconds < 1.5
-        wait_for_the_end_of_all_calls()
+        wait_for_all_calls()
 
-    def test_a_call_that_hangs_keeps_no_process_from_ending(
+    def test_hanging_call_does_not_keep_the_process_alive(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """Python would wait for its thread, if that were no daemon."""
+        """Python waits for threads that are not daemons."""
         seen: list[bool] = []
 
         def look(_exchange: object, _effect: object) -> None:
@@ -325,14 +325,14 @@ class TestTime:
     def test_a_call_after_the_deadline_is_not_made(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """An event.bind that nobody waits for could still have its effect."""
+        """Otherwise, an abandoned event.bind could still take effect."""
         caller = rest(installation, seconds=0)
         assert caller.remaining == 0
         assert str(failure(caller)) == "no time was left to ask 127.0.0.1"
         assert bitrix.calls == []
 
-    def test_whoever_does_not_accept_a_connection_is_left(self) -> None:
-        """A full queue of connections: connecting takes its time out of the deadline as well."""
+    def test_connection_that_is_not_accepted_is_abandoned(self) -> None:
+        """If the backlog is full, connecting counts against the deadline as well."""
         with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
             port = server.getsockname()[1]
             waiting = [socket.socket() for _ in range(4)]
@@ -341,14 +341,14 @@ class TestTime:
                 one.connect_ex(("127.0.0.1", port))
             with Stopwatch() as watch:
                 error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(0.3)))
-            wait_for_the_end_of_all_calls()
+            wait_for_all_calls()
             for one in waiting:
                 one.close()
         assert "127.0.0.1 " in str(error)
         assert watch.seconds < 1.5
 
     def test_calls_share_one_deadline(self, bitrix: Bitrix24, installation: Installation) -> None:
-        """The second call has what the first one has left."""
+        """The second call has the time that the first one left."""
         caller = rest(installation, seconds=2)
         bitrix.fault("profile", Silence(0.4))
         failure(caller)
@@ -360,7 +360,7 @@ class TestTime:
 
 
 class TestEndpoints:
-    """An endpoint is https, or on this machine."""
+    """An endpoint must be https, or http to localhost."""
 
     @pytest.mark.parametrize(
         "endpoint",
@@ -373,27 +373,27 @@ class TestEndpoints:
         ],
     )
     def test_what_is_not_https_is_not_called(self, endpoint: str) -> None:
-        """Documents may have been written by hand."""
+        """Documents may have been edited by hand."""
         error = failure(Rest(endpoint, "t", Deadline(10)))
         assert str(error) == "the endpoint must be https"
 
-    def test_https_is_never_answered_in_the_clear(self, bitrix: Bitrix24) -> None:
-        """The token goes to nobody who does not speak TLS."""
+    def test_https_is_never_downgraded(self, bitrix: Bitrix24) -> None:
+        """The token is not sent to a server without TLS."""
         bitrix.calls.clear()
         endpoint = bitrix.url.replace("http://", "https://")
         error = failure(Rest(f"{endpoint}/rest/", "t", Deadline(10)))
         assert str(error) == "127.0.0.1 cannot be reached: it does not speak https"
         assert bitrix.calls == []
 
-    def test_a_port_where_nobody_listens_is_told(self) -> None:
-        """The kind of error is told, its text is not."""
+    def test_closed_port_is_reported(self) -> None:
+        """By the kind of error, without its text."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         error = failure(Rest(f"http://127.0.0.1:{port}/rest/", "t", Deadline(10)))
         assert str(error) == f"127.0.0.1 cannot be reached: {os.strerror(errno.ECONNREFUSED)}"
 
-    def test_a_host_that_does_not_exist_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """In words that do not depend on the system."""
+    def test_unknown_host_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In words that do not depend on the operating system."""
 
         def unknown(*_: object, **__: object) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "as the system calls it")
@@ -402,8 +402,8 @@ class TestEndpoints:
         error = failure(Rest("https://portal.invalid/rest/", "t", Deadline(10)))
         assert str(error) == "portal.invalid cannot be reached: no server has this name"
 
-    def test_a_certificate_that_is_not_valid_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Apart from a server without TLS."""
+    def test_invalid_certificate_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Unlike a server without TLS."""
 
         def refuse(_connection: object) -> None:
             raise ssl.SSLCertVerificationError
@@ -414,8 +414,8 @@ class TestEndpoints:
         assert str(error) == told
 
     @pytest.mark.parametrize("path", ["/a b/", "/\x00/", "/é/", "/\u2028/"])
-    def test_a_path_that_no_request_can_have_is_told(self, bitrix: Bitrix24, path: str) -> None:
-        """It cannot smuggle a header or a second request either."""
+    def test_invalid_path_is_reported(self, bitrix: Bitrix24, path: str) -> None:
+        """It cannot smuggle in a header or a second request."""
         bitrix.calls.clear()
         error = failure(Rest(f"{bitrix.url}{path}", "t", Deadline(10)))
         why = "it does not speak HTTP, or the URL is not valid"
@@ -424,17 +424,15 @@ class TestEndpoints:
 
 
 def missing(caller: Rest, administrator: int = 1) -> list[Binding]:
-    """Return what is not bound yet."""
+    """Return the missing bindings."""
     return list(compare(bound_at(caller), BINDINGS, URL, administrator).missing)
 
 
 class TestSubscription:
-    """What is bound, and what is missing."""
+    """Existing and missing bindings."""
 
-    def test_everything_is_missing_at_first_and_nothing_afterwards(
-        self, installation: Installation
-    ) -> None:
-        """Bound again, nothing changes."""
+    def test_subscribing_adds_everything_missing(self, installation: Installation) -> None:
+        """Doing it again changes nothing."""
         caller = rest(installation)
         assert missing(caller) == list(BINDINGS)
         assert subscribe(caller, BINDINGS, URL, 1).problems == []
@@ -443,7 +441,7 @@ class TestSubscription:
         assert len(installation.bindings) == 4
 
     def test_bindings_of_another_address_do_not_count(self, installation: Installation) -> None:
-        """But for the offline binding, which has none."""
+        """Except the offline binding, which has no address."""
         caller = rest(installation)
         subscribe(caller, BINDINGS, "https://old.example.com/", 1)
         assert [str(one) for one in missing(caller)] == [
@@ -452,10 +450,10 @@ class TestSubscription:
             "ONAPPUNINSTALL",
         ]
 
-    def test_an_offline_binding_is_no_online_one(
+    def test_offline_binding_is_not_an_online_one(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
-        """event.get tells `offline` as a number; names count in any case."""
+        """event.get returns `offline` as a number; event names are case-insensitive."""
         name = "onopenlinemessagedelete"
         offline = {"event": name, "offline": "1", "handler": URL}
         bitrix.fault("event.get", OtherResult({"result": [offline]}))
@@ -465,13 +463,13 @@ class TestSubscription:
         )
         assert Binding("ONOPENLINEMESSAGEDELETE") not in missing(rest(installation))
 
-    def test_whoever_is_no_administrator_cannot_begin(self, installation: Installation) -> None:
-        """His bindings would be his alone, and the offline ones are refused."""
+    def test_only_an_administrator_can_subscribe(self, installation: Installation) -> None:
+        """Other users' bindings would be theirs alone, and offline ones are refused."""
         with pytest.raises(Bitrix24Error, match="not an administrator of the portal"):
             administrator_id(rest(installation, user=27), 1)
 
     def test_the_administrator_is_the_tokens_user(self, installation: Installation) -> None:
-        """`auth_type` is the id of a user: the events bring his token."""
+        """`auth_type` is a user's id: the events bring that user's token."""
         installation.portal.administrators.add(42)
         caller = rest(installation, user=42)
         assert administrator_id(caller, 1) == 42
@@ -484,10 +482,10 @@ class TestSubscription:
         }
 
     @pytest.mark.parametrize("profile", [{"ADMIN": True}, {"ADMIN": True, "ID": "many"}])
-    def test_a_profile_need_not_tell_who_it_is_of(
+    def test_profile_may_lack_its_id(
         self, bitrix: Bitrix24, installation: Installation, profile: object
     ) -> None:
-        """app.info tells too; where nobody does, the bindings are made without an administrator."""
+        """app.info has the id, too; without either, bindings have no administrator."""
         bitrix.fault("profile", OtherResult({"result": profile}), times=2)
         assert administrator_id(rest(installation), 42) == 42
         assert administrator_id(rest(installation), None) is None
@@ -506,7 +504,7 @@ class TestSubscription:
     def test_each_binding_that_fails_is_named(
         self, bitrix: Bitrix24, installation: Installation, fault: Fault, why: str
     ) -> None:
-        """The others are bound all the same, and a second time completes it."""
+        """The others are bound nevertheless, and a second run completes the rest."""
         bitrix.fault("event.bind", fault, after=1)
         (problem,) = subscribe(rest(installation), BINDINGS, URL, 1).problems
         assert problem.startswith("ONOPENLINEMESSAGEDELETE (offline queue) could not be bound: ")
@@ -532,10 +530,10 @@ class TestSubscription:
         assert unsubscribe(caller, BINDINGS, URL) == 0
 
     @pytest.mark.parametrize("result", [None, [], {}, {"count": "2"}, {"count": None}, True])
-    def test_an_odd_count_counts_nothing(
+    def test_invalid_count_counts_as_zero(
         self, bitrix: Bitrix24, installation: Installation, result: object
     ) -> None:
-        """event.unbind tells how many; whatever else a portal answers is no fault of ours."""
+        """event.unbind returns a count; any other answer is not our error."""
         subscribe(rest(installation), BINDINGS, URL, 1)
         bitrix.fault("event.unbind", OtherResult({"result": result}))
         assert unsubscribe(rest(installation), BINDINGS, URL) == 3

@@ -1,4 +1,4 @@
-"""What people may write for a moment, and what it means in their time zone."""
+"""Times on the command line, and what they mean in a time zone."""
 
 import argparse
 from argparse import Namespace
@@ -16,7 +16,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def read(
     since: str | None = None, until: str | None = None, zone: str = "UTC"
 ) -> tuple[datetime | None, datetime | None]:
-    """Read a range as it is given on the command line."""
+    """Parse a range from the command line."""
     parser = argparse.ArgumentParser()
     moments.add_range_options(parser)
     flags = {"--since": since, "--until": until, "--timezone": zone}
@@ -35,7 +35,7 @@ def read(
     ],
 )
 def test_a_moment_is_utc_unless_it_says_otherwise(text: str, moment: datetime) -> None:
-    """As the table and Firestore show it."""
+    """As in the table and in Firestore."""
     assert (moment, None) == read(since=text)
 
 
@@ -48,8 +48,8 @@ def test_a_moment_is_utc_unless_it_says_otherwise(text: str, moment: datetime) -
         ("2026-03-30T10:00Z", datetime(2026, 3, 30, 10, tzinfo=UTC)),
     ],
 )
-def test_a_time_zone_says_when_a_day_begins(text: str, moment: datetime) -> None:
-    """A day of 23 hours among them; a moment that has a zone keeps it."""
+def test_time_zone_decides_when_a_day_begins(text: str, moment: datetime) -> None:
+    """Including a day of 23 hours; a moment with its own zone keeps it."""
     assert (moment, None) == read(since=text, zone="Europe/Berlin")
 
 
@@ -61,21 +61,21 @@ def test_a_time_zone_says_when_a_day_begins(text: str, moment: datetime) -> None
         ("9999-12-31", datetime.max.replace(tzinfo=UTC)),
     ],
 )
-def test_until_includes_the_whole_of_a_day(text: str, moment: datetime) -> None:
-    """But not the moment that it names, where it names one."""
+def test_until_includes_the_whole_day(text: str, moment: datetime) -> None:
+    """But excludes a moment that it names."""
     assert (None, moment) == read(until=text)
 
 
-def test_one_day_can_be_asked_for() -> None:
-    """As somebody would ask for 3 March."""
+def test_a_single_day_can_be_selected() -> None:
+    """Such as 3 March."""
     day = (datetime(2026, 3, 3, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC))
 
     assert day == read(since="2026-03-03", until="2026-03-03")
 
 
 @pytest.mark.parametrize(("since", "until"), [("2026-03-04", "2026-03-03"), ("1h", "2h")])
-def test_a_range_that_holds_nothing_is_refused(since: str, until: str) -> None:
-    """Rather than answered with nothing."""
+def test_empty_range_is_an_error(since: str, until: str) -> None:
+    """Instead of finding nothing."""
     with pytest.raises(CommandError, match=r"^--since must be before --until\.$"):
         read(since=since, until=until)
 
@@ -89,7 +89,7 @@ def test_a_range_that_holds_nothing_is_refused(since: str, until: str) -> None:
         ("7d", timedelta(days=7)),
     ],
 )
-def test_so_long_ago_is_counted_from_now(text: str, ago: timedelta) -> None:
+def test_durations_are_counted_back_from_now(text: str, ago: timedelta) -> None:
     """In seconds, minutes, hours or days."""
     before = datetime.now(UTC)
     moment = moments.when(text)
@@ -99,21 +99,21 @@ def test_so_long_ago_is_counted_from_now(text: str, ago: timedelta) -> None:
 
 
 @pytest.mark.parametrize("name", ["Europe", "Mars/Olympus", "../passwd", "/etc/passwd", "", "\0"])
-def test_a_zone_that_is_unknown_is_refused(name: str) -> None:
-    """Whatever the reason; the message names one that works."""
+def test_unknown_zone_is_an_error(name: str) -> None:
+    """For any reason; the message names a valid one."""
     with pytest.raises(argparse.ArgumentTypeError, match="use one such as Europe/Berlin"):
         moments.zone(name)
 
 
 @pytest.mark.parametrize("name", ["UTC", "utc", "Z"])
 def test_utc_needs_no_time_zone_database(name: str) -> None:
-    """A slim machine may have none."""
+    """A minimal machine may have none."""
     assert UTC is moments.zone(name)
     assert "UTC" == moments.zone_name(moments.zone(name))
 
 
-def test_a_moment_is_shown_as_a_clock_there_shows_it() -> None:
-    """With four digits of the year, so that texts sort; whatever cannot be there is in UTC."""
+def test_moments_are_shown_in_local_time() -> None:
+    """With a four-digit year, so that texts sort; if the zone cannot show it, in UTC."""
     noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
     assert "2026-07-01 14:00:00" == moments.time_text(noon, BERLIN)
@@ -123,7 +123,7 @@ def test_a_moment_is_shown_as_a_clock_there_shows_it() -> None:
 
 
 def test_a_range_without_ends_is_everything() -> None:
-    """Nothing is asked for unless somebody does."""
+    """By default, nothing is excluded."""
     options = Namespace(since=None, until=date(2026, 1, 1), timezone=UTC)
 
     assert (None, None) == read()

@@ -1,4 +1,4 @@
-"""A spreadsheet that opens without a question, and in which nothing runs."""
+"""A spreadsheet that opens without a dialog, and in which nothing runs."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ DELETED = datetime(2026, 3, 17, 15, 16, 17, 999_999, tzinfo=UTC)
 
 
 def record(**fields: Any) -> View:  # noqa: ANN401
-    """Make a record of a portal whose domain is confirmed."""
+    """Return a record of a portal with a confirmed domain."""
     return view(Document("portals/M/deletions/1", fields), lambda _: "x.bitrix24.com")
 
 
@@ -27,8 +27,8 @@ def rows(*records: View, zone: str = "UTC") -> list[list[str]]:
     return list(csv.reader(io.StringIO(text[1:], newline=""), strict=True))
 
 
-def test_a_record_is_a_row_under_titles_that_say_the_time_zone() -> None:
-    """All that is known of it, the time of the deletion first."""
+def test_record_is_a_row_below_titles_with_the_time_zone() -> None:
+    """With everything known about it, the time of the deletion first."""
     full = record(
         origin="portal",
         domain="of-the-event.example",
@@ -82,7 +82,7 @@ def test_a_record_is_a_row_under_titles_that_say_the_time_zone() -> None:
     } == dict(zip(titles, row, strict=True))
 
 
-def test_what_is_not_known_is_an_empty_cell() -> None:
+def test_unknown_values_are_empty_cells() -> None:
     """A customer's own deletion has no employee, and no chat in Bitrix24."""
     titles, row = rows(record(origin="customer", user_id=5, recorded_at=DELETED))
     cells = dict(zip(titles, row, strict=True))
@@ -100,7 +100,7 @@ def test_what_is_not_known_is_an_empty_cell() -> None:
 
 @pytest.mark.parametrize("first", "=+-@\t\r")
 def test_no_cell_is_a_formula(first: str) -> None:
-    """A customer may choose what a message or its id begins with."""
+    """A customer may choose how a message or its id starts."""
     attack = f"{first}cmd|' /C calc'!A0"
     harmless = f"a{attack}"
 
@@ -117,8 +117,8 @@ def test_no_cell_is_a_formula(first: str) -> None:
     assert f"{harmless}\n{attack}" == other[titles.index("files")]
 
 
-def test_lines_end_as_the_standard_says() -> None:
-    """RFC 4180: with CR and LF."""
+def test_lines_end_with_cr_and_lf() -> None:
+    """According to RFC 4180."""
     lines = list(spreadsheet([record(message_id="a")], UTC))
 
     assert 2 == len(lines)

@@ -1,4 +1,4 @@
-"""What people see of a record, and the links that may be made for it."""
+"""How a record is shown, and which links it may have."""
 
 from datetime import UTC, datetime
 
@@ -14,8 +14,8 @@ FIELDS: Fields = {"origin": "portal", "user_id": 27, "im_chat_id": 1807, "domain
 @pytest.mark.parametrize(
     "host", ["x.bitrix24.com", "crm.example.com:8443", "xn--80akhbyknj4f.example", "localhost"]
 )
-def test_links_are_made_of_a_confirmed_domain(host: str) -> None:
-    """A box may have a port."""
+def test_links_use_a_confirmed_domain(host: str) -> None:
+    """A self-hosted portal may have a port."""
     seen = view(Document("portals/M/deletions/1", FIELDS), lambda _: host)
 
     assert f"https://{host}/online/?IM_DIALOG=chat1807" == seen.chat_link
@@ -38,15 +38,15 @@ def test_links_are_made_of_a_confirmed_domain(host: str) -> None:
         "a" * 300,
     ],
 )
-def test_there_is_no_link_of_what_is_not_a_domain(domain: str) -> None:
-    """A document may have been written by hand."""
+def test_invalid_domain_gets_no_link(domain: str) -> None:
+    """A document may have been edited by hand."""
     seen = view(Document("portals/M/deletions/1", FIELDS), lambda _: domain)
 
     assert (None, None) == (seen.chat_link, seen.employee_link)
 
 
 def test_without_a_confirmed_domain_the_events_own_is_shown_and_not_linked() -> None:
-    """Only the token proves an event, and it says nothing of the domain."""
+    """Only the token proves an event, and it says nothing about the domain."""
     record = Document("portals/M/deletions/1", FIELDS)
     unnamed = Document("portals/M/deletions/1", {**FIELDS, "domain": ""})
 
@@ -57,7 +57,7 @@ def test_without_a_confirmed_domain_the_events_own_is_shown_and_not_linked() -> 
 
 
 def test_a_customer_is_not_an_employee() -> None:
-    """Their number is the connector's, and would open the page of another person."""
+    """Their number is the connector's, and would open someone else's page."""
     record = Document("portals/M/deletions/1", {**FIELDS, "origin": "customer"})
 
     seen = view(record, lambda _: "x.example")
@@ -66,7 +66,7 @@ def test_a_customer_is_not_an_employee() -> None:
 
 
 def test_a_record_may_lack_everything() -> None:
-    """Or have it in another shape: people write documents, too."""
+    """Or have other types: people edit documents, too."""
     odd: Fields = {"user_id": "27", "line_id": [], "files": "a.pdf", "event_at": "today", "text": 5}
     seen = view(Document("portals/M/deletions/1", odd), lambda _: "x.example")
 
@@ -74,8 +74,8 @@ def test_a_record_may_lack_everything() -> None:
     assert (True, datetime.min.replace(tzinfo=UTC)) == (seen.is_untimed, seen.deleted_at)
 
 
-def test_a_portals_domain_is_read_once() -> None:
-    """However many records it has; a portal without a document has none."""
+def test_portals_domain_is_read_once() -> None:
+    """For any number of records; a portal without a document has no domain."""
     store = MemoryStore()
     store.write("portals/M", {"domain": "x.example"})
     domains = Domains(store)

@@ -1,4 +1,4 @@
-"""Bodies are forms or JSON, by their content type, under the same limits."""
+"""Bodies are forms or JSON, according to the content type, with the same limits."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests import samples
 
 
 def refusal(content_type: str, body: bytes) -> tuple[int, str]:
-    """Return the status and the code with which a body is refused."""
+    """Return the status and the error code for a refused body."""
     with pytest.raises(Refused) as refused:
         decode_body(content_type, body)
     return refused.value.answer.status, refused.value.answer.outcome
@@ -27,7 +27,7 @@ def refusal(content_type: str, body: bytes) -> tuple[int, str]:
         " Application/X-WWW-Form-URLencoded ;",
     ],
 )
-def test_a_form_is_read_as_utf8_whatever_its_parameters(content_type: str) -> None:
+def test_form_is_utf8_regardless_of_parameters(content_type: str) -> None:
     """Bitrix24 writes UTF-8 everywhere."""
     assert {"a": {"b": "é"}} == decode_body(content_type, "a[b]=é".encode())
 
@@ -36,7 +36,7 @@ def test_a_form_is_read_as_utf8_whatever_its_parameters(content_type: str) -> No
     "content_type",
     ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON ; charset=latin-1"],
 )
-def test_json_is_read_as_utf8_whatever_its_parameters(content_type: str) -> None:
+def test_json_is_utf8_regardless_of_parameters(content_type: str) -> None:
     """People who test by hand send it."""
     assert {"a": ["é", 1, None]} == decode_body(content_type, '{"a": ["é", 1, null]}'.encode())
 
@@ -65,7 +65,7 @@ def test_json_is_read_as_utf8_whatever_its_parameters(content_type: str) -> None
     ],
 )
 def test_a_refusal_says_what_is_wrong(content_type: str, body: bytes, detail: str) -> None:
-    """In the same words each time."""
+    """Always in the same words."""
     with pytest.raises(Refused) as refused:
         decode_body(content_type, body)
 
@@ -92,7 +92,7 @@ def test_a_sample_in_json_keeps_its_types(name: str) -> None:
     ],
 )
 def test_any_other_type_is_refused(content_type: str) -> None:
-    """The answer names the two that are taken."""
+    """The answer names the two that are accepted."""
     assert (415, "unsupported_media_type") == refusal(content_type, b"{}")
 
 
@@ -121,8 +121,8 @@ def test_any_other_type_is_refused(content_type: str) -> None:
     ],
     ids=lambda body: repr(body[:16]),
 )
-def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    """Numbers that only Python takes included: what is stored as JSON can be read anywhere."""
+def test_anything_but_a_json_object_is_refused(body: bytes) -> None:
+    """Including numbers that only Python accepts: stored JSON must be readable anywhere."""
     assert (400, "malformed_body") == refusal("application/json", body)
 
 
@@ -131,13 +131,13 @@ def test_a_byte_order_mark_is_skipped() -> None:
     assert {"a": 1.5} == decode_body("application/json", b'\xef\xbb\xbf{"a": 1.5}')
 
 
-def test_the_last_of_equal_names_counts() -> None:
+def test_last_of_equal_names_wins() -> None:
     """As in forms."""
     assert {"a": 2} == decode_body("application/json", b'{"a": 1, "a": 2}')
 
 
 def test_json_may_have_a_thousand_fields() -> None:
-    """An array that is empty is a field; one that is not consists of its fields."""
+    """An empty array is a field; any other array consists of its fields."""
     for field in ("1", "null", '""', "[]", "{}", "[1]", '{"b": 1}'):
         fields = ",".join([field] * 999)
         decode_body("application/json", f'{{"x": 1, "a": [{fields}]}}'.encode())
@@ -160,7 +160,7 @@ def test_json_may_be_nested_as_deep_as_forms(levels: int, lists: bool) -> None: 
 
 
 def test_empty_arrays_cannot_go_deeper_either() -> None:
-    """The sixteenth level may be empty; the seventeenth may not be there."""
+    """The sixteenth level may be empty; a seventeenth is refused."""
     decode_body("application/json", b'{"a":' + b"[" * 17 + b"]" * 17 + b"}")
     body = b'{"a":' + b"[" * 18 + b"]" * 18 + b"}"
     assert (400, "malformed_body") == refusal("application/json", body)

@@ -1,4 +1,4 @@
-"""Deletions are read out of both shapes of the event and of its twin, and know who they are."""
+"""Parsing both shapes of the deletion event and its twin, and the ids of deletions."""
 
 import re
 from dataclasses import replace
@@ -57,7 +57,7 @@ SAMPLES: dict[str, tuple[Deletion, ...]] = {
 
 
 def element(**instead: object) -> dict[str, object]:
-    """Return one element of shape (a), as the offline queue has it."""
+    """Return one element of shape (a), as in the offline queue."""
     return {
         "im": {"chat_id": 1807, "message_id": 86501},
         "message": {"id": "ext-msg-005"},
@@ -85,14 +85,14 @@ def by_customer(**instead: object) -> dict[str, object]:
 
 
 def valid(name: str, data: object, user_id: int | None) -> tuple[Deletion, ...]:
-    """Return the deletions of data in which everything is valid."""
+    """Return the deletions of entirely valid data."""
     contents = parse_deletions(name, data, user_id)
     assert contents == Contents(contents.deletions)
     return contents.deletions
 
 
 def faults(data: object, name: str = names.DELETION) -> InvalidData:
-    """Return what is wrong with data that has no valid deletion."""
+    """Return the faults of data without any valid deletion."""
     contents = parse_deletions(name, data, None)
     assert ((), ()) == (contents.deletions, contents.left_out)
     assert contents.invalid
@@ -101,7 +101,7 @@ def faults(data: object, name: str = names.DELETION) -> InvalidData:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_holds_its_deletions(name: str) -> None:
-    """As a form and in JSON alike."""
+    """As a form and as JSON."""
     body: Any = samples.typed(name)
     user_id = int(body["auth"]["user_id"]) if "user_id" in body["auth"] else None
     assert SAMPLES[name] == valid(body["event"], body["data"], user_id)
@@ -109,8 +109,8 @@ def test_a_sample_holds_its_deletions(name: str) -> None:
     assert SAMPLES[name] == valid(body["event"], form["data"], user_id)
 
 
-def test_every_element_of_data_is_taken_in_its_order() -> None:
-    """One message may have several external ids; the official PHP SDK takes only the first."""
+def test_all_elements_are_parsed_in_order() -> None:
+    """One message may have several external ids; the official PHP SDK reads only the first."""
     ids = [f"part-{number}" for number in range(12)]
     typed = in_portal(*(element(message={"id": name}) for name in ids))
     form = "&".join(
@@ -126,14 +126,14 @@ def test_every_element_of_data_is_taken_in_its_order() -> None:
 
 @pytest.mark.parametrize("key", ["00", "x", "-1", "²", "9" * 5_000])
 def test_an_array_that_is_not_a_list_is_invalid(key: str) -> None:
-    """PHP's lists have numbers as keys."""
+    """PHP's lists have numeric keys."""
     fault = faults(in_portal(DATA={"0": element(), key: element()}))
     assert ["data.DATA"] == fault.fields
     assert ["data.DATA: should be a list of one element or more"] == fault.reasons
 
 
-def test_the_keys_of_a_list_may_have_gaps_and_name_what_is_at_fault() -> None:
-    """PHP's `unset` leaves them so; they are in the order of their numbers."""
+def test_list_keys_may_have_gaps_and_name_faults() -> None:
+    """PHP's `unset` leaves gaps; the order is numeric."""
     elements = {
         "10": element(message={"id": "b"}),
         "3": element(message={"id": "a"}),
@@ -145,8 +145,8 @@ def test_the_keys_of_a_list_may_have_gaps_and_name_what_is_at_fault() -> None:
     assert ["data.DATA.7.message.id"] == contents.invalid.fields
 
 
-def test_each_external_id_of_an_array_is_a_deletion() -> None:
-    """In both shapes; one that is not valid keeps no other from being recorded."""
+def test_each_external_id_in_an_array_is_a_deletion() -> None:
+    """In both shapes; an invalid one does not affect the others."""
     ids = {"id": ["ext-msg-005", "", {"0": "x"}, 7]}
     expected = ["data.DATA.0.message.id"]
     contents = parse_deletions(names.DELETION, in_portal(element(message=ids)), 27)
@@ -162,7 +162,7 @@ def test_each_external_id_of_an_array_is_a_deletion() -> None:
 
 
 def test_an_array_without_an_external_id_is_invalid() -> None:
-    """A deletion must not vanish because its list of ids is empty."""
+    """A deletion must not be lost because its list of ids is empty."""
     empty: list[dict[str, object]] = [{"id": []}, {"id": {}}]
     for message in empty:
         fault = faults(in_portal(element(message=message)))
@@ -171,7 +171,7 @@ def test_an_array_without_an_external_id_is_invalid() -> None:
 
 
 def test_customers_deletions_may_be_in_a_list() -> None:
-    """Of one or more; a fault in one keeps no other from being recorded."""
+    """One or more; a fault in one does not affect the others."""
     one = by_customer()["DATA"]
     several = {"DATA": [one, by_customer(message={"id": "b"})["DATA"]]}
     assert (CUSTOMER, replace(CUSTOMER, message_id="b")) == valid(names.DELETION, several, 27)
@@ -182,7 +182,7 @@ def test_customers_deletions_may_be_in_a_list() -> None:
     assert ["data.DATA.0.chat.id"] == contents.invalid.fields
 
 
-def test_a_fault_in_one_element_keeps_no_other_from_being_recorded() -> None:
+def test_fault_in_one_element_does_not_affect_the_others() -> None:
     """The sample's second element has an empty id."""
     for data in (
         samples.typed("variant-one-element-unfit")["data"],
@@ -196,7 +196,7 @@ def test_a_fault_in_one_element_keeps_no_other_from_being_recorded() -> None:
 
 @pytest.mark.parametrize("connector", ["MyConnector", "myconnector", "MYCONNECTOR"])
 def test_connectors_are_compared_without_case(connector: str) -> None:
-    """Bitrix24 lower-cases an id when it is registered; the customer's shape may keep its case."""
+    """Bitrix24 lower-cases an id on registration; the customer's shape may keep its case."""
     wanted = {"myconnector"}
     data = in_portal(element(), CONNECTOR=connector)
     contents = parse_deletions(names.DELETION, data, 27, wanted)
@@ -206,8 +206,8 @@ def test_connectors_are_compared_without_case(connector: str) -> None:
     assert Contents((replace(CUSTOMER, connector=connector),)) == contents
 
 
-def test_what_connectors_leave_out_is_named_for_each_deletion() -> None:
-    """Also where it is not valid: it is not ours."""
+def test_excluded_connectors_are_named_for_each_deletion() -> None:
+    """Even if the deletion is invalid, since it is not ours."""
     wanted = {"other"}
 
     def left_out(data: object, name: str = names.DELETION) -> tuple[str, ...]:
@@ -223,8 +223,8 @@ def test_what_connectors_leave_out_is_named_for_each_deletion() -> None:
     assert ("myconnector",) == left_out({"DATA": [by_customer(chat={})["DATA"]]})
 
 
-def test_a_connector_that_cannot_be_read_is_not_left_out() -> None:
-    """Nothing is known of it, so the event is kept."""
+def test_unreadable_connector_is_not_excluded() -> None:
+    """It may be a wanted one, so the event is kept."""
     for connector in ("", None, ["myconnector"], True):
         contents = parse_deletions(
             names.DELETION, in_portal(element(), CONNECTOR=connector), None, {"c"}
@@ -239,8 +239,8 @@ def test_a_connector_that_cannot_be_read_is_not_left_out() -> None:
         assert contents.invalid
 
 
-def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
-    """The page types external ids as integers; the offline queue then has them as numbers."""
+def test_external_ids_are_text_and_bitrix24s_are_numbers() -> None:
+    """The documentation types external ids as integers; then the offline queue has numbers."""
     data = in_portal(
         element(message={"id": 5}, chat={"id": "05"}, im={"chat_id": "7", "message_id": 8})
     )
@@ -253,23 +253,23 @@ def test_ids_of_the_customer_are_text_and_bitrix24s_are_numbers() -> None:
     )
 
 
-def test_more_than_we_know_is_fine() -> None:
-    """Connectors add to `chat` and `message` what they like."""
+def test_unknown_fields_are_ignored() -> None:
+    """Connectors add their own to `chat` and `message`."""
     data = by_customer(message={"id": "ext-msg-007", "files": [{}]}, extra=[], ref={"source": "x"})
     assert (CUSTOMER,) == valid(names.DELETION, data, None)
     more = in_portal(element(message={"id": "ext-msg-005", "text": ["x"]}), NEW="x")
     assert (PORTAL,) == valid(names.DELETION, more, 27)
 
 
-def test_the_customer_deleted_whoever_the_event_names() -> None:
-    """`auth[user_id]` is no customer; `connector.user_id` is, if it is there."""
+def test_customers_deletion_is_the_customers() -> None:
+    """`auth[user_id]` is not a customer; `connector.user_id` is, if present."""
     assert (CUSTOMER,) == valid(names.DELETION, by_customer(), 27)
     unnamed = by_customer(connector={"connector_id": "myconnector", "line_id": "107"})
     assert (replace(CUSTOMER, user_id=None),) == valid(names.DELETION, unnamed, 27)
 
 
-def test_the_twin_has_messages_for_data() -> None:
-    """Or `DATA` after all, and never the customer's shape."""
+def test_twin_has_messages_instead_of_data() -> None:
+    """Or `DATA` after all, but never the customer's shape."""
     data = in_portal(MESSAGES=[element()], DATA="ignored")
     assert (PORTAL,) == valid(names.DELETION_TWIN, data, 27)
     assert (PORTAL,) == valid(names.DELETION_TWIN, in_portal(element()), 27)
@@ -281,20 +281,20 @@ def test_the_twin_has_messages_for_data() -> None:
 
 
 @pytest.mark.parametrize("data", [None, "", "x", 1, True, [], [element()], {}, {"DATA": None}])
-def test_data_that_is_none_names_all_that_is_missing(data: object) -> None:
-    """All faults at once."""
+def test_missing_data_names_all_missing_fields(data: object) -> None:
+    """All faults together."""
     assert ["data.CONNECTOR", "data.LINE", "data.DATA"] == faults(data).fields
 
 
-def test_an_event_without_any_deletion_does_not_fit() -> None:
-    """An event must not vanish because its list is empty."""
+def test_event_without_a_deletion_is_invalid() -> None:
+    """An event must not be lost because its list is empty."""
     assert ["data.DATA"] == faults(in_portal()).fields
     assert ["data.DATA"] == faults(in_portal(DATA={})).fields
     assert ["data.DATA"] == faults(in_portal(DATA="x")).fields
 
 
-def test_all_faults_are_named_by_their_place() -> None:
-    """As far down as they are."""
+def test_all_faults_are_named_by_their_path() -> None:
+    """At any depth."""
     elements = [
         element(),
         element(message={"id": {"x": "y"}}, chat={}),
@@ -333,15 +333,15 @@ def test_all_faults_are_named_by_their_place() -> None:
     ),
     st.sampled_from([names.DELETION, names.DELETION_TWIN]),
 )
-def test_what_is_at_fault_is_never_quoted(data: object, name: str) -> None:
-    """Neither a value nor a name of the sender's: both may hold what nobody may log."""
+def test_faults_never_quote_the_input(data: object, name: str) -> None:
+    """Neither values nor names from the sender, which may be secret."""
     fault = parse_deletions(name, data, None).invalid
     assert fault
     assert "5b00844001b0007c" not in f"{fault!r} {fault} {fault.fields} {fault.reasons}"
 
 
-# How a record is called must not change from release to release: the same deletion would be
-# stored again, beside the record that is there.
+# A record's id must not change between releases: the same deletion would be stored again, beside
+# the existing record.
 @pytest.mark.parametrize(
     ("deletion", "name"),
     [
@@ -351,7 +351,7 @@ def test_what_is_at_fault_is_never_quoted(data: object, name: str) -> None:
     ids=["portal", "customer"],
 )
 def test_the_id_stays_the_same_in_every_release(deletion: Deletion, name: str) -> None:
-    """Two releases meet in one document."""
+    """Two releases use the same document."""
     assert name == deletion.id("bac1cd5c8940947a75e0d71b1a84e348")
 
 
@@ -361,7 +361,7 @@ REST = st.tuples(TEXT, NUMBER, TEXT, st.none() | NUMBER)
 
 
 def from_portal(identity: tuple[str, int, int, str], rest: tuple[str, int, str, int | None]) -> str:
-    """Return the id of a deletion of shape (a), of what identifies it and of what does not."""
+    """Return the id of a shape (a) deletion from its identity and its other fields."""
     member_id, im_chat_id, im_message_id, message_id = identity
     connector, line_id, chat_id, user_id = rest
     return Deletion(
@@ -377,7 +377,7 @@ def from_portal(identity: tuple[str, int, int, str], rest: tuple[str, int, str, 
 
 
 def from_customer(identity: tuple[str, str, int, str, str], user_id: int | None) -> str:
-    """Return the id of a deletion of shape (b), of what identifies it and of what does not."""
+    """Return the id of a shape (b) deletion from its identity and its other fields."""
     member_id, connector, line_id, chat_id, message_id = identity
     return Deletion(
         origin="customer",
@@ -394,20 +394,20 @@ BY_CUSTOMER = st.tuples(TEXT, TEXT, NUMBER, TEXT, TEXT)
 
 
 @given(IN_PORTAL, REST, REST)
-def test_in_the_portal_its_own_numbers_and_the_external_id_identify_a_deletion(
+def test_portal_deletion_is_identified_by_bitrix24s_and_external_ids(
     identity: tuple[str, int, int, str],
     rest: tuple[str, int, str, int | None],
     other: tuple[str, int, str, int | None],
 ) -> None:
-    """Connector, line, external chat and user do not."""
+    """Connector, line, external chat and user do not count."""
     assert from_portal(identity, rest) == from_portal(identity, other)
 
 
 @given(BY_CUSTOMER, st.none() | NUMBER, st.none() | NUMBER)
-def test_by_the_customer_connector_line_chat_and_message_identify_a_deletion(
+def test_customer_deletion_is_identified_by_connector_line_chat_and_message(
     identity: tuple[str, str, int, str, str], user_id: int | None, other: int | None
 ) -> None:
-    """The user does not."""
+    """The user does not count."""
     assert from_customer(identity, user_id) == from_customer(identity, other)
 
 
@@ -415,7 +415,7 @@ def test_by_the_customer_connector_line_chat_and_message_identify_a_deletion(
 def test_two_deletions_never_share_an_id(
     in_portal: list[tuple[str, int, int, str]], by_customer: list[tuple[str, str, int, str, str]]
 ) -> None:
-    """Whatever separators are in their texts, and whichever shape they have."""
+    """Regardless of separators in their texts, and of their shapes."""
     ids = [from_portal(identity, ("", 0, "", None)) for identity in in_portal]
     ids += [from_customer(identity, None) for identity in by_customer]
     assert len({*in_portal}) + len({*by_customer}) == len({*ids})
@@ -434,10 +434,10 @@ def test_two_deletions_never_share_an_id(
         ("customer", "message_id"),
     ],
 )
-def test_each_part_of_the_identity_counts(
+def test_every_part_of_the_identity_counts(
     origin: Literal["portal", "customer"], field: str
 ) -> None:
-    """And the portal's own, always."""
+    """And always the portal's own."""
     deletion = replace(PORTAL, origin=origin)
     value = getattr(deletion, field)
     changed: Any = {field: value + 1 if isinstance(value, int) else f"{value} "}
@@ -454,15 +454,15 @@ def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
     assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
 
 
-def test_what_should_be_an_object_is_said_so() -> None:
-    """In words for whoever reads the quarantine, not in Python's."""
+def test_faults_say_where_an_object_was_expected() -> None:
+    """In words for people who read the quarantine, not in Python's."""
     fault = faults(in_portal(DATA=[{**element(), "im": "text"}]))
     assert ["data.DATA.0.im: should be an object"] == fault.reasons
 
 
 @pytest.mark.parametrize("user_id", ["", "guest", ["1985"], 0, None, -1, 2**63])
-def test_a_customer_who_cannot_be_told_is_left_out(user_id: object) -> None:
-    """Who it was does not identify the deletion, so it is recorded all the same."""
+def test_invalid_customer_id_is_omitted(user_id: object) -> None:
+    """It does not identify the deletion, which is recorded nevertheless."""
     connector = {"connector_id": "c", "line_id": 1, "user_id": user_id}
     message = {"connector": connector, "message": {"id": "m"}, "chat": {"id": "x"}}
     (deletion,) = valid("ONOPENLINEMESSAGEDELETE", {"DATA": message}, 27)

@@ -1,4 +1,4 @@
-"""The envelope of events: what must be there, what may be, and what is never shown."""
+"""The envelope of events: required fields, optional fields, and what is never shown."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,14 +15,14 @@ TOKEN = samples.typed("portal-one-message")["auth"]["application_token"]
 
 
 def event(auth: dict[str, Any] | None = None, **fields: object) -> Event:
-    """Parse an event that has what must be there, and this."""
+    """Parse an event with the required fields and these."""
     known = {"member_id": "m", "application_token": TOKEN, **(auth or {})}
     return parse_event({"event": "ONAPPTEST", "auth": known, **fields})
 
 
 @pytest.mark.parametrize("name", samples.EVENTS)
 def test_a_sample_is_the_same_event_as_a_form_and_in_json(name: str) -> None:
-    """Also those without a handler's id, and those that no user caused."""
+    """Including those without a handler's id, and those that no user caused."""
     body = samples.typed(name)
     parsed = parse_event(body)
     assert body["event"] == parsed.name
@@ -35,7 +35,7 @@ def test_a_sample_is_the_same_event_as_a_form_and_in_json(name: str) -> None:
 
 
 def test_oauth_tokens_are_absent_when_no_user_caused_the_event() -> None:
-    """A robot, a workflow or an agent deletes, too."""
+    """Robots, workflows and agents delete, too."""
     parsed = parse_event(decode_body(FORM, samples.form("portal-no-user")))
     assert parsed.auth.access_token is None
     assert parsed.auth.user_id is None
@@ -55,35 +55,35 @@ def test_the_user_and_the_endpoint_are_read() -> None:
 
 
 def test_an_event_may_have_no_data() -> None:
-    """`data=[]` does not arrive at all."""
+    """In a form, `data=[]` does not arrive at all."""
     assert event().data is None
     assert {"a": [1]} == event(data={"a": [1]}).data
 
 
 @pytest.mark.parametrize("name", ["OnAppTest", "onapptest", "ONAPPTEST"])
-def test_names_of_events_have_no_case(name: str) -> None:
-    """event.bind takes them in any; Bitrix24 sends them in upper case."""
+def test_event_names_are_case_insensitive(name: str) -> None:
+    """event.bind accepts any case; Bitrix24 sends upper case."""
     assert event(event=name).name == "ONAPPTEST"
 
 
 @pytest.mark.parametrize(
     "ts", ["", "x", "-1", -1, True, None, [], {}, 1.5, "1" * 19, 253_402_300_800]
 )
-def test_a_time_that_is_none_is_absent(ts: object) -> None:
-    """`ts` is good to have; nothing proves it anyway."""
+def test_invalid_time_is_absent(ts: object) -> None:
+    """`ts` is optional, and not proven anyway."""
     assert event(ts=ts).sent_at is None
 
 
 @pytest.mark.parametrize("ts", [253_402_300_799, "253402300799"])
-def test_the_last_time_is_firestores(ts: object) -> None:
+def test_latest_time_is_firestores(ts: object) -> None:
     """The end of the year 9999."""
     assert datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) == event(ts=ts).sent_at
 
 
 @pytest.mark.parametrize("field", ["access_token", "domain", "server_endpoint", "user_id"])
 @pytest.mark.parametrize("value", [None, "", [], {"a": "b"}, True, 1.5, "\udcff"])
-def test_what_is_good_to_have_is_absent_when_it_does_not_fit(field: str, value: object) -> None:
-    """A deletion is not lost for it."""
+def test_invalid_optional_fields_are_absent(field: str, value: object) -> None:
+    """No deletion is lost because of them."""
     assert getattr(event({field: value}).auth, field) is None
 
 
@@ -112,8 +112,8 @@ def test_what_is_good_to_have_is_absent_when_it_does_not_fit(field: str, value: 
         ),
     ],
 )
-def test_all_that_is_missing_is_named_at_once(body: dict[str, object], missing: str) -> None:
-    """As the form calls it, and without a word of what was sent."""
+def test_all_missing_fields_are_named_together(body: dict[str, object], missing: str) -> None:
+    """By their names in the form, without quoting what was sent."""
     with pytest.raises(Refused) as refused:
         parse_event(body)
     answer = refused.value.answer
@@ -124,8 +124,8 @@ def test_all_that_is_missing_is_named_at_once(body: dict[str, object], missing: 
 
 
 @pytest.mark.parametrize("event", [{}, {"event": ""}])
-def test_what_a_page_posts_is_told_to_be_script_only(event: dict[str, str]) -> None:
-    """Where the box is not ticked, Bitrix24 opens the address in the user's browser."""
+def test_page_request_is_told_to_be_script_only(event: dict[str, str]) -> None:
+    """If the box is not ticked, Bitrix24 opens the URL in the user's browser."""
     with pytest.raises(Refused) as refused:
         parse_event({**samples.typed("page-open"), **event})
     answer = refused.value.answer
@@ -138,8 +138,8 @@ def test_what_a_page_posts_is_told_to_be_script_only(event: dict[str, str]) -> N
     "name",
     ["m", "a223c6b3710f85df22e9377d6c4f7553", "...", "__a", "a__", "é" * 750, "." * 3, "a b"],
 )
-def test_a_member_id_may_be_any_name_of_a_document(name: str) -> None:
-    """It has 32 hexadecimal digits today; nothing depends on it."""
+def test_member_id_may_be_any_document_name(name: str) -> None:
+    """It currently has 32 hexadecimal digits; nothing depends on that."""
     assert name == document_name(name)
     assert name == event({"member_id": name}).auth.member_id
 
@@ -164,8 +164,8 @@ def test_a_member_id_may_be_any_name_of_a_document(name: str) -> None:
         "a/b\nc",
     ],
 )
-def test_a_member_id_that_firestore_refuses_is_unusable(name: str) -> None:
-    """Firestore's "Constraints on document IDs"; and it would leave its portal's path."""
+def test_member_id_that_firestore_rejects_is_invalid(name: str) -> None:
+    """See Firestore's "Constraints on document IDs"; others would escape the portal's path."""
     with pytest.raises(ValueError, match="member_id"):
         document_name(name)
     with pytest.raises(Refused):
@@ -173,15 +173,15 @@ def test_a_member_id_that_firestore_refuses_is_unusable(name: str) -> None:
 
 
 def test_no_token_is_shown() -> None:
-    """ONAPPUSERREADY carries OAuth tokens even in its data."""
+    """ONAPPUSERREADY has OAuth tokens even in its data."""
     parsed = event({"access_token": "5b00844001b0007c"}, data={"access_token": "5b00844001b0007c"})
     for text in (repr(parsed), str(parsed)):
         assert TOKEN not in text
         assert "5b00844001b0007c" not in text
 
 
-def test_no_token_is_in_an_error_of_the_models() -> None:
-    """It would be logged with the error, if one ever got out."""
+def test_validation_errors_contain_no_token() -> None:
+    """An uncaught one would be logged."""
     with pytest.raises(ValidationError) as raised:
         Event.model_validate({"event": "X", "auth": {"application_token": [TOKEN]}})
     assert TOKEN not in f"{raised.value!r} {raised.value}"
@@ -193,7 +193,7 @@ def test_an_event_cannot_be_changed() -> None:
         event().name = "ONAPPINSTALL"  # type: ignore[misc]
 
 
-def test_a_domain_longer_than_any_is_left_out() -> None:
+def test_too_long_domain_is_omitted() -> None:
     """Each record of an unverified event repeats it in the log."""
     auth = {"member_id": "m", "application_token": "t"}
     for length, kept in ((253, True), (254, False)):

@@ -28,7 +28,7 @@ NUMBER_IF_FITS: TypeAdapter[int | None] = TypeAdapter(Annotated[Number | None, O
     ],
 )
 def test_digits_are_a_number(value: object, number: int) -> None:
-    """Up to the largest that Firestore holds."""
+    """Up to Firestore's largest."""
     assert number == NUMBER.validate_python(value)
 
 
@@ -41,8 +41,8 @@ def test_digits_are_a_number(value: object, number: int) -> None:
     ],
     ids=lambda value: repr(value)[:24],
 )
-def test_anything_else_is_no_number(value: object) -> None:
-    """Python alone would take many of these."""
+def test_anything_else_is_not_a_number(value: object) -> None:
+    """Python itself would accept many of these."""
     with pytest.raises(ValidationError):
         NUMBER.validate_python(value)
     assert NUMBER_IF_FITS.validate_python(value) is None
@@ -56,8 +56,8 @@ def test_a_number_is_the_same_as_text_and_typed(number: int) -> None:
 
 
 @given(st.text() | st.integers() | st.floats() | st.booleans() | st.none() | st.binary())
-def test_a_whole_number_or_a_value_error_and_nothing_else(value: object) -> None:
-    """Whatever comes."""
+def test_any_value_is_a_number_or_a_value_error(value: object) -> None:
+    """For arbitrary input."""
     try:
         number = whole_number(value)
     except ValueError:
@@ -70,7 +70,7 @@ def test_a_whole_number_or_a_value_error_and_nothing_else(value: object) -> None
     "text", ["a", " ", "\0", "ext/msg 006&b=[1]", "Сообщение №7", "😀", "a" * 1_000]
 )
 def test_any_characters_are_text(text: str) -> None:
-    """External ids are whatever the other system calls its messages."""
+    """External ids are up to the other system."""
     assert text == TEXT.validate_python(text)
 
 
@@ -79,14 +79,14 @@ def test_any_characters_are_text(text: str) -> None:
     ["", "a" * 1_001, 10**1_000, True, None, 1.5, [], ["a"], {}],
     ids=lambda value: repr(value)[:24],
 )
-def test_anything_else_is_no_text(value: object) -> None:
-    """Now and then a connector sends an array where an id should be."""
+def test_anything_else_is_not_text(value: object) -> None:
+    """Connectors sometimes send an array instead of an id."""
     with pytest.raises(ValidationError):
         TEXT.validate_python(value)
 
 
 @pytest.mark.parametrize("text", ["\udcff", "a\ud800b"])
-def test_what_is_not_unicode_is_no_text(text: str) -> None:
-    """Firestore holds UTF-8 only; its client would raise an error of its own."""
+def test_lone_surrogates_are_not_text(text: str) -> None:
+    """Firestore stores UTF-8 only; its client would raise its own error."""
     with pytest.raises(ValidationError):
         TEXT.validate_python(text)

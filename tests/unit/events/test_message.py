@@ -1,4 +1,4 @@
-"""What is read of ONOPENLINEMESSAGEADD and ONOPENLINEMESSAGEUPDATE, in all their shapes."""
+"""Parsing ONOPENLINEMESSAGEADD and ONOPENLINEMESSAGEUPDATE, in all their shapes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,17 +50,17 @@ SAMPLES = {
 
 
 def only(message: Message) -> MessageContents:
-    """Return what an event says that says this alone."""
+    """Return the contents of an event with this message alone."""
     return MessageContents([message], [], [])
 
 
 def operators(message: object, **data: object) -> Mapping[str, object]:
-    """Build the data of an operator's message."""
+    """Return the data of an operator's message."""
     return {"CONNECTOR": "myconnector", "LINE": 107, "DATA": {"message": message}, **data}
 
 
 def customers(**message: object) -> dict[str, Any]:
-    """Build one element of a customer's message."""
+    """Return one element of a customer's message."""
     return {
         "connector": {"connector_id": "myconnector", "line_id": 107, "user_id": 1985},
         "chat": {"id": "channel-123"},
@@ -69,7 +69,7 @@ def customers(**message: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_samples_say_the_same_as_form_and_as_json(name: str) -> None:
+def test_samples_are_the_same_as_form_and_as_json(name: str) -> None:
     """Operators' messages have Bitrix24's number, customers' the connector's ids."""
     event = typed(name)
     decoded: Mapping[str, Any] = decode_body("application/x-www-form-urlencoded", form(name))
@@ -79,12 +79,12 @@ def test_samples_say_the_same_as_form_and_as_json(name: str) -> None:
 
 
 def test_a_customers_change_has_the_shape_of_an_addition() -> None:
-    """The source sends the same data under another event's name."""
+    """The source sends the same data under a different event name."""
     assert only(CUSTOMERS) == parse_messages(UPDATE, typed("message-add-customer")["data"])
 
 
-def test_documented_change_says_nothing_of_the_text() -> None:
-    """The page shows a list without text; the ids in it are the external system's."""
+def test_documented_update_has_no_text() -> None:
+    """The documentation shows a list without text, with the external system's ids."""
     element = {"im": {"message_id": 86501}, "message": {"id": "ext-msg-005"}, "chat": {"id": "c"}}
     data = {"CONNECTOR": "myconnector", "LINE": 107, "DATA": [element]}
 
@@ -103,8 +103,8 @@ def test_documented_change_says_nothing_of_the_text() -> None:
         (None, None),
     ],
 )
-def test_text_is_taken_as_sent(sent: object, text: str | None) -> None:
-    """BB code and all; only what no store takes is replaced, so that the rest can be read."""
+def test_text_is_kept_as_sent(sent: object, text: str | None) -> None:
+    """Including BB code; only what no store accepts is replaced, so that the rest is readable."""
     assert [text] == [
         one.text for one in parse_messages(ADD, {"DATA": customers(text=sent)}).messages
     ]
@@ -112,7 +112,7 @@ def test_text_is_taken_as_sent(sent: object, text: str | None) -> None:
 
 @pytest.mark.parametrize(("excess", "cut"), [(0, False), (1, True)])
 def test_long_text_is_cut(excess: int, cut: bool) -> None:  # noqa: FBT001 - it is the case
-    """Characters are counted, not bytes, and a cut text says so."""
+    """Characters are counted, not bytes, and a cut text is marked."""
     (message,) = parse_messages(ADD, {"DATA": customers(text="😀" * (MAX_TEXT + excess))}).messages
 
     assert ("😀" * 20_000, cut) == (message.text, message.text_cut)
@@ -128,8 +128,8 @@ def test_long_text_is_cut(excess: int, cut: bool) -> None:  # noqa: FBT001 - it 
         ([], None),
     ],
 )
-def test_date_counts_where_it_is_a_number(date: object, sent_at: datetime | None) -> None:
-    """Connectors send dates of any kind."""
+def test_date_is_used_if_it_is_a_number(date: object, sent_at: datetime | None) -> None:
+    """Connectors send dates in any format."""
     (message,) = parse_messages(ADD, {"DATA": customers(date=date)}).messages
 
     assert sent_at == message.sent_at
@@ -149,8 +149,8 @@ def test_date_counts_where_it_is_a_number(date: object, sent_at: datetime | None
         (None, None),
     ],
 )
-def test_of_files_only_names_are_kept(sent: object, names: tuple[str, ...] | None) -> None:
-    """A link in a file works for whoever has it."""
+def test_only_file_names_are_kept(sent: object, names: tuple[str, ...] | None) -> None:
+    """A link in a file works for anyone who has it."""
     (message,) = parse_messages(ADD, {"DATA": customers(files=sent)}).messages
 
     assert names == message.files
@@ -164,7 +164,7 @@ def test_several_external_ids_are_several_messages() -> None:
 
 
 def test_author_that_is_not_a_number_is_unknown() -> None:
-    """A system's message has no author; connectors may name theirs in their own way."""
+    """System messages have no author; connectors may identify theirs differently."""
     element = customers()
     element["connector"]["user_id"] = "wa-7"
 
@@ -174,10 +174,10 @@ def test_author_that_is_not_a_number_is_unknown() -> None:
 
 
 class TestConnectors:
-    """CONNECTORS holds for messages, too."""
+    """CONNECTORS applies to messages, too."""
 
-    def test_unwanted_connector_is_left_out_before_anything_is_checked(self) -> None:
-        """What is invalid there is not this function's business; case does not matter."""
+    def test_excluded_connector_is_skipped_before_validation(self) -> None:
+        """Invalid data of other connectors is not our concern; case does not matter."""
         unwanted = customers(text=[])
         unwanted["connector"]["connector_id"] = "Other"
 
@@ -188,14 +188,14 @@ class TestConnectors:
         assert [] == said.faults
 
     def test_operators_messages_have_it_beside_the_element(self) -> None:
-        """CONNECTOR, in any case."""
+        """As CONNECTOR, in any case."""
         data = operators({"id": 1}, CONNECTOR="MyConnector")
 
         assert ["MyConnector"] == parse_messages(ADD, data, {"other"}).left_out
         assert 1 == len(parse_messages(ADD, data, {"myconnector"}).messages)
 
     @pytest.mark.parametrize("connector", [[], {}, None, {"connector_id": []}, "text"])
-    def test_connector_that_cannot_be_read_is_a_fault(self, connector: object) -> None:
+    def test_unreadable_connector_is_a_fault(self, connector: object) -> None:
         """It may be a wanted one."""
         said = parse_messages(ADD, {"DATA": {**customers(), "connector": connector}}, {"other"})
 
@@ -226,13 +226,13 @@ class TestConnectors:
         (ADD, {"DATA": customers(id=[])}, ["data.DATA.message.id"]),
     ],
 )
-def test_faults_are_named_by_their_places(name: str, data: object, faults: list[str]) -> None:
-    """All at once, as Bitrix24's data has them, and without a value."""
+def test_faults_are_named_by_their_paths(name: str, data: object, faults: list[str]) -> None:
+    """All together, as in Bitrix24's data, and without values."""
     assert MessageContents([], [], faults) == parse_messages(name, data)
 
 
-def test_one_invalid_element_keeps_no_other_from_being_read() -> None:
-    """Each element of a list is read on its own."""
+def test_invalid_element_does_not_affect_the_others() -> None:
+    """Each element of a list is parsed independently."""
     said = parse_messages(ADD, {"DATA": [customers(), customers(text=[])]})
 
     assert ["ext-msg-006"] == [message.message_id for message in said.messages]

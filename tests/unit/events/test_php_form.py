@@ -1,4 +1,4 @@
-"""Form bodies decode as PHP's `parse_str` decodes them: bytes for bytes, keys in order."""
+"""Form bodies are decoded exactly like PHP's `parse_str`: byte by byte, keys in order."""
 
 import json
 import random
@@ -24,7 +24,7 @@ PHP = shutil.which("php")
 PHP_SAMPLES = samples.HERE / "php"
 VECTORS = json.loads((PHP_SAMPLES / "parse_str.json").read_bytes())
 
-# Whatever has a meaning of its own in a body, and neighbours that have none.
+# Everything with a meaning in a body, and neighbours without one.
 PIECES = [
     *(
         b"a",
@@ -56,14 +56,14 @@ Shown: TypeAlias = "str | list[list[Shown]]"
 
 
 def shown(value: "str | Tree") -> Shown:
-    """Show a tree as parse_str.php does."""
+    """Format a tree like parse_str.php does."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").hex()
     return [[shown(key), shown(inner)] for key, inner in value.items()]
 
 
 def decoded_by_php(bodies: Sequence[bytes]) -> list[Shown]:
-    """Let PHP decode bodies, all in one process, without any php.ini."""
+    """Let PHP decode bodies, all in one process, without a php.ini."""
     assert PHP
     answer = subprocess.run(
         [PHP, "-n", PHP_SAMPLES / "parse_str.php"],
@@ -79,21 +79,21 @@ needs_php = pytest.mark.skipif(not PHP, reason="compares with PHP itself; there 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_a_body_decodes_as_php_decoded_it(name: str) -> None:
-    """The samples hold what parse_str of PHP 8.2 made of each body."""
+    """The samples contain what parse_str of PHP 8.2 made of each body."""
     body = VECTORS[name]["body"].encode("utf-8", "surrogateescape")
     assert shown(VECTORS[name]["decoded"]) == shown(parse_php_form(body))
 
 
 @needs_php
-def test_php_here_decodes_the_samples_alike() -> None:
-    """A vector cannot have been made up."""
+def test_local_php_decodes_the_samples_the_same() -> None:
+    """So the samples cannot be made up."""
     bodies = [vector["body"].encode("utf-8", "surrogateescape") for vector in VECTORS.values()]
     assert [shown(vector["decoded"]) for vector in VECTORS.values()] == decoded_by_php(bodies)
 
 
 @needs_php
 def test_random_bodies_decode_as_php_decodes_them() -> None:
-    """20,000 bodies, made of what has a meaning in bodies, the same in each run."""
+    """20,000 bodies of significant characters, the same in each run."""
     chance = random.Random(20_240_502)
 
     def field() -> bytes:
@@ -112,34 +112,34 @@ def test_random_bodies_decode_as_php_decodes_them() -> None:
 
 @pytest.mark.parametrize("name", samples.NAMES)
 def test_a_sample_decodes_to_what_its_json_says(name: str) -> None:
-    """Each recorded request, its brackets percent-encoded as http_build_query encodes them."""
+    """Each recorded request, with brackets percent-encoded as by http_build_query."""
     assert as_in_a_form(samples.typed(name)) == parse_php_form(samples.form(name))
 
 
 @given(TYPED)
 @example({"a&auth[x": "&auth[application_token]=stolen", "b": ["=", "+", "%26", "\0"]})
 def test_what_http_build_query_writes_is_read_back(data: dict[str, Value]) -> None:
-    """No text in the data can become a field of its own."""
+    """No text in the data can become a separate field."""
     whole: dict[str, Value] = {"event": "X", "data": data, "ts": 1}
     assert as_in_a_form(whole) == parse_php_form(http_build_query(whole).encode())
 
 
 @given(st.binary(max_size=60))
-def test_bytes_that_are_not_utf8_come_back_as_they_were(value: bytes) -> None:
-    """Nothing is replaced on the way: two bodies never become one."""
+def test_bytes_that_are_not_utf8_round_trip(value: bytes) -> None:
+    """Nothing is replaced: two different bodies never become the same."""
     quoted = "".join(f"%{byte:02x}" for byte in value)
     tree = parse_php_form(f"a={quoted}".encode())
     assert {"a": value.decode("utf-8", "surrogateescape")} == tree
 
 
 def test_a_thousand_fields_are_accepted() -> None:
-    """Unlike PHP, which drops what is over its limit, and a deletion with it."""
+    """Unlike PHP, which drops fields over its limit, and a deletion with them."""
     assert MAX_FIELDS == len(parse_php_form(b"&".join(b"a%d=" % n for n in range(1_000))))
 
 
 @pytest.mark.parametrize("field", [b"a[]=1", b"a=1", b"=", b"a"])
 def test_a_thousand_and_one_fields_are_refused(field: bytes) -> None:
-    """Every field counts, also one that repeats, or that PHP drops."""
+    """Every field counts, even a repeated one, or one that PHP drops."""
     with pytest.raises(Refused) as refused:
         parse_php_form(b"&".join([field] * 1_001))
     assert 400 == refused.value.answer.status
@@ -154,7 +154,7 @@ def test_empty_fields_do_not_count() -> None:
 
 @pytest.mark.parametrize("filling", [b"", b"k", b"x" * 200])
 def test_sixteen_levels_of_brackets_are_accepted_and_seventeen_refused(filling: bytes) -> None:
-    """Long names, which are not kept for the next event, have the same limit."""
+    """Long names, which are not cached, have the same limit."""
     step = b"[" + filling + b"]"
     parse_php_form(b"a" + step * 16 + b"=1")
     with pytest.raises(Refused) as refused:
@@ -164,15 +164,15 @@ def test_sixteen_levels_of_brackets_are_accepted_and_seventeen_refused(filling: 
     assert {"error": "malformed_body", "detail": detail} == refused.value.answer.body
 
 
-def test_a_name_that_is_met_again_means_the_same() -> None:
-    """Names are kept from body to body; indexes are not."""
+def test_cached_name_means_the_same() -> None:
+    """Names are cached between bodies; indexes are not."""
     body = b"a[]=1&a[]=2&b[k]=3"
     assert (
         parse_php_form(body) == parse_php_form(body) == {"a": {"0": "1", "1": "2"}, "b": {"k": "3"}}
     )
 
 
-# Bodies of about so many bytes.
+# The approximate size of the bodies.
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     "opening brackets": lambda n: b"a" + b"[" * n,
     "opening brackets, encoded": lambda n: b"a" + b"%5B" * (n // 3),
@@ -190,7 +190,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 
 
 def work(body: bytes) -> int:
-    """Count the calls that decoding takes, and the bytes that each may look at."""
+    """Count the calls made for decoding, and the bytes that each may scan."""
     done = 0
 
     def count(_frame: FrameType, what: str, function: object) -> None:
@@ -209,6 +209,6 @@ def work(body: bytes) -> int:
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_twice_the_body_is_twice_the_work(kind: str) -> None:
-    """A stranger's body is decoded before any token is checked: no quadratic cost."""
+    """Bodies are decoded before any token is checked, so the cost must not be quadratic."""
     for half, whole in pairwise(work(HOSTILE[kind](size)) for size in (20_000, 40_000, 80_000)):
         assert whole <= 2.2 * half

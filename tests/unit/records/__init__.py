@@ -1,1 +1,1 @@
-"""handler/records/: what is stored of an event."""
+"""handler/records/: recording events."""

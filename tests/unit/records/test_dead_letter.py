@@ -1,4 +1,4 @@
-"""What could not be stored is in the log, whole and once, in lines that Cloud Logging keeps."""
+"""Dead letters are complete, logged once, and in lines that Cloud Logging stores."""
 
 import io
 import json
@@ -32,20 +32,20 @@ LINE = {
 
 
 def new_log() -> tuple[Log, io.StringIO]:
-    """Return a log whose lines have all that lines can have, and where they go."""
+    """Return a log whose lines have every possible field, and its stream."""
     stream = io.StringIO()
     return Log(stream, level="CRITICAL", project="p" * 30).for_request("1" * 32), stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
-    """Return the lines, none of which is cut."""
+    """Return the lines, checking that none is too long."""
     written = stream.getvalue().splitlines(keepends=True)
     assert all(len(line.encode()) <= 100_000 for line in written)
     return [json.loads(line) for line in written]
 
 
 def documents(texts: list[str]) -> list[Document]:
-    """Return records with these texts in each field that others fill."""
+    """Return records with these texts in each field that the sender fills."""
     return [
         deletion_document(
             replace(PORTAL, connector=text, message_id=f"{text}{number}", chat_id=text),
@@ -56,8 +56,8 @@ def documents(texts: list[str]) -> list[Document]:
     ]
 
 
-def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
-    """Times in ISO 8601; `python -m handler replay` reads it."""
+def test_record_is_logged_with_all_fields_of_its_document() -> None:
+    """Times are in ISO 8601; `python -m handler replay` reads it."""
     log, stream = new_log()
     log_records(log, [deletion_document(PORTAL, DELIVERY, EVENT_AT)])
     (line,) = lines(stream)
@@ -84,8 +84,8 @@ def test_a_record_is_logged_with_all_that_its_document_would_have() -> None:
     } == line
 
 
-def test_a_record_that_nobody_could_verify_says_so() -> None:
-    """Replay checks the token by its digest then."""
+def test_unverified_record_is_marked() -> None:
+    """Replay checks the token by its digest."""
     log, stream = new_log()
     log_records(log, documents(["a"]), unverified_digest="5f3c")
     (line,) = lines(stream)
@@ -93,7 +93,7 @@ def test_a_record_that_nobody_could_verify_says_so() -> None:
 
 
 def test_a_number_too_large_for_cloud_logging_is_text() -> None:
-    """It keeps numbers as IEEE doubles, which are exact up to 2**53."""
+    """Cloud Logging stores IEEE doubles, which are exact up to 2**53."""
     log, stream = new_log()
     large = replace(PORTAL, im_message_id=2**53, im_chat_id=2**53 + 1, line_id=2**63 - 1)
     log_records(log, [deletion_document(large, DELIVERY, None)])
@@ -105,14 +105,14 @@ def test_a_number_too_large_for_cloud_logging_is_text() -> None:
     ]
 
 
-def test_no_record_is_no_line() -> None:
+def test_no_records_cause_no_line() -> None:
     """Nothing was lost."""
     log, stream = new_log()
     log_records(log, [])
     assert [] == lines(stream)
 
 
-# The longest texts that fields take, of characters that JSON writes with 1, 2, 6 and 12 bytes.
+# The longest texts that fields accept, of characters that take 1, 2, 6 and 12 bytes in JSON.
 TEXTS = st.tuples(
     st.sampled_from(["a", '"', "\0", "é", "😀"]), st.sampled_from([1, 10, 100, 999])
 ).map(lambda text: text[0] * text[1])
@@ -121,8 +121,8 @@ TEXTS = st.tuples(
 @given(st.lists(TEXTS, max_size=30))
 @example(["😀" * 999] * 5)
 @example(["a"] * 1_000)
-def test_every_record_is_in_the_lines_once_and_no_line_is_too_long(texts: list[str]) -> None:
-    """Cloud Logging cuts entries at 256 KB; a line ends well before."""
+def test_each_record_is_logged_once_and_no_line_is_too_long(texts: list[str]) -> None:
+    """Cloud Logging cuts entries at 256 KB; lines end well before."""
     log, stream = new_log()
     kept = documents(texts)
     log_records(log, kept, unverified_digest="f" * 64)
@@ -134,7 +134,7 @@ def test_every_record_is_in_the_lines_once_and_no_line_is_too_long(texts: list[s
 
 
 def test_lines_are_filled() -> None:
-    """A thousand records take the least possible number of lines, which are billed by size."""
+    """A thousand records take as few lines as possible, since lines are billed by size."""
     log, stream = new_log()
     log_records(log, documents(["a" * 100] * 1_000))
     sizes = [len(line) for line in stream.getvalue().splitlines()]
@@ -142,7 +142,7 @@ def test_lines_are_filled() -> None:
 
 
 def logged_event(data: object, delivery: Delivery = DELIVERY) -> list[dict[str, Any]]:
-    """Log an event, and return the records of its lines, one a line."""
+    """Log an event, and return the records of its lines, one per line."""
     log, stream = new_log()
     log_event(log, delivery, data)
     written = lines(stream)
@@ -152,8 +152,8 @@ def logged_event(data: object, delivery: Delivery = DELIVERY) -> list[dict[str, 
     return records
 
 
-def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
-    """As JSON text, so that nothing happens to its numbers; what is not known is left out."""
+def test_invalid_event_is_logged_with_its_data() -> None:
+    """As JSON text, so that numbers stay exact; unknown fields are omitted."""
     log, stream = new_log()
     log_event(log, DELIVERY, {"DATA": [2**53 + 1, "é"]})
     payload = '{"DATA": [9007199254740993, "\\u00e9"]}'
@@ -178,13 +178,13 @@ def test_an_event_that_fits_no_model_is_logged_with_its_data() -> None:
 
 
 @given(TYPED | st.none())
-def test_the_data_of_an_event_comes_back(data: object) -> None:
-    """Types included."""
+def test_data_of_an_event_round_trips(data: object) -> None:
+    """Including types."""
     assert data == json.loads("".join(part["payload"] for part in logged_event(data)))
 
 
 @pytest.mark.parametrize("character", ["a", '"', "\\", "\0", "é", "😀", "\udcff"])
-def test_a_long_event_takes_as_many_lines_as_it_needs(character: str) -> None:
+def test_long_event_is_split_into_lines(character: str) -> None:
     """In the worst case, JSON in JSON doubles; the parts are numbered."""
     long = Delivery(
         member_id="😀" * 375, event="É" * 100, via="online", domain="😀" * 1_000, user_id=2**63 - 1

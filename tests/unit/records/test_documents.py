@@ -1,4 +1,4 @@
-"""Documents hold what the README promises, under names that repeats share."""
+"""The documents' fields, and ids that repeats share."""
 
 import hashlib
 import json
@@ -36,12 +36,12 @@ INVALID = InvalidData([Fault("data.DATA", "should be a list")])
 
 
 def quarantined(data: object, delivery: Delivery = DELIVERY) -> Document:
-    """Return the document that keeps data that does not fit."""
+    """Return the quarantine document of invalid data."""
     return quarantine_document(delivery, data, INVALID, None)
 
 
 def test_a_deletion_in_bitrix24_has_all_its_fields() -> None:
-    """With the end of its retention, where there is one; `recorded_at` is the store's."""
+    """Including the end of its retention, if any; `recorded_at` is set by the store."""
     document = deletion_document(PORTAL, DELIVERY, EXPIRES_AT)
     assert f"portals/m/deletions/{PORTAL.id('m')}" == document.path
     assert {
@@ -62,8 +62,8 @@ def test_a_deletion_in_bitrix24_has_all_its_fields() -> None:
     } == document.fields
 
 
-def test_what_is_not_known_is_absent() -> None:
-    """No nulls; but nought is a value. Nor is the event's user taken for the customer."""
+def test_unknown_fields_are_absent() -> None:
+    """No nulls, but 0 is a value; the event's user is not taken for the customer."""
     expected = {
         "origin": "customer",
         "member_id": "m",
@@ -78,8 +78,8 @@ def test_what_is_not_known_is_absent() -> None:
     assert "user_id" not in deletion_document(CUSTOMER, DELIVERY, None).fields
 
 
-def test_how_a_deletion_came_does_not_change_its_path() -> None:
-    """Repeats, the twin and the offline queue meet in one document."""
+def test_path_does_not_depend_on_the_delivery() -> None:
+    """Repeats, the twin and the offline queue lead to one document."""
     assert (
         deletion_document(PORTAL, DELIVERY, EXPIRES_AT).path
         == deletion_document(PORTAL, BARE, None).path
@@ -87,7 +87,7 @@ def test_how_a_deletion_came_does_not_change_its_path() -> None:
 
 
 def test_a_quarantined_event_keeps_its_data_and_the_reasons() -> None:
-    """The data is JSON text, since Firestore takes no lists in lists."""
+    """The data is JSON text, since Firestore does not allow lists in lists."""
     data = {"CONNECTOR": "c", "LINE": 1, "DATA": [["é", "\udcff"], None, 1.5]}
     document = quarantine_document(DELIVERY, data, INVALID, EXPIRES_AT)
     collection, _, name = document.path.rpartition("/")
@@ -105,8 +105,8 @@ def test_a_quarantined_event_keeps_its_data_and_the_reasons() -> None:
     assert {"event", "reasons", "payload"} == quarantined(data, BARE).fields.keys()
 
 
-def test_a_payload_that_no_document_can_hold_is_cut_and_says_so() -> None:
-    """Firestore takes a mebibyte."""
+def test_too_large_payload_is_cut_and_marked() -> None:
+    """Firestore's limit is one mebibyte."""
     whole, cut = quarantined("x" * 899_998).fields, quarantined("x" * 899_999).fields
     assert ("x" * 899_998, ["data.DATA: should be a list"]) == (
         json.loads(str(whole["payload"])),
@@ -122,13 +122,13 @@ def test_a_payload_that_no_document_can_hold_is_cut_and_says_so() -> None:
 def test_an_event_from_a_form_and_from_the_queue_is_quarantined_once(
     data: dict[str, Value],
 ) -> None:
-    """In a form, all is text, and nulls and empty arrays do not arrive."""
+    """In a form, everything is text, and nulls and empty arrays do not arrive."""
     form = parse_php_form(http_build_query({"data": data}).encode()).get("data")
     assert quarantined(data).path == quarantined(form).path
 
 
 def test_the_name_of_a_quarantined_event_never_changes() -> None:
-    """A later version would quarantine the events of an earlier one again."""
+    """Otherwise a later version would quarantine old events again."""
     data = {"DATA": [{"im": {"chat_id": 1}, "message": {"id": True}}]}
     form = [
         "m",
@@ -141,14 +141,14 @@ def test_the_name_of_a_quarantined_event_never_changes() -> None:
 
 
 @given(st.lists(TYPED, max_size=5))
-def test_events_that_differ_are_quarantined_each(events: list[dict[str, Value]]) -> None:
-    """Nothing is lost to another's name."""
+def test_different_events_are_quarantined_separately(events: list[dict[str, Value]]) -> None:
+    """None replaces another."""
     different = {json.dumps(as_in_a_form(data)) for data in events}
     assert len(different) == len({quarantined(data).path for data in events})
 
 
-def test_portal_and_event_tell_quarantined_events_apart() -> None:
-    """The time and the way do not: the same event twice is one document."""
+def test_quarantined_events_differ_by_portal_and_event() -> None:
+    """Not by time or route: the same event twice is one document."""
     twin = Delivery(member_id="m", event="ONIMCONNECTORMESSAGEDELETE", via="online")
     other = Delivery(member_id="n", event="ONOPENLINEMESSAGEDELETE", via="online")
     names = [quarantined({}, delivery).name for delivery in (DELIVERY, BARE, twin, other)]

@@ -1,4 +1,4 @@
-"""What messages say, and how their records come to tell it."""
+"""Keeping messages' texts, and copying them to records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ def at(seconds: int) -> datetime:
 
 
 class Counting(MemoryStore):
-    """A store that counts its calls; `meanwhile` happens once, before the next commit."""
+    """A store that counts its calls; `meanwhile` runs once, before the next commit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,13 +72,13 @@ class Stage:
     def say(
         self, message: Message, seconds: int, text: str | None, *, update: bool = False
     ) -> bool:
-        """Keep what an event says; the calls are those that it makes."""
+        """Keep the message of an event, and count the calls."""
         said = replace(message, text=text)
         self.store.calls.clear()
         return self.messages.keep(M, said, DEADLINE, update=update, at=at(seconds))
 
     def delete(self, *deletions: Document) -> int:
-        """Record deletions; the calls are those that it makes."""
+        """Record deletions, and count the calls."""
         self.store.calls.clear()
         return self.messages.record(deletions, DEADLINE)
 
@@ -93,13 +93,13 @@ class Stage:
 
     @property
     def calls(self) -> list[str]:
-        """The calls that the last event made."""
+        """The calls made for the last event."""
         return self.store.calls
 
 
 @pytest.fixture
 def stage() -> Stage:
-    """Begin with an empty store."""
+    """Start with an empty store."""
     return Stage()
 
 
@@ -120,10 +120,10 @@ def customers_deletion(seconds: int = 50) -> Document:
 
 
 class TestDocument:
-    """What is stored of a message."""
+    """A message's document."""
 
-    def test_a_message_is_one_document_with_what_it_said_last(self, stage: Stage) -> None:
-        """It expires so many days after its last change; two calls each."""
+    def test_message_is_one_document_with_its_last_text(self, stage: Stage) -> None:
+        """It expires a number of days after its last change; two calls each."""
         assert stage.say(replace(OPERATORS, files=("a.pdf",)), 10, "[b]one[/b]")
         assert ["get", "commit"] == stage.calls
         stage.now += timedelta(days=1)
@@ -146,7 +146,7 @@ class TestDocument:
         } == fields
 
     def test_repeats_write_nothing(self, stage: Stage) -> None:
-        """What is known already is not a change: the document expires when it would have."""
+        """A repeat is not a change, so the document's expiry stays the same."""
         stage.say(OPERATORS, 10, "one")
         stage.now += timedelta(days=1)
 
@@ -156,15 +156,15 @@ class TestDocument:
         (document,) = stage.found("openline_messages")
         assert NOW + timedelta(days=DAYS) == document.fields["expires_at"]
 
-    def test_what_has_no_text_is_not_counted(self, stage: Stage) -> None:
-        """An edit of an unknown message; but a known text stays known."""
+    def test_message_without_text_is_not_counted(self, stage: Stage) -> None:
+        """Such as an edit of an unknown message; a known text stays known."""
         assert not stage.say(OPERATORS, 20, None, update=True)
         assert not stage.say(OPERATORS, 20, None, update=True)
         assert stage.say(OPERATORS, 10, "one")
         assert stage.say(OPERATORS, 30, None, update=True)
 
     def test_different_messages_have_different_documents(self, stage: Stage) -> None:
-        """Every part of the key counts, and the connector's case does not."""
+        """Every part of the key counts, except the connector's case."""
         other = [
             replace(OPERATORS, im_message_id=5),
             replace(CUSTOMERS, connector="other"),
@@ -181,7 +181,7 @@ class TestDocument:
         assert 7 == len(stage.found("openline_messages"))
 
     def test_deletion_before_its_message_leaves_a_document_without_text(self, stage: Stage) -> None:
-        """Under both keys, since it is not known who wrote; one call more than without texts."""
+        """Under both keys, since the author is unknown; one call more than without texts."""
         assert 1 == stage.delete(deletion())
 
         assert ["get_all", "commit"] == stage.calls
@@ -192,14 +192,12 @@ class TestDocument:
 
 
 class TestRecord:
-    """What a record takes over."""
+    """What a record copies."""
 
     @pytest.mark.parametrize("order", ["said first", "deleted first"])
     @pytest.mark.parametrize("message", [OPERATORS, CUSTOMERS], ids=["operator's", "customer's"])
-    def test_record_tells_what_its_message_said(
-        self, stage: Stage, message: Message, order: str
-    ) -> None:
-        """Whoever wrote it, and whichever comes first; a text that comes later takes two calls."""
+    def test_record_has_its_messages_text(self, stage: Stage, message: Message, order: str) -> None:
+        """From either author, in either order; a later text takes two calls."""
         said = replace(message, files=("a.pdf",), text_cut=True)
         if order == "said first":
             stage.say(said, 10, "one")
@@ -221,7 +219,7 @@ class TestRecord:
         assert {**deletion().fields, **text, "recorded_at": NOW} == record.fields
 
     def test_customers_deletion_has_one_key(self, stage: Stage) -> None:
-        """No operator's message can be meant."""
+        """It cannot mean an operator's message."""
         stage.say(CUSTOMERS, 10, "one")
         stage.say(OPERATORS, 20, "two")
 
@@ -229,8 +227,8 @@ class TestRecord:
 
         assert ["one"] == stage.texts()
 
-    def test_later_text_replaces_what_the_record_tells(self, stage: Stage) -> None:
-        """All of it: what no longer holds is gone."""
+    def test_later_text_replaces_the_records(self, stage: Stage) -> None:
+        """All of it: outdated fields are removed."""
         stage.say(OPERATORS, 10, "one")
         stage.delete(deletion())
         stage.say(OPERATORS, 20, None, update=True)
@@ -244,7 +242,7 @@ class TestRecord:
         assert "text_outdated" not in record.fields
 
     def test_change_after_the_deletion_changes_nothing(self, stage: Stage) -> None:
-        """Neither the record nor what the message's document tells."""
+        """Neither in the record nor in the message's document."""
         stage.say(OPERATORS, 10, "one")
         stage.delete(deletion(seconds=50))
 
@@ -255,7 +253,7 @@ class TestRecord:
         assert ["one", None] == texts
 
     def test_change_after_the_deletion_may_come_before_it(self, stage: Stage) -> None:
-        """As when the deletion is heard of by the queue alone, hours later."""
+        """As when only the queue brings the deletion, hours later."""
         stage.say(OPERATORS, 10, "one")
         stage.say(OPERATORS, 51, "This message was deleted", update=True)
 
@@ -264,7 +262,7 @@ class TestRecord:
         assert ["one"] == stage.texts()
 
     def test_several_external_ids_have_their_own_texts(self, stage: Stage) -> None:
-        """Elements share Bitrix24's number; a customer's texts are not mixed up for it."""
+        """Elements share Bitrix24's number, but customers' texts are not mixed up."""
         other = replace(CUSTOMERS, message_id="ext-msg-006")
         records = [deletion(), deletion(message_id="ext-msg-006")]
         stage.say(CUSTOMERS, 10, "one")
@@ -280,7 +278,7 @@ class TestRecord:
         assert ["both again", "both again"] == stage.texts()
 
     def test_repeated_deletion_is_one_call_and_changes_nothing(self, stage: Stage) -> None:
-        """As every deletion comes again by the queue."""
+        """The queue repeats every deletion."""
         stage.say(OPERATORS, 10, "one")
         stage.delete(deletion())
         before = dict(stage.store.documents)
@@ -291,14 +289,14 @@ class TestRecord:
         assert before == stage.store.documents
 
     def test_only_missing_records_are_created(self, stage: Stage) -> None:
-        """Of several, some may be there."""
+        """Some of several may already exist."""
         stage.delete(deletion())
 
         assert 1 == stage.delete(deletion(), deletion(message_id="two"))
         assert 2 == len(stage.found("deletions"))
 
     def test_many_deletions_are_several_commits(self, stage: Stage) -> None:
-        """One of all, with their texts, might be more than Firestore takes."""
+        """One commit with all texts might exceed Firestore's limit."""
         records = [deletion(message_id=str(n), im_message_id=n + 1) for n in range(41)]
 
         assert 41 == stage.delete(*records)
@@ -306,7 +304,7 @@ class TestRecord:
         assert ["get_all", "commit"] * 3 == stage.calls
 
     def test_record_that_was_deleted_is_recorded_anew(self, stage: Stage) -> None:
-        """By its retention, for one; a message's document that names it does not prevent it."""
+        """After its retention, for example, even if a message's document names it."""
         stage.say(OPERATORS, 10, "one")
         stage.delete(deletion())
         del stage.store.documents[deletion().path]
@@ -318,17 +316,17 @@ class TestRecord:
         assert ["two"] == stage.texts()
 
     def test_bitrix24s_number_0_joins_nothing(self, stage: Stage) -> None:
-        """It would be the same message to all that have it."""
+        """Otherwise all messages with that number would be the same."""
         stage.delete(deletion(im_message_id=0))
 
         assert 1 == len(stage.found("openline_messages"))
 
 
 class TestExpiry:
-    """A document that has expired counts as absent until it is deleted."""
+    """An expired document counts as absent until it is deleted."""
 
-    def test_expired_text_is_not_told(self, stage: Stage) -> None:
-        """Nor is it left in the document that takes its place."""
+    def test_expired_text_is_not_copied(self, stage: Stage) -> None:
+        """Nor is it left in the document that replaces it."""
         stage.say(OPERATORS, 10, "one")
         stage.now += timedelta(days=DAYS)
 
@@ -337,7 +335,7 @@ class TestExpiry:
         assert [None] == stage.texts()
         assert not any("text" in one.fields for one in stage.found("openline_messages"))
 
-    def test_text_just_before_its_end_is_told(self, stage: Stage) -> None:
+    def test_text_just_before_its_expiry_is_copied(self, stage: Stage) -> None:
         """To the moment."""
         stage.say(OPERATORS, 10, "one")
         stage.now += timedelta(days=DAYS, microseconds=-1)
@@ -346,8 +344,8 @@ class TestExpiry:
 
         assert ["one"] == stage.texts()
 
-    def test_expired_deletion_wants_no_text(self, stage: Stage) -> None:
-        """A later text stays with the message, for the days that it has."""
+    def test_expired_deletion_takes_no_text(self, stage: Stage) -> None:
+        """A later text stays with the message, for its own days."""
         stage.delete(deletion())
         stage.now += timedelta(days=DAYS)
 
@@ -357,9 +355,9 @@ class TestExpiry:
 
 
 class TestConflicts:
-    """What happens between a reading and its commit is never overwritten or lost."""
+    """Changes between a read and its commit are never overwritten or lost."""
 
-    def test_text_between_a_deletions_calls_is_told(self, stage: Stage) -> None:
+    def test_text_between_a_deletions_calls_is_copied(self, stage: Stage) -> None:
         """The deletion reads again."""
         stage.store.meanwhile = lambda: stage.say(OPERATORS, 10, "one")
 
@@ -367,8 +365,8 @@ class TestConflicts:
 
         assert ["one"] == stage.texts()
 
-    def test_deletion_between_a_texts_calls_is_told(self, stage: Stage) -> None:
-        """The text reads again, and finds the record to tell."""
+    def test_deletion_between_a_texts_calls_gets_it(self, stage: Stage) -> None:
+        """The text reads again, and finds the record."""
         stage.store.meanwhile = lambda: stage.delete(deletion())
 
         assert stage.say(OPERATORS, 10, "one")
@@ -376,7 +374,7 @@ class TestConflicts:
         assert ["one"] == stage.texts()
 
     def test_other_key_between_a_texts_calls_is_respected(self, stage: Stage) -> None:
-        """An older text does not replace the newer one that came under the record's other key."""
+        """An older text does not replace a newer one that arrived under the record's other key."""
         stage.delete(deletion())
         stage.store.meanwhile = lambda: stage.say(CUSTOMERS, 20, "newer")
 
@@ -387,7 +385,7 @@ class TestConflicts:
     def test_other_key_between_the_calls_of_a_contested_text_is_respected(
         self, stage: Stage
     ) -> None:
-        """What was read of it has changed, so all is read again."""
+        """What was read has changed, so everything is read again."""
         stage.say(CUSTOMERS, 10, "one")
         stage.delete(deletion())
         stage.store.meanwhile = lambda: stage.say(CUSTOMERS, 30, "three", update=True)
@@ -396,8 +394,8 @@ class TestConflicts:
 
         assert ["three"] == stage.texts()
 
-    def test_lost_record_keeps_no_text_from_being_kept(self, stage: Stage) -> None:
-        """It is not made anew by its text, and the others are told."""
+    def test_missing_record_does_not_prevent_keeping_a_text(self, stage: Stage) -> None:
+        """The text does not recreate it, and the other records get the text."""
         gone, kept = deletion(), deletion(message_id="ext-msg-006")
         stage.delete(gone, kept)
         del stage.store.documents[gone.path]
@@ -409,7 +407,7 @@ class TestConflicts:
         assert ["get", "commit"] == stage.calls
         assert ["two"] == stage.texts()
 
-    def test_lost_other_key_keeps_no_text_from_being_told(self, stage: Stage) -> None:
+    def test_missing_other_key_does_not_prevent_copying_a_text(self, stage: Stage) -> None:
         """Its document may expire earlier."""
         stage.delete(deletion())
         stage.say(CUSTOMERS, 10, "one")
@@ -420,8 +418,8 @@ class TestConflicts:
 
         assert ["two"] == stage.texts()
 
-    def test_conflicts_without_end_end_with_the_deadline(self) -> None:
-        """A text and a deletion alike; the store is then as good as unavailable."""
+    def test_endless_conflicts_end_with_the_deadline(self) -> None:
+        """For texts and deletions; then the store counts as unavailable."""
 
         class Contended(MemoryStore):
             commits = 0
@@ -442,8 +440,8 @@ class TestConflicts:
         assert 4 == store.commits
 
 
-def test_marks_on_other_keys_are_all_that_changes_there(stage: Stage) -> None:
-    """A text is never copied to where another message's is."""
+def test_other_keys_are_only_marked(stage: Stage) -> None:
+    """A text is never copied to another message's document."""
     stage.delete(deletion())
     written: list[Mapping[str, object]] = []
 

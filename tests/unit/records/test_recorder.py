@@ -1,4 +1,4 @@
-"""What is recorded is recorded once, and never changed."""
+"""Deletions are recorded once, and records never change."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def data(name: str) -> Any:  # noqa: ANN401
 
 
 def recorder(store: Store, **settings: Any) -> Recorder:  # noqa: ANN401
-    """Return one with settings; it is noon for it, too."""
+    """Return a recorder with settings; its clock stands at noon."""
     return Recorder(lambda: store, Settings(**settings), lambda: NOW)
 
 
@@ -42,7 +42,7 @@ def test_every_deletion_of_an_event_is_recorded() -> None:
 
 
 def test_a_record_always_says_when_the_message_was_deleted() -> None:
-    """By the event's own time, or else by that of the function; records are asked for by it."""
+    """By the event's own time or else the function's; commands search by it."""
     recording = recorder(MemoryStore())
     timed = replace(ONLINE, event_at=datetime(2026, 3, 3, tzinfo=UTC))
     sample = data("portal-one-message")
@@ -55,7 +55,7 @@ def test_a_record_always_says_when_the_message_was_deleted() -> None:
 
 
 def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
-    """Whichever way it comes."""
+    """By any route."""
     store = MemoryStore()
     recording = recorder(store)
     sample = data("portal-one-message")
@@ -68,7 +68,7 @@ def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
 
 
 def test_one_deletion_twice_in_an_event_is_recorded_once() -> None:
-    """A store takes each path once."""
+    """A store accepts each path once per call."""
     store = MemoryStore()
     recording = recorder(store)
     sample = data("portal-one-message")
@@ -82,18 +82,18 @@ def test_one_deletion_twice_in_an_event_is_recorded_once() -> None:
     [((), 1), (("myconnector",), 1), (("whatsapp", "myconnector"), 1), (("whatsapp",), 0)],
 )
 @pytest.mark.parametrize("name", ["portal-one-message", "customer"])
-def test_only_the_connectors_that_are_set_are_recorded(
+def test_only_selected_connectors_are_recorded(
     name: str, connectors: tuple[str, ...], count: int
 ) -> None:
-    """Each application gets the events of all connectors; none set means all."""
+    """Each application gets the events of all connectors; without the setting, all are recorded."""
     recording = recorder(MemoryStore(), connectors=frozenset(connectors))
     reading = recording.read(ONLINE, data(name))
     assert ["myconnector"] * (1 - count) == list(reading.left_out)
     assert count == len(reading.documents)
 
 
-def test_records_expire_when_the_settings_say_so() -> None:
-    """`RETENTION_DAYS` from now on, for Firestore's TTL policy."""
+def test_records_expire_according_to_the_settings() -> None:
+    """`RETENTION_DAYS` from now, for Firestore's TTL policy."""
     recording = recorder(MemoryStore(), retention_days=30)
     (document,) = recording.read(ONLINE, data("customer")).documents
     assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == document.fields["expires_at"]
@@ -101,8 +101,8 @@ def test_records_expire_when_the_settings_say_so() -> None:
     assert "expires_at" not in kept.fields
 
 
-def test_data_that_does_not_fit_goes_to_quarantine_once() -> None:
-    """The answer tells its name."""
+def test_invalid_data_is_quarantined_once() -> None:
+    """The answer has its name."""
     store = MemoryStore()
     recording = recorder(store, retention_days=30)
     invalid = recording.read(ONLINE, {"DATA": []}).invalid
@@ -116,8 +116,8 @@ def test_data_that_does_not_fit_goes_to_quarantine_once() -> None:
     assert invalid.reasons == fields["reasons"]
 
 
-def test_what_is_valid_is_read_beside_what_is_not() -> None:
-    """The quarantine keeps the event for the rest."""
+def test_valid_part_of_an_invalid_event_is_read() -> None:
+    """The event is quarantined for the rest."""
     reading = recorder(MemoryStore()).read(ONLINE, data("variant-one-element-unfit"))
     assert ["ext-msg-005"] == [document.fields["message_id"] for document in reading.documents]
     assert reading.invalid
@@ -131,7 +131,7 @@ def test_counts_of_several_events_add_up() -> None:
 
 
 def test_the_store_is_opened_only_when_it_is_needed() -> None:
-    """Firestore may be away while an event is read."""
+    """Firestore may be unavailable while an event is parsed."""
     opened: list[Store] = []
 
     def open_store() -> Store:
@@ -147,7 +147,7 @@ def test_the_store_is_opened_only_when_it_is_needed() -> None:
 
 
 def test_a_line_of_the_log_has_room_for_five_hundred_names() -> None:
-    """Each once; a drain may store many more, and says how many it does not name."""
+    """Each once; a drain may store many more, which are counted."""
     names = [f"{number:064}" for number in range(502)]
 
     assert {} == name_documents(ids=[], quarantine_ids=[])

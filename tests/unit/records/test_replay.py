@@ -1,4 +1,4 @@
-"""What the log kept comes back: from every form in which a log is saved, once, and checked."""
+"""Replaying dead letters: from every format of a saved log, once, and verified."""
 
 import io
 import json
@@ -60,7 +60,7 @@ def customers() -> list[Document]:
 
 
 def lines(documents: list[Document], digest: str | None = None) -> list[str]:
-    """Return the lines that the log keeps of records."""
+    """Return the log lines with these records."""
     stream = io.StringIO()
     dead_letter.log_records(Log(stream), documents, unverified_digest=digest)
     return stream.getvalue().splitlines()
@@ -69,7 +69,7 @@ def lines(documents: list[Document], digest: str | None = None) -> list[str]:
 def event_lines(
     payload: object, delivery: Delivery = DELIVERY, connectors: Sequence[str] = ()
 ) -> list[str]:
-    """Return the lines that the log keeps of an event."""
+    """Return the log lines with an event."""
     stream = io.StringIO()
     dead_letter.log_event(Log(stream), delivery, payload, connectors)
     return stream.getvalue().splitlines()
@@ -97,13 +97,13 @@ class Replay:
         return code, result
 
     def portal(self, **fields: Any) -> None:  # noqa: ANN401
-        """Know portal M, with these fields and no others."""
+        """Set portal M to these fields and no others."""
         path = "portals/M"
         found = self.store.get(path, Deadline(5))
         assert self.store.put(Document(path, fields, found and found.version), Deadline(5))
 
     def stored(self) -> dict[str, Mapping[str, object]]:
-        """Return all records by path, without what only storing them adds."""
+        """Return all records by path, without the fields that storing adds."""
         found = self.store.newest("portals/M/deletions", "recorded_at", Deadline(5))
         return {
             document.path: {
@@ -117,26 +117,26 @@ class Replay:
 def replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Replay:
-    """Point the command to an empty embedded store."""
+    """Use an empty embedded store for the command."""
     monkeypatch.setenv("STORE", "local")
     monkeypatch.setenv("LOCAL_STORE_PATH", str(tmp_path / "store.sqlite3"))
     return Replay(tmp_path, capsys)
 
 
 def replayed(documents: list[Document]) -> dict[str, Mapping[str, object]]:
-    """Return the records as a replay should store them."""
+    """Return the records that a replay should store."""
     return {document.path: {**document.fields, "via": "replay"} for document in documents}
 
 
 def result(recorded: int = 0, duplicates: int = 0, **more: object) -> dict[str, object]:
-    """Return what a replay says of itself."""
+    """Return a replay's output."""
     counts = {"recorded": recorded, "duplicates": duplicates}
     nothing = {"quarantined": 0, "forged": 0, "unknown": 0, "problems": [], "notes": []}
     return {"found": recorded + duplicates, **counts, **nothing, **more}
 
 
-def test_records_come_back_whole(replay: Replay) -> None:
-    """Of both shapes, with every field, under the same ids; the way they came is a replay."""
+def test_records_are_restored_completely(replay: Replay) -> None:
+    """Of both shapes, with every field and the same ids; `via` is a replay."""
     documents = (
         records("a", "Ünïcode \x00 \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"))
         + customers()
@@ -147,7 +147,7 @@ def test_records_come_back_whole(replay: Replay) -> None:
 
 
 def test_replaying_twice_changes_nothing(replay: Replay) -> None:
-    """What was there already is counted as such."""
+    """Existing records are counted as such."""
     documents = records("a", "b")
     replay(*lines(documents[:1]))
 
@@ -156,8 +156,8 @@ def test_replaying_twice_changes_nothing(replay: Replay) -> None:
     assert replayed(documents) == replay.stored()
 
 
-def test_letters_are_found_among_whatever_else_a_log_holds(replay: Replay) -> None:
-    """Other lines of the function, gunicorn's, a container's prefix, empty lines."""
+def test_letters_are_found_among_other_lines(replay: Replay) -> None:
+    """Lines of the function and of gunicorn, a container's prefix, empty lines."""
     first, second = lines(records("a")), lines(records("b"))
     noise = '{"severity":"INFO","message":"recorded","outcome":"recorded","recorded":1}'
     saved = [noise, "[2026] [INFO] Booting {worker}", "", *first, f"web-1 | {second[0]} trailing"]
@@ -166,8 +166,8 @@ def test_letters_are_found_among_whatever_else_a_log_holds(replay: Replay) -> No
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_what_gcloud_prints_is_understood(replay: Replay, indent: int | None) -> None:
-    """`gcloud logging read --format=json`: an array of entries, numbers having been doubles."""
+def test_gclouds_output_is_understood(replay: Replay, indent: int | None) -> None:
+    """`gcloud logging read --format=json`: an array of entries, whose numbers were doubles."""
     documents = records("a") + records("b", im_message_id=2**60 + 1) + customers()
     payloads = [json.loads(line, parse_int=float) for line in lines(documents[:2])]
     payloads += [json.loads(line) for line in lines(documents[2:])]
@@ -184,15 +184,15 @@ def test_what_gcloud_prints_is_understood(replay: Replay, indent: int | None) ->
     assert replayed(documents) == replay.stored()
 
 
-def test_a_line_that_logging_took_for_text_is_understood(replay: Replay) -> None:
-    """An entry's textPayload may be the whole line."""
+def test_line_in_text_payload_is_understood(replay: Replay) -> None:
+    """An entry's textPayload may contain the whole line."""
     (line,) = lines(records("a"))
 
     assert (0, result(recorded=1)) == replay(json.dumps([{"textPayload": line}]))
 
 
-def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None:
-    """With its number, so that somebody can look."""
+def test_damaged_line_is_reported_and_the_rest_replayed(replay: Replay) -> None:
+    """With its number, so that it can be examined."""
     (one,), (two,) = lines(records("a")), lines(records("b"))
 
     code, done = replay(one, two[: len(two) // 2], "", two.replace('"origin"', '"orig'), two)
@@ -203,14 +203,14 @@ def test_a_damaged_line_is_reported_and_the_rest_goes_on(replay: Replay) -> None
 
 
 def test_a_letter_is_found_behind_a_brace(replay: Replay) -> None:
-    """Whatever is before it on its line."""
+    """Whatever precedes it on its line."""
     (line,) = lines(records("a"))
 
     assert (0, result(recorded=1)) == replay("{" + line)
 
 
-def test_a_record_that_makes_no_sense_is_reported_and_the_rest_goes_on(replay: Replay) -> None:
-    """Somebody may have edited the file."""
+def test_invalid_record_is_reported_and_the_rest_replayed(replay: Replay) -> None:
+    """The file may have been edited."""
     (line,) = lines(records("a", "b"))
     letter = json.loads(line)
     letter["records"][0]["line_id"] = 1.5
@@ -232,8 +232,8 @@ FORGED = (
 
 
 class TestPortals:
-    def test_what_turns_out_to_be_genuine_is_recorded(self, replay: Replay) -> None:
-        """The token is checked by its digest when Firestore is back."""
+    def test_genuine_unverified_record_is_stored(self, replay: Replay) -> None:
+        """The token is checked by its digest when Firestore is available again."""
         digest = token_digest("T")
         replay.portal(active=True, token_digests=[digest])
 
@@ -247,7 +247,7 @@ class TestPortals:
             {"active": True, "token_digests": [""]},
         ],
     )
-    def test_what_turns_out_to_be_forged_is_skipped_and_said(
+    def test_forged_unverified_record_is_skipped_and_reported(
         self, replay: Replay, portal: dict[str, Any]
     ) -> None:
         """Anyone may have sent it while the token could not be checked."""
@@ -260,10 +260,10 @@ class TestPortals:
         assert {} == replay.stored()
 
     @pytest.mark.parametrize("digest", [None, token_digest("T")])
-    def test_another_database_is_not_taken_for_a_forgery(
+    def test_wrong_database_is_not_taken_for_a_forgery(
         self, replay: Replay, digest: str | None
     ) -> None:
-        """Nor does it get the records, verified or not: nobody would look for them there."""
+        """Nor does it get any records, which nobody would find there."""
         replay.store.delete(["portals/M"], Deadline(5))
         told = (
             f"3 records of portal M not written: there is no such portal in {replay.store.name}. Is"
@@ -276,29 +276,29 @@ class TestPortals:
         assert (1, result(found=3, unknown=3, problems=[told])) == replay(*saved)
         assert {} == replay.stored()
 
-    def test_a_removed_portal_has_what_was_verified_before(self, replay: Replay) -> None:
-        """Its document stays, so its records have a place."""
+    def test_removed_portal_gets_its_verified_records(self, replay: Replay) -> None:
+        """Its document still exists."""
         replay.portal(active=False, removed_at=DELIVERY.event_at)
 
         assert (0, result(recorded=1)) == replay(*lines(records("a")))
 
 
 class TestDecisions:
-    """What the service decided is not decided again by an operator's shell."""
+    """An operator's shell does not override what the service decided."""
 
     EXPIRES_AT = datetime(2027, 3, 17, 15, 16, 17, tzinfo=UTC)
 
     @pytest.fixture(autouse=True)
     def _other_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have a shell with settings of its own."""
+        """Give the shell different settings."""
         monkeypatch.setenv("CONNECTORS", "another")
         monkeypatch.setenv("RETENTION_DAYS", "1")
 
     @pytest.mark.parametrize("expires_at", [None, EXPIRES_AT])
-    def test_a_record_expires_as_it_would_have(
+    def test_replayed_record_keeps_its_expiry(
         self, replay: Replay, expires_at: datetime | None
     ) -> None:
-        """Or never, if that was so; and its connector was wanted."""
+        """Or none; and its connector was to be recorded."""
         found = parse_deletions(DELIVERY.event, data("a"), 27).deletions
         documents = [deletion_document(one, DELIVERY, expires_at) for one in found]
 
@@ -306,7 +306,9 @@ class TestDecisions:
         assert replayed(documents) == replay.stored()
 
     @pytest.mark.parametrize("expires_at", [None, EXPIRES_AT])
-    def test_so_does_an_event(self, replay: Replay, expires_at: datetime | None) -> None:
+    def test_replayed_event_keeps_its_expiry(
+        self, replay: Replay, expires_at: datetime | None
+    ) -> None:
         """Recorded or quarantined."""
         delivery = replace(DELIVERY, expires_at=expires_at)
         saved = [*event_lines(data("a"), delivery), *event_lines({"LINE": "x"}, delivery)]
@@ -319,8 +321,8 @@ class TestDecisions:
         assert kept
         assert [expires_at] * 2 == [found.get("expires_at") for found in (kept.fields, record)]
 
-    def test_an_event_says_which_connectors_were_wanted(self, replay: Replay) -> None:
-        """It was not read when it was kept, so its letter has the setting."""
+    def test_event_has_its_connectors_setting(self, replay: Replay) -> None:
+        """It was not parsed before it was logged, so its letter has the setting."""
         saved = [
             *event_lines(data("a"), connectors=["myconnector", "z"]),
             *event_lines(data("b"), connectors=["z"]),
@@ -331,7 +333,7 @@ class TestDecisions:
 
 
 class TestEvents:
-    def test_an_event_that_a_bug_stopped_is_recorded(self, replay: Replay) -> None:
+    def test_event_after_a_bug_is_recorded(self, replay: Replay) -> None:
         """Its data is JSON text, which no log changes."""
         documents = records("a", "b")
 
@@ -353,14 +355,14 @@ class TestEvents:
         )
         assert (1, result(found=some, problems=[problem])) == replay(*saved[1:])
 
-    def test_an_event_that_does_not_fit_goes_to_quarantine(self, replay: Replay) -> None:
-        """As it would have when it came."""
+    def test_invalid_event_goes_to_quarantine(self, replay: Replay) -> None:
+        """As it would have at the time."""
         saved = [*event_lines({"LINE": "x"}), *event_lines({"LINE": "y"})]
         assert (0, result(found=2, quarantined=2)) == replay(*saved)
         assert 2 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
 
     def test_a_damaged_part_is_reported(self, replay: Replay) -> None:
-        """Its payload is no JSON any more."""
+        """Its payload is no longer JSON."""
         (line,) = event_lines(data("a"))
         letter = json.loads(line)
         letter["records"][0]["payload"] = "{"
@@ -371,13 +373,13 @@ class TestEvents:
 
 
 def test_a_log_without_letters_is_no_problem() -> None:
-    """Nor is one of braces."""
+    """Nor is one full of braces."""
     assert ([], []) == read_letters("")
     assert ([], []) == read_letters("{" * 5_000 + '{"outcome":"not recorded"}')
 
 
 def test_the_letters_of_a_long_outage_are_read_in_seconds() -> None:
-    """The time grows with the log's length, and not with its square."""
+    """The time is linear in the log's length, not quadratic."""
     (line,) = lines(records("a"))
     with Stopwatch() as watch:
         letters, damaged = read_letters(f"{line}\n" * 10_000)
@@ -386,10 +388,10 @@ def test_the_letters_of_a_long_outage_are_read_in_seconds() -> None:
     assert watch.seconds < 10
 
 
-def test_standard_input_is_a_file_too(
+def test_standard_input_is_read(
     replay: Replay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Gcloud's output can be piped; people get a sentence."""
+    """Gcloud's output can be piped; people get sentences."""
     saved = "\n".join(lines(records("a"))).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(saved)))
 
@@ -398,9 +400,7 @@ def test_standard_input_is_a_file_too(
     assert 1 == len(replay.stored())
 
 
-def test_a_file_that_is_not_there_is_said_plainly(
-    replay: Replay, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_file_is_reported(replay: Replay, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a traceback."""
     assert {} == replay.stored()
     assert 1 == main(["replay", "/no/such/file"])
@@ -408,6 +408,6 @@ def test_a_file_that_is_not_there_is_said_plainly(
 
 
 def test_a_record_keeps_its_id_through_the_log() -> None:
-    """The path is computed anew, from the same facts: no letter can name another document."""
+    """The path is computed again from the same facts, so no letter can name another document."""
     (line,) = lines(records("a"))
     assert "portals/" not in line

@@ -1,4 +1,4 @@
-"""Which of the versions of a message is its last, and how they are written."""
+"""Which version of a message is its last, and how versions are stored."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,17 +21,17 @@ ABOUT = {"author": "operator", "connector": "c", "line_id": 0}
 
 
 def add(at: int, text: str | None = None) -> Version:
-    """Return what an addition says."""
+    """Return the version of an addition."""
     return Version(author="operator", connector="c", line_id=0, at=at, text=text, sent_at=at)
 
 
 def update(at: int, text: str | None = None) -> Version:
-    """Return what a change says."""
+    """Return the version of an update."""
     return Version(author="operator", connector="c", line_id=0, at=at, text=text, update=True)
 
 
 def arrived(*versions: Version, deleted_at: int | None = None) -> list[Version]:
-    """Return the history after versions have arrived in this order."""
+    """Return the history after versions arrived in this order."""
     history: list[Version] = []
     for version in versions:
         history = with_version(history, version, deleted_at)
@@ -47,7 +47,7 @@ MESSAGE = Message(author="customer", connector="C", line_id=1, author_id=5, text
 
 
 def test_a_version_is_what_the_event_says() -> None:
-    """Without a date, an addition was sent when it was told; a change says nothing of that."""
+    """Without a date, an addition was sent when its event was; an update does not say."""
     at = time(7).replace(microsecond=999_999)
     version = Version(
         at=7, author="customer", connector="C", line_id=1, author_id=5, text="x", text_cut=True
@@ -62,11 +62,11 @@ def test_a_version_is_what_the_event_says() -> None:
 
 
 class TestLast:
-    """What was said last, whatever the order of arrival."""
+    """The last text, in any order of arrival."""
 
     @pytest.mark.parametrize("order", list(permutations(range(3))))
     def test_greatest_time_is_last(self, order: tuple[int, ...]) -> None:
-        """Whichever event tells of it."""
+        """Whichever event has it."""
         said = [add(1, "one"), update(3, "three"), update(2, "two")]
 
         fields = last_said(arrived(*(said[n] for n in order)), None)
@@ -79,23 +79,23 @@ class TestLast:
         } == fields
 
     @pytest.mark.parametrize("turned", [False, True])
-    def test_of_one_time_a_change_is_later(self, turned: bool) -> None:  # noqa: FBT001 - the case
-        """A message is sent before it is changed, even within a second."""
+    def test_update_is_later_at_equal_times(self, turned: bool) -> None:  # noqa: FBT001 - the case
+        """A message is sent before it is edited, even within a second."""
         both = [add(1, "sent"), update(1, "changed")]
 
         history = arrived(*(reversed(both) if turned else both))
 
         assert "changed" == last_said(history, None)["text"]
 
-    def test_of_two_changes_of_one_time_the_later_arrival_is_last(self) -> None:
-        """A repeated one is an arrival, too."""
+    def test_later_arrival_wins_between_updates_at_equal_times(self) -> None:
+        """A repeat is an arrival, too."""
         first, second = update(1, "first"), update(1, "second")
 
         assert "second" == last_said(arrived(first, second), None)["text"]
         assert "first" == last_said(arrived(first, second, first), None)["text"]
 
     def test_addition_after_a_change_is_last(self) -> None:
-        """The text with the greatest time, whatever tells of it; the change is still known."""
+        """The text with the greatest time, from either event; the edit stays known."""
         fields = last_said(arrived(update(1, "changed"), add(2, "sent")), None)
 
         assert ("sent", time(2), time(1)) == (
@@ -124,19 +124,19 @@ class TestLast:
         )
 
     def test_addition_without_text_outdates_nothing(self) -> None:
-        """It may have files alone."""
+        """It may have only files."""
         history = arrived(update(1, "one"), add(2))
 
         assert "text_outdated" not in last_said(history, None)
         assert not text_known(arrived(add(2)), None)
 
     def test_empty_text_is_a_text(self) -> None:
-        """It says that there was none; an absent one says that it is not known."""
+        """It says that there was none; an absent one says that it is unknown."""
         assert "" == last_said(arrived(add(1, "")), None)["text"]
         assert text_known(arrived(add(1, "")), None)
 
     def test_change_after_the_deletion_does_not_count(self) -> None:
-        """It is how Bitrix24 overwrites the text; additions may be told late."""
+        """That is how Bitrix24 overwrites the text; additions may arrive late."""
         history = arrived(add(9, "sent"), update(5, "changed"), update(6, "This was deleted"))
 
         assert {"text": "sent", "sent_at": time(9), "edited_at": time(5)} == copied_fields(
@@ -146,7 +146,7 @@ class TestLast:
         assert {} == copied_fields([[update(6, "This was deleted")]], 5)
 
     def test_author_files_and_time_stay_known(self) -> None:
-        """A change repeats neither, or corrects them; no files are known then, too."""
+        """An update may omit or correct them; an empty list of files is known, too."""
         sent = replace(add(1, "one"), author_id=27, files=("a", "b"))
         history = arrived(sent, replace(update(2, "two"), sent_at=8))
 
@@ -161,15 +161,15 @@ class TestLast:
         assert 28 == last_said(arrived(sent, dated), None)["author_id"]
         assert time(8) == last_said([dated], None)["sent_at"]
 
-    def test_record_takes_over_the_last_of_several_histories(self) -> None:
-        """And nothing but the text's own fields."""
+    def test_record_copies_the_last_of_several_histories(self) -> None:
+        """And only the text's own fields."""
         one, other = arrived(add(1, "one")), arrived(add(2, "two"))
 
         expected = {"text": "two", "sent_at": time(2)}
         assert expected == copied_fields([one, other], 5) == copied_fields([other, one], 5)
 
-    def test_cut_text_says_so(self) -> None:
-        """As long as it is the last."""
+    def test_cut_text_is_marked(self) -> None:
+        """While it is the last one."""
         cut = replace(add(1, "long"), text_cut=True)
 
         assert last_said([cut], None)["text_cut"]
@@ -177,7 +177,7 @@ class TestLast:
 
 
 class TestHistory:
-    """What is kept of former versions."""
+    """Which earlier versions are kept."""
 
     def test_a_repeat_changes_nothing(self) -> None:
         """So it need not be written."""
@@ -186,13 +186,13 @@ class TestHistory:
         assert [add(1, "one"), update(2, "two")] == history
 
     def test_too_many_changes_drop_the_oldest(self) -> None:
-        """The addition stays: it tells who wrote, and when."""
+        """The addition stays, with author and time."""
         history = arrived(add(0, "sent"), *(update(n, str(n)) for n in range(1, 60)))
 
         assert [add(0, "sent"), *(update(n, str(n)) for n in range(11, 60))] == history
 
     def test_too_many_after_the_deletion_drop_the_newest(self) -> None:
-        """What a record has taken over is not dropped for what does not count."""
+        """Versions that do not count do not replace those that records have copied."""
         before = [add(0, "sent"), *(update(n, str(n)) for n in range(1, 45))]
 
         history = arrived(*before, *(update(n, str(n)) for n in range(50, 60)), deleted_at=45)
@@ -200,13 +200,13 @@ class TestHistory:
         assert [*before, *(update(n, str(n)) for n in range(50, 55))] == history
 
     def test_too_many_additions_drop_the_oldest(self) -> None:
-        """They are later than each other, so the newest alone counts."""
+        """Each is later than the previous one, so only the newest counts."""
         history = arrived(*(add(n, str(n)) for n in range(60)))
 
         assert [add(n, str(n)) for n in range(10, 60)] == history
 
     def test_too_much_text_drops_the_oldest_changes(self) -> None:
-        """Documents and commits have a size; the last text always fits."""
+        """Documents and commits are limited; the last text always stays."""
         long = "😀" * 20_000
         history = arrived(add(0, long), *(update(n, f"{long[1:]}{n}") for n in range(1, 5)))
 
@@ -216,7 +216,7 @@ class TestHistory:
 
 
 def test_versions_are_read_back_as_written() -> None:
-    """The document's own text is not written again; nothing else is left out."""
+    """The document's own text is not stored twice; nothing else is omitted."""
     full = Version(
         at=0,
         author="customer",

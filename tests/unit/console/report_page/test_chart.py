@@ -1,4 +1,4 @@
-"""Bars and their grid."""
+"""The bars and the grid of the chart."""
 
 from datetime import date
 
@@ -28,15 +28,15 @@ MARCH = date(2026, 3, 1)
     ],
 )
 def test_the_grid_has_whole_numbers_that_are_easy_to_read(most: int, grid: list[int]) -> None:
-    """Up to the first that is not below the highest bar."""
+    """The top is the first round number that is not below the highest bar."""
     chart = draw({MARCH: Tally(staff=most)}, MARCH, MARCH)
 
     assert grid == [number for _, number in chart.grid]
     assert (0, 100) == (chart.grid[0][0], chart.grid[-1][0])
 
 
-def test_each_day_has_a_bar_also_without_a_deletion() -> None:
-    """So that the gaps are seen; staff below, customers on top of them."""
+def test_each_day_has_a_bar_even_without_a_deletion() -> None:
+    """So that gaps are visible; staff below, customers on top."""
     chart = draw({date(2026, 3, 2): Tally(3, 1)}, MARCH, date(2026, 3, 3))
 
     assert [0, 4, 0] == [bar.tally.total for bar in chart.bars]
@@ -45,8 +45,8 @@ def test_each_day_has_a_bar_also_without_a_deletion() -> None:
     assert (30, ["1 Mar", "2 Mar", "3 Mar"]) == (chart.width, chart.labels)
 
 
-def test_years_are_shown_by_the_month() -> None:
-    """From the first with a deletion; a bar a day would be thinner than a line."""
+def test_years_are_shown_by_month() -> None:
+    """Starting with the first deletion; daily bars would be thinner than a line."""
     days = {
         date(2024, 11, 30): Tally(1),
         date(2024, 11, 3): Tally(1, 1),
@@ -66,7 +66,7 @@ def test_years_are_shown_by_the_month() -> None:
 
 
 def test_years_without_a_deletion_are_one_empty_month() -> None:
-    """The last."""
+    """The last one."""
     (bar,) = draw({}, date(2020, 1, 1), date(2026, 3, 9)).bars
 
     assert ("March 2026", 0) == (bar.label, bar.tally.total)

@@ -12,12 +12,12 @@ NOON = datetime(2026, 3, 17, 12, tzinfo=UTC)
 
 
 def record(text: str) -> View:
-    """Make a record with a text."""
+    """Return a record with a text."""
     return view(Document("portals/M/deletions/1", {"text": text, "event_at": NOON}), lambda _: "d")
 
 
-def test_data_ends_no_element_and_begins_none() -> None:
-    """It stands in a page, in an element of its own."""
+def test_data_cannot_open_or_close_an_element() -> None:
+    """It is embedded in the page, inside an element."""
     rows = Rows(io.StringIO(), UTC)
     text = "</script><!--<script>&amp;\u2028"
     rows.take(record(text))
@@ -28,8 +28,8 @@ def test_data_ends_no_element_and_begins_none() -> None:
     assert text == json.loads(data)["rows"][0][8]
 
 
-def test_of_very_many_the_newest_are_kept() -> None:
-    """They come first; what comes later is counted elsewhere."""
+def test_only_the_newest_rows_are_kept() -> None:
+    """They come first; the rest is counted elsewhere."""
     rows = Rows(io.StringIO(), UTC, most=PLAIN_ROWS + 1)
     for number in range(PLAIN_ROWS + 2):
         rows.take(record(str(number)))
