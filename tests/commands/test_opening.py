@@ -165,6 +165,21 @@ except CommandError as error:
     assert done.stdout.endswith(f". {GOOGLE_ADVICE}\n")
 
 
+def test_what_to_check_on_google_cloud_is_said(
+    made_up: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project, the database, the credentials, the role, and the network."""
+    for name, value in made_up.items():
+        monkeypatch.setenv(name, value)
+    opener = StoreOpener(Settings(project="p"), answer_seconds=0.3)
+
+    with pytest.raises(CommandError) as error:
+        opener()
+
+    assert str(error.value).startswith("Firestore: ")
+    assert str(error.value).endswith(f". {GOOGLE_ADVICE}")
+
+
 def test_missing_credentials_are_explained(tmp_path: Path) -> None:
     """Immediately."""
     done = subprocess.run(

@@ -31,6 +31,7 @@ from tests.doubles.bitrix24 import Installation
 from tests.doubles.bitrix24.faults import Exchange
 from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.memory_store import MemoryStore
+from tests.stopwatch import Stopwatch
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 POSTPONED = {"status": "postponed"}
@@ -158,6 +159,14 @@ class TestLease:
                 until = NOW + timedelta(seconds=12)
                 rival.write(drain={"until": until, "nonce": "2", "user": faster})
                 assert other.result() is outcome
+
+    def test_an_event_waits_no_longer_than_the_lease_lasts(self, rival: Rival) -> None:
+        """Nothing was released; the portal's clock stands still, so the lease is still there."""
+        until = NOW + timedelta(seconds=0.1)
+        rival.write(drain={"until": until, "nonce": "1", "user": 1})
+        with Stopwatch() as watch:
+            assert rival.take(2) is NotTaken.HELD
+        assert watch.seconds < 5
 
     @pytest.mark.parametrize("seconds", [0, -1, 1_000_000])
     def test_a_lease_that_was_never_released_ends_by_itself(
