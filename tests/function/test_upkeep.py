@@ -5,11 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from handler.bitrix24 import portal_problems as problems
-from handler.bitrix24.rest import Rest
-from handler.deadline import Deadline
 from handler.stores.interface import Fields, Value
 from handler.tokens import token_digest
-from tests.doubles.app import ADDRESS, App, Stage, event_body
+from tests.doubles.app import App, Stage, event_body
 from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
@@ -125,24 +123,6 @@ class TestChecks:
         assert life.ping().json == EMPTY
         events = sorted(one.event for one in life.installation.bindings)
         assert events == sorted([DELETE, DELETE, PING, "ONAPPUNINSTALL"])
-
-    def test_a_portal_of_version_0_1_0_is_upgraded_by_a_ping(self, life: Life) -> None:
-        """It has none of the new fields, and its bindings may be of another spelling."""
-        names = ("bound_as", "checked_at", "drained_at")
-        old = {name: value for name, value in life.document.items() if name not in names}
-        life.installation.bindings.clear()
-        rest = Rest(
-            life.portal.client_endpoint, life.installation.token().access_token, Deadline(9)
-        )
-        for event in (DELETE, PING):
-            rest.call("event.bind", event=event, handler=ADDRESS, auth_type=1)
-        path = f"portals/{life.portal.member_id}"
-        life.stage.replace(path, old)
-        assert life.ping().json == EMPTY
-        assert set(names) < set(life.document)
-        assert {one.handler for one in life.installation.bindings} == {"", f"{ADDRESS}/"}
-        assert (life.users_of(DELETE), life.users_of(PING)) == ([0, 0], [1])
-        assert "event.offline.list" in life.asked  # drains of then left rows reserved
 
     def test_messages_are_bound_with_keep_text_days_alone(self, life: Life) -> None:
         """Bound while the setting is there, by the next check; unbound without it."""
