@@ -1,3 +1,3 @@
 """Receives Bitrix24's open-line deletions and records them in Firestore."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
