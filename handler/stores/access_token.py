@@ -69,11 +69,11 @@ class AccessToken:
 
         Raises what `fetch` raises, and `TokenError` after a time-out.
         """
-        headers, end = self._known
+        known = headers, end = self._known
         left = end - self._clock() if headers else 0.0
         if left > _REFRESH_SECONDS:
             return headers
-        fetching = self._fetch_in_background()
+        fetching = self._fetch_in_background(known)
         return headers if left > 0 else self._wait(fetching, seconds)
 
     def drop(self, headers: Headers) -> None:
@@ -82,10 +82,15 @@ class AccessToken:
             if self._known[0] is headers:
                 self._known = ((), 0.0)
 
-    def _fetch_in_background(self) -> "Future[Headers]":
+    def _fetch_in_background(self, known: tuple[Headers, float]) -> "Future[Headers]":
+        """Fetch a token to replace `known`, unless that has happened or is under way."""
         with self._lock:
             if self._fetching is None:
-                self._fetching = Future()
+                fetching: Future[Headers] = Future()
+                if self._known is not known and self._known[0]:
+                    fetching.set_result(self._known[0])
+                    return fetching
+                self._fetching = fetching
                 threading.Thread(target=self._run, args=(self._fetching,), daemon=True).start()
             return self._fetching
 

@@ -48,8 +48,12 @@ class Source:
 class Clock:
     def __init__(self) -> None:
         self.now = 1_000.0
+        self.meanwhile: Callable[[], object] | None = None
 
     def __call__(self) -> float:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile:
+            meanwhile()
         return self.now
 
 
@@ -91,6 +95,19 @@ class TestToken:
             assert [bearer("a")] * 8 == [headers.result() for headers in waiting]
 
         assert 1 == source.count
+
+    def test_a_token_that_another_thread_has_replaced_is_not_fetched_again(
+        self, token: AccessToken, source: Source, clock: Clock
+    ) -> None:
+        """Between a thread's look at the old token and its request for the next one."""
+        source.give("a")
+        token.headers(SOON)
+        clock.now += 3_600
+        source.give("b")
+        clock.meanwhile = lambda: token.headers(SOON)
+
+        assert bearer("b") == token.headers(SOON)
+        assert 2 == source.count
 
     def test_a_valid_token_is_not_fetched_again(
         self, token: AccessToken, source: Source, clock: Clock
