@@ -1,12 +1,12 @@
-# make run    try the function here: embedded store, one sample event, then it serves
-# make test   everything that must hold before a change lands
-# make chaos  the chaos run of the suite, fifty times as long: CHAOS_DELETIONS=50000 CHAOS_SEED=4
-# make bench  what the function costs beside references measured in the same run, as a table
-# make fuzz   a coverage-guided search for a body that is answered with a fault: FUZZ_SECONDS=60
-# make mutants  what the tests of the core do not notice when it is changed (hours)
-# make pictures  draw the pictures in docs/ anew: the report, the terminal
-# make audit  known weaknesses and the licences of what is deployed
-# make lock   pin the dependencies of pyproject.toml anew
+# make run    try the function here: embedded store, one sample event, then keep serving
+# make test   everything that must pass before a change is merged
+# make chaos  the suite's chaos run, fifty times longer: CHAOS_DELETIONS=50000 CHAOS_SEED=4
+# make bench  the function's costs compared with references measured in the same run, as a table
+# make fuzz   a coverage-guided search for a body that causes a server error: FUZZ_SECONDS=60
+# make mutants  mutation testing: which changes of handler/ the tests do not detect (hours)
+# make pictures  create the pictures in docs/ again: the report, the terminal
+# make audit  known vulnerabilities and the licences of the deployed dependencies
+# make lock   pin the dependencies of pyproject.toml again
 PYTHON ?= python3
 PORT ?= 8080
 CHAOS_DELETIONS ?= 50000
@@ -34,17 +34,17 @@ $(INSTALLED): requirements-dev.txt
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-# What looks for barriers in the report, for readers who do not see, or use no mouse.
+# axe-core looks for barriers in the report, for readers who cannot see or do not use a mouse.
 $(AXE): tests/browser/package-lock.json
 	@if command -v npm >/dev/null; then \
 		npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --silent; \
 	else \
-		echo "npm is not here, so axe-core will not look at the report." >&2; \
+		echo "npm is missing, so axe-core will not check the report." >&2; \
 	fi
 
 test: $(INSTALLED) $(AXE)
 	@command -v chromium >/dev/null || \
-		echo "Chromium is not here, so the report will not be tested in a browser: apt-get install chromium" >&2
+		echo "Chromium is missing, so the report will not be tested in a browser: apt-get install chromium" >&2
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -53,8 +53,8 @@ test: $(INSTALLED) $(AXE)
 chaos: $(INSTALLED)
 	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/soak
 
-# The sample's portal is entered by hand, since nothing installs an application here. The server has a
-# session of its own: a Ctrl-C that reaches gunicorn's worker as well may hang it for half a minute.
+# The sample's portal is entered by hand, since nothing installs an application here. The server has its
+# own session: a Ctrl-C that also reaches gunicorn's worker may hang it for half a minute.
 run: $(INSTALLED)
 	@$(BIN)/python -c 'import sys; sys.exit(not 0 < int(sys.argv[1]) < 65536)' "$(PORT)" 2>/dev/null || \
 		{ echo "PORT=$(PORT) is not valid: use a number from 1 to 65535, as in make run PORT=8081" >&2; exit 1; }

@@ -1,1 +1,1 @@
-"""The benchmark: what the function costs beside references measured in the same run."""
+"""The benchmark: the function's costs compared with references measured in the same run."""

@@ -1,4 +1,4 @@
-"""A client that costs little itself: requests as bytes, over connections that stay open."""
+"""A client with little overhead: requests as bytes, over connections that stay open."""
 
 import socket
 from typing import Final, Self
@@ -9,17 +9,17 @@ _TIMEOUT_SECONDS: Final = 60.0
 
 
 def post(body: bytes, content_type: str = FORM) -> bytes:
-    """Make the bytes of a request that sends an event."""
+    """Return the bytes of a request that sends an event."""
     return _request("POST", "/", f"Content-Type: {content_type}", len(body)) + body
 
 
 def announce(length: int) -> bytes:
-    """Make the head of a request whose body is to follow."""
+    """Return the head of a request whose body follows."""
     return _request("POST", "/", f"Content-Type: {FORM}", length)
 
 
 def bare(method: str, path: str = "/") -> bytes:
-    """Make the bytes of a request without a body."""
+    """Return the bytes of a request without a body."""
     return _request(method, path, "Accept: */*", 0)
 
 
@@ -29,7 +29,7 @@ def _request(method: str, path: str, header: str, length: int) -> bytes:
 
 
 class Connection:
-    """A connection to a server on loopback, for one request after the other."""
+    """A connection to a server on loopback, for one request at a time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT_SECONDS)

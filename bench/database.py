@@ -1,4 +1,4 @@
-"""The Firestores that are measured with, each with the sample's portal in it."""
+"""The Firestores used for measuring, each with the sample's portal in it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _SECONDS: Final = 30
 
 @dataclass(frozen=True)
 class Database:
-    """A running database; `settings` are the environment variables that lead a function to it."""
+    """A running database; `settings` are the function's environment variables for it."""
 
     name: str
     host: str
@@ -30,7 +30,7 @@ class Database:
         self._store.create([Document(path, sample.portal())], "installed_at", Deadline(_SECONDS))
 
     def count_deletions(self) -> int:
-        """Return how many deletions are recorded."""
+        """Return the number of recorded deletions."""
         collection = f"portals/{sample.MEMBER_ID}/deletions"
         return self._store.count(collection, "recorded_at", Deadline(_SECONDS))
 
@@ -40,14 +40,14 @@ class Database:
 
 
 def plain(name: str, host: str, way: str | None = None) -> Database:
-    """Return a database that is reached without TLS, perhaps by a `way` other than its address."""
+    """Return a database without TLS, possibly reached by a `way` other than its address."""
     settings = {"FIRESTORE_EMULATOR_HOST": way or host, "GOOGLE_CLOUD_PROJECT": PROJECT}
     return Database(name, host, settings)
 
 
 @contextmanager
 def open_database() -> Iterator[Database]:
-    """Run Google's emulator; where it is missing, say so and run the double."""
+    """Run Google's emulator, or, with a notice, the double."""
     try:
         jar = find_jar()
     except EmulatorMissing as missing:

@@ -1,4 +1,4 @@
-"""What the function asks of Google Cloud besides Firestore, against its double."""
+"""The function's other requests to Google Cloud, apart from Firestore, against a double."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ _OK: Final = 200
 
 
 def metadata_requests(sources: Path) -> Iterator[Row]:
-    """Count what is asked of the metadata server before the first answer."""
+    """Count the requests to the metadata server before the first answer."""
     ours = _ask(sources, FUNCTION, GOOGLE_CLOUD_PROJECT=PROJECT)  # as deploy.sh sets it
     reference = _ask(sources, SMALLEST)
     yield Row(

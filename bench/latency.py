@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def far_away(host: str, seconds: float) -> Iterator[str]:
-    """Yield an address from which a host is so many seconds away, either way."""
+    """Yield an address that delays a host by this many seconds, either way."""
     command = [sys.executable, "-m", "bench.latency", host, str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout  # noqa: S101 - as was asked for

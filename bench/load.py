@@ -1,4 +1,4 @@
-"""What happens to one instance when much comes at once."""
+"""One instance under load."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +21,8 @@ from bench.timing import interleave
 _OK: Final = 200
 _TOO_LARGE: Final = 413
 
-# About as far from its instances as the real one, and on a slow day: the further, the less the
-# machine's CPUs decide how many deletions a second the threads allow.
+# About the real distance, and that of a slow day: the greater it is, the less the machine's CPUs
+# limit how many deletions a second the threads allow.
 _AWAY_MS: Final = 10
 _FAR_AWAY_MS: Final = 50
 _FEWER_THREADS: Final = 16
@@ -44,7 +44,7 @@ _numbers = count()
 
 
 def bursts(sources: Path, database: Database) -> Iterator[Row]:
-    """Send as many deletions at a time as deploy.sh lets Cloud Run send to an instance."""
+    """Send as many concurrent deletions as deploy.sh lets Cloud Run send to an instance."""
     for milliseconds_away in (_AWAY_MS, _FAR_AWAY_MS):
         with far_away(database.host, milliseconds_away / 1000) as way:
             settings = plain(database.name, database.host, way).settings
@@ -137,7 +137,7 @@ async def _send_all(port: int, at_a_time: int, deletions: int) -> list[tuple[int
 
 
 def large_bodies(sources: Path) -> Iterator[Row]:
-    """Send bodies at the same time that are as large as Cloud Run lets through."""
+    """Send several bodies of Cloud Run's maximum size at the same time."""
     with Server(sources, FUNCTION) as server:
         with server.connect() as connection:
             connection.send(client.bare("GET", "/health"))

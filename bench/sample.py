@@ -1,4 +1,4 @@
-"""The event that everything is measured with: one message deleted by an operator."""
+"""The event used for measuring: one message deleted by an operator."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 
 def body(message_id: object = "ext-msg-005") -> bytes:
-    """Return a body as Bitrix24 writes it, in the usual length."""
+    """Return a body as Bitrix24 writes it, of typical length."""
     fields = {
         "event": "ONOPENLINEMESSAGEDELETE",
         "event_handler_id": "559",
@@ -38,6 +38,6 @@ def body(message_id: object = "ext-msg-005") -> bytes:
 
 
 def portal() -> Mapping[str, str | bool | Sequence[str]]:
-    """Return the portal's document, as the function and as the reference reads it."""
+    """Return the portal's document for the function and the reference."""
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     return {"active": True, "token_digests": [digest], "token": TOKEN}

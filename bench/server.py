@@ -1,4 +1,4 @@
-"""A function under functions-framework and gunicorn, as a process that can be measured."""
+"""A function under functions-framework and gunicorn, as a process to measure."""
 
 import os
 import shutil
@@ -21,19 +21,19 @@ SMALLEST: Final = "smallest.py"
 _START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.002
 
-# As deploy.sh sets it: as many threads as Cloud Run sends requests at once.
+# As set by deploy.sh: one thread per concurrent request.
 THREADS: Final = 32
 
-# Only Linux has it: a process's peak of memory, forgotten when this file is written.
+# Linux only: writing this file resets a process's peak memory.
 _PEAK: Final = Path("/proc/self/clear_refs")
 
 
 class NotMeasurable(Exception):  # noqa: N818 - the machine is as it is
-    """The machine does not tell what a process uses."""
+    """The machine does not report a process's usage."""
 
 
 class Sources:
-    """A copy of the function and of the references, compiled as a deployment has them."""
+    """A copy of the function and the references, compiled as in a deployment."""
 
     def __enter__(self) -> Path:
         self._directory = tempfile.TemporaryDirectory()
@@ -103,7 +103,7 @@ class Server:
 
     @property
     def worker(self) -> "Worker":
-        """The process that gunicorn has forked to answer requests; raises `NotMeasurable`."""
+        """The process that gunicorn forked to answer requests; raises `NotMeasurable`."""
         if not _PEAK.exists():
             raise NotMeasurable("needs Linux's /proc")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -113,7 +113,7 @@ class Server:
 
 
 class Worker:
-    """A process, as Linux counts what it uses."""
+    """A process, as measured by Linux."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -127,11 +127,11 @@ class Worker:
         return time.clock_gettime((~self._pid << 3) | 2)
 
     def hold_to_one_cpu(self) -> None:
-        """Let it use one CPU only, with all threads that it is going to start."""
+        """Limit it to one CPU, including all threads that it starts."""
         os.sched_setaffinity(self._pid, {min(os.sched_getaffinity(0))})
 
     def forget_peak(self) -> None:
-        """Let `peak_memory` begin at what is used now."""
+        """Reset `peak_memory` to the current usage."""
         Path(f"/proc/{self._pid}/clear_refs").write_text("5")
 
     @property
@@ -141,7 +141,7 @@ class Worker:
 
     @property
     def peak_memory(self) -> int:
-        """The most resident bytes since `forget_peak`."""
+        """The maximum of resident bytes since `forget_peak`."""
         return self._status("VmHWM")
 
     def _status(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""How long a new process takes to its first answer."""
+"""The time from a new process to its first answer."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -15,7 +15,7 @@ _ROUNDS: Final = 15
 _RECORDED_AT_MOST: Final = 0.75
 _REFUSED_AT_MOST: Final = 1.5
 
-# Each request with the status of its answer.
+# Each request with the expected status.
 _REFUSALS: Final = {
     "bad body": (client.post(b"x[a]=1"), 400),
     "405": (client.bare("PUT"), 405),

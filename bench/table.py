@@ -1,4 +1,4 @@
-"""The table that the benchmark prints: what was measured, beside its reference and its target."""
+"""The benchmark's table: each measurement with its reference and its target."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _PACKAGES: Final = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line: `kept` tells whether the target was met; `None` that nothing was measured."""
+    """One line; `kept` says whether the target was met, `None` that nothing was measured."""
 
     what: str
     reference: str
@@ -39,27 +39,27 @@ HEADER: Final = """\
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a duration."""
+    """Format a duration."""
     return f"{seconds * 1_000:,.1f} ms"
 
 
 def microseconds(seconds: float) -> str:
-    """Write a short duration."""
+    """Format a short duration."""
     return f"{seconds * 1_000_000:,.0f} us"
 
 
 def megabytes(size: int) -> str:
-    """Write a size."""
+    """Format a size."""
     return f"{size / 1_000_000:.0f} MB"
 
 
 def times(ratio: float) -> str:
-    """Write a ratio."""
+    """Format a ratio."""
     return f"{ratio:.2f} times"
 
 
 def machine() -> str:
-    """Describe where and with what was measured."""
+    """Describe the machine and the versions."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (

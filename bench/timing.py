@@ -1,11 +1,11 @@
-"""Measuring on a machine that does other things as well: in turns, and by medians."""
+"""Measuring on a shared machine: alternating, with medians."""
 
 from collections.abc import Callable
 from statistics import median
 
 
 def interleave(*measures: Callable[[], float], rounds: int) -> list[float]:
-    """Take each measure in turn, so that whatever disturbs one disturbs all; return the medians.
+    """Take the measures in turn, so that disturbances affect all; return the medians.
 
     A first round warms up and does not count.
     """

@@ -1,4 +1,4 @@
-"""What a deletion costs a process that has long been running."""
+"""The cost of a deletion in a process that has been running for long."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -71,7 +71,7 @@ def _cpu(worker: Worker, connection: Connection, requests: list[bytes], answer: 
 
 
 def calls(sources: Path) -> Iterator[Row]:
-    """Count the calls to Firestore, which only the double can count."""
+    """Count the calls to Firestore, with the double."""
     with FirestoreDouble() as double:
         server = Server(sources, FUNCTION, **plain("double", double.host).settings)
         with server, server.connect() as connection:
@@ -91,7 +91,7 @@ def calls(sources: Path) -> Iterator[Row]:
 
 
 def decoding() -> Iterator[Row]:
-    """Compare decoding and validating with splitting the form alone."""
+    """Compare decoding and validating with only splitting the form."""
     body = sample.body()
 
     def validate() -> None:

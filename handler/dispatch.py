@@ -170,7 +170,7 @@ def _dead_letter_unless_verified(
         raise
     except Exception:
         if event.name in names.DELETIONS:
-            with suppress(Exception):  # the same bug again
+            with suppress(Exception):  # the same bug may strike again
                 reading = instance.recorder.read(_delivery(instance, event, None), event.data)
                 dead_letter.log_records(log, reading.documents, unverified_digest=digest)
         raise
@@ -186,7 +186,7 @@ def _dead_letter_unless_stored(
     except Refused:
         raise
     except Exception as fault:
-        with suppress(Exception):  # the same bug again
+        with suppress(Exception):  # the same bug may strike again
             if documents and isinstance(fault, StoreUnavailable):
                 dead_letter.log_records(log, documents)
             else:

@@ -1,4 +1,4 @@
-"""What several test modules need: Google's emulator, the double, and every kind of store."""
+"""Shared by test modules: Google's emulator, the double, and every kind of store."""
 
 import os
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from handler.stores.sqlite import LocalStore
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
 
-# The same examples each time in CI, and none judged by the clock.
+# The same examples each time in CI, without time limits.
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)
 settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs Google's emulator where there is none; the summary says why, once a file."""
+    """Skip tests that need Google's emulator if there is none; the summary says why."""
     in_need = [item for item in items if isinstance(item, pytest.Function) and needs_emulator(item)]
     if not in_need:
         return
@@ -32,46 +32,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def needs_emulator(item: pytest.Function) -> bool:
-    """Tell whether a test asks for the emulator, by a fixture or by its parameter."""
+    """Return whether a test uses the emulator, by a fixture or a parameter."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return "emulator_jar" in item.fixturenames or "emulator" in parameters
 
 
 @pytest.fixture(scope="session")
 def emulator_jar() -> Path:
-    """Find Google's emulator, for tests that stop one of their own."""
+    """Find Google's emulator, for tests that stop their own."""
     return find_jar()
 
 
 @pytest.fixture(scope="session")
 def emulator(emulator_jar: Path) -> Iterator[Emulator]:
-    """Run one emulator for all tests; a project of its own keeps each test's documents apart."""
+    """Run one emulator for all tests; separate projects keep their documents apart."""
     with Emulator(emulator_jar) as emulator:
         yield emulator
 
 
 @pytest.fixture
 def double() -> Iterator[FirestoreDouble]:
-    """Run a double that nobody else uses, so that it may fail."""
+    """Run a separate double, which may fail."""
     with FirestoreDouble() as double:
         yield double
 
 
 @pytest.fixture
 def project() -> str:
-    """Make up a project that no other test has."""
+    """Return a project that no other test uses."""
     return f"test-{uuid4().hex[:20]}"
 
 
 @pytest.fixture
 def emulator_store(emulator: Emulator, project: str) -> Store:
-    """Open an empty database of Google's emulator."""
+    """Open an empty database in Google's emulator."""
     return firestore_at(emulator.host, project)
 
 
 @pytest.fixture
 def double_store(double: FirestoreDouble, project: str) -> Store:
-    """Open an empty database of the double."""
+    """Open an empty database in the double."""
     return firestore_at(double.host, project)
 
 

@@ -1,4 +1,4 @@
-"""Time limits that hold on a busy machine as well."""
+"""Time limits that are valid on a busy machine, too."""
 
 from threading import Event, Thread
 from typing import Self
@@ -9,9 +9,9 @@ _TICK_SECONDS = 0.01
 class Stopwatch:
     """Counts seconds in which this process could run, from the beginning of a `with` block.
 
-    Its thread sleeps for a hundredth of a second, again and again. Where the machine is busy, it is
-    served as late as the code under test, so an upper limit judges that code, not the machine.
-    A lower limit needs no such care: nothing ends before a clock says so.
+    Its thread repeatedly sleeps for a hundredth of a second. On a busy machine, it is delayed as
+    much as the code under test, so an upper limit judges the code, not the machine. A lower limit
+    needs no such care: nothing ends early.
     """
 
     def __init__(self) -> None:

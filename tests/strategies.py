@@ -1,10 +1,10 @@
-"""Nested data such as PHP holds, for property tests, and what forms leave of it."""
+"""Nested data as in PHP, for property tests, and what remains of it in a form."""
 
 from hypothesis import strategies as st
 
 from tests.doubles.bitrix24 import Value
 
-# In brackets, PHP keeps every key but those that are empty, end early or look empty.
+# In brackets, PHP keeps every key except those that are empty, end early or look empty.
 KEYS = st.sampled_from(
     ["DATA", "connector", "id", "0", "1", "01", "a.b", "a[", "&", "=%26", "+ ", "é"]
 )
@@ -22,7 +22,7 @@ TYPED = st.dictionaries(
 
 
 def as_in_a_form(value: Value) -> Value:
-    """Return what is left of a value after a form: text, and no nulls, lists or empty arrays."""
+    """Return what remains of a value in a form: text, and no nulls, lists or empty arrays."""
     if isinstance(value, list):
         value = {str(index): inner for index, inner in enumerate(value)}
     if isinstance(value, dict):

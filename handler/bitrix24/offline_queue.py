@@ -27,8 +27,8 @@ from handler.stores.interface import Document
 
 _PAGE = 50  # rows; the page size of event.offline.list
 
-# With less left, no further page is started; the first page of a drain needs the time of a call
-# only.
+# With less left, no further page is started; the first page of a drain needs only the time of a
+# call.
 _SECONDS_FOR_A_PAGE = 2.0
 _SECONDS_FOR_A_CALL = 0.3
 
@@ -213,7 +213,7 @@ class Queue:
             if rows and rows[0].id in asked:
                 continue
             if rows:
-                with suppress(Exception):  # then it goes to the log, as any other
+                with suppress(Exception):  # on failure, it goes to the log instead
                     self._store(done, rows)
                     continue
             unknown = replace(

@@ -23,7 +23,7 @@ from handler.stores.interface import StoreUnavailable
 # work, and its lease lasted 12.
 _UNKNOWN_DEBT = timedelta(seconds=8)
 
-# A portal sends no second ping within one second (source), so rows added in that second are not
+# After a ping, a portal sends no other for a second (source), so rows added in that second are not
 # announced: the queue is read after it.
 _UNANNOUNCED_SECONDS = 1.05
 

@@ -1,4 +1,4 @@
-"""Debian's Chromium, told what to do through the DevTools protocol over two pipes.
+"""Debian's Chromium, controlled by the DevTools protocol over two pipes.
 
 The protocol is JSON messages that end with a NUL: that needs no WebSocket, no driver and no
 library. https://chromedevtools.github.io/devtools-protocol/
@@ -134,7 +134,7 @@ class Chromium:
         while self._event()["method"] != "Page.loadEventFired":
             pass
 
-    def run(self, script: str) -> Any:  # noqa: ANN401 - whatever the script returns
+    def run(self, script: str) -> Any:  # noqa: ANN401 - any result of the script
         """Run a script in the page, await its promise, and return its value.
 
         It may do what the page's own policy forbids, as a reader's developer tools may.

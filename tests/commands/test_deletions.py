@@ -71,9 +71,9 @@ class TestDeletions:
         flags: list[str],
         *meanwhile: Callable[[], None],
     ) -> list[str]:
-        """Follow until somebody interrupts; return all that had come by each of the waits.
+        """Follow until interrupted; return what had been printed at each of the waits.
 
-        Instead of a wait, the next of the things happens that happen meanwhile.
+        Each wait is replaced by the next of `meanwhile`.
         """
         come = []
         things = iter(meanwhile)

@@ -286,7 +286,7 @@ class TestSend:
                 receivers.append(stack.enter_context(Receiver(port)))
 
             port = free_port()
-            monkeypatch.setattr("time.sleep", start)  # meanwhile, it starts
+            monkeypatch.setattr("time.sleep", start)  # it starts during the wait
             assert 0 == shell("send", "--url", f"http://127.0.0.1:{port}", "--wait", "20")[0]
 
         (receiver,) = receivers

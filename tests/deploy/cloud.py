@@ -1,4 +1,4 @@
-"""A project on Google Cloud, as far as deploy.sh can see it, and the script that works on it."""
+"""A Google Cloud project as deploy.sh sees it, and the script that works on it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.doubles.gcloud import FakeCloud
 SCRIPT = ROOT / "deploy.sh"
 READS = {"version", "info", "list", "describe", "list-configs", "get-iam-policy", "read"}
 READS |= {"print-access-token", "--help"}
-# What deploy.sh needs beside gcloud and curl; the tests give it nothing else.
+# The programs that deploy.sh needs apart from gcloud and curl; the tests provide no others.
 TOOLS = (
     "awk",
     "bash",
@@ -38,7 +38,7 @@ HOST = f"{SERVICE}-123456789012.europe-west1.run.app"
 RUN = f"serviceAccount:{SERVICE}-run@my-project.iam.gserviceaccount.com"
 FIRST = ("--project=my-project", "--portal=mycompany.bitrix24.com")
 ALL = (*FIRST, "--alert-email=ops@example.com", "--uptime-check", "--backups", "--pitr")
-# A bash of another version can be tried: DEPLOY_TEST_BASH=/path/to/bash-3.2/bash
+# To test with another bash: DEPLOY_TEST_BASH=/path/to/bash-3.2/bash
 BASH = os.environ.get("DEPLOY_TEST_BASH", "bash")
 
 
@@ -70,7 +70,7 @@ class Cloud(FakeCloud):
         return output
 
     def attempt(self, *options: str, typed: str = "") -> tuple[int, str]:
-        """Run the script; `calls` is then what this run called."""
+        """Run the script; `calls` then has this run's calls."""
         self.calls.clear()
         self.inputs.clear()
         done = subprocess.run(
@@ -91,14 +91,14 @@ class Cloud(FakeCloud):
 
     @property
     def changed(self) -> list[str]:
-        """Each changing command as its words, without flags."""
+        """Each changing command as words, without flags."""
         return [
             " ".join(word for word in call[1:] if not word.startswith("--"))
             for call in self.changes
         ]
 
     def settings(self) -> dict[str, str]:
-        """Tell which environment variables the deployment of this run set."""
+        """Return the environment variables that this run's deployment set."""
         (deploy,) = [call for call in self.changes if call[1:3] == ["run", "deploy"]]
         (flag,) = [word for word in deploy if word.startswith("--update-env-vars=^@^")]
         pairs = flag.removeprefix("--update-env-vars=^@^").split("@")
@@ -106,7 +106,7 @@ class Cloud(FakeCloud):
 
 
 def printed(output: str) -> list[list[str]]:
-    """Read the commands that a run printed, as a shell would; of a pipe, the gcloud at its end."""
+    """Parse the commands that a run printed, like a shell; of a pipe, the gcloud at its end."""
     joined = re.sub(r" \\\n +", " ", output)
     lines = [line.strip() for line in joined.splitlines()]
     words = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
@@ -115,7 +115,7 @@ def printed(output: str) -> list[list[str]]:
 
 @contextmanager
 def served(folder: Path) -> Iterator[Cloud]:
-    """Give an empty project, on a PATH of its own."""
+    """Provide an empty project, on its own PATH."""
     folder.mkdir()
     cloud = Cloud(folder)
     with cloud.serve(folder, "gcloud", "curl", "sleep") as server:

@@ -1,4 +1,4 @@
-"""Projects to deploy to: an empty one, one where all was deployed, one as version 0.1.0 left it."""
+"""Projects to deploy to: empty, fully deployed, and as version 0.1.0 left it."""
 
 import copy
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from tests.deploy.cloud import ALL, HOST, RUN, SERVICE, Cloud, served
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    """Give a project where nothing was ever done."""
+    """Return an empty project."""
     with served(tmp_path / "bin") as cloud:
         yield cloud
 
 
 @pytest.fixture(scope="session")
 def deployed_state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Deploy everything once, for all the tests that begin there."""
+    """Deploy everything once, for all tests that start from there."""
     with served(tmp_path_factory.mktemp("deployed") / "bin") as cloud:
         cloud.run(*ALL)
         return cloud.state
@@ -27,14 +27,14 @@ def deployed_state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def deployed(cloud: Cloud, deployed_state: dict[str, Any]) -> Cloud:
-    """Give a project where everything was deployed once."""
+    """Return a project where everything is deployed."""
     cloud.state = copy.deepcopy(deployed_state)
     return cloud
 
 
 @pytest.fixture
 def old(cloud: Cloud) -> Cloud:
-    """Give a project as deploy.sh of version 0.1.0 left it."""
+    """Return a project as deploy.sh of version 0.1.0 left it."""
     group = "projects/p/x/collectionGroups/"
     build = RUN.replace("-run@", "-build@")
     policy = {"content": "-", "channels": "projects/p/notificationChannels/1"}

@@ -1,4 +1,4 @@
-"""The deep check: through the real function and Google's emulator, and against failures."""
+"""The deep check: with the real function and Google's emulator, and against failures."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ _spec.loader.exec_module(check)
 
 
 class Server(ThreadingHTTPServer):
-    """Firestore's REST and the function in one: answers as a test says, and remembers."""
+    """Firestore's REST API and the function in one: scripted answers, recorded requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -95,17 +95,15 @@ def server() -> Iterator[Server]:
 
 
 def run(server: Server) -> list[float]:
-    """Run the check; returns the pauses that it made."""
+    """Run the check; return its pauses."""
     pauses: list[float] = []
     documents = check.Documents("p", "d", "ya29.token", server.url)
     check.check(documents, f"{server.url}/hook", "livechat", pauses.append)
     return pauses
 
 
-def test_a_sample_goes_the_whole_way_and_leaves_nothing(
-    emulator: Emulator, project: str, tmp_path: Path
-) -> None:
-    """Through the function as it is deployed, with texts kept, into Firestore and out again."""
+def test_sample_is_stored_and_removed(emulator: Emulator, project: str, tmp_path: Path) -> None:
+    """Through the function as deployed, with texts kept, into Firestore and out again."""
     settings = {"FIRESTORE_EMULATOR_HOST": emulator.host, "GOOGLE_CLOUD_PROJECT": project}
     host = f"http://{emulator.host}"
     documents = check.Documents(project, "(default)", "owner", host)
@@ -118,8 +116,8 @@ def test_a_sample_goes_the_whole_way_and_leaves_nothing(
     assert [found for found in left if "document" in found] == []
 
 
-def test_portals_are_counted_if_they_are_active(emulator: Emulator, project: str) -> None:
-    """Whoever moves to another database sees how many stay behind."""
+def test_active_portals_are_counted(emulator: Emulator, project: str) -> None:
+    """To show how many stay behind when changing the database."""
     documents = check.Documents(project, "(default)", "owner", f"http://{emulator.host}")
     for number, active in enumerate((True, True, False)):
         fields = {"active": {"booleanValue": active}}
@@ -128,8 +126,8 @@ def test_portals_are_counted_if_they_are_active(emulator: Emulator, project: str
     assert documents.active_portals() == 2
 
 
-def test_it_waits_for_a_role_that_is_not_known_yet(server: Server) -> None:
-    """A function that cannot use Firestore is asked again for some minutes, with a word."""
+def test_new_role_is_waited_for(server: Server) -> None:
+    """If the function cannot use Firestore yet, it is retried for minutes, with a notice."""
     server.answers = [(503, "{}"), (503, "{}"), RECORDED]
 
     assert run(server) == [15, 15]
@@ -138,8 +136,8 @@ def test_it_waits_for_a_role_that_is_not_known_yet(server: Server) -> None:
     assert server.authorized == {"Bearer ya29.token"}
 
 
-def test_it_gives_up_after_some_minutes(server: Server) -> None:
-    """And names the role."""
+def test_it_gives_up_after_several_minutes(server: Server) -> None:
+    """The message names the role."""
     server.answers = [(503, "{}")] * check.TRIES
 
     with pytest.raises(check.CheckError, match=r"HTTP 503.*\n.*roles/datastore\.user"):
@@ -155,10 +153,10 @@ def test_it_gives_up_after_some_minutes(server: Server) -> None:
         ((200, '{"status": "ignored"}'), "It did not store the sample"),
     ],
 )
-def test_whatever_happens_nothing_is_left(
+def test_made_up_portal_is_always_removed(
     server: Server, answer: tuple[int, str], reason: str
 ) -> None:
-    """The made-up portal goes, and the function's own answer is shown."""
+    """And the function's own answer is shown."""
     server.answers = [answer]
 
     with pytest.raises(check.CheckError, match=reason) as caught:
@@ -167,8 +165,8 @@ def test_whatever_happens_nothing_is_left(
     assert server.documents == {}
 
 
-def test_a_record_in_another_database_is_noticed(server: Server) -> None:
-    """The function said yes, but its record is not where it should be."""
+def test_record_in_another_database_is_detected(server: Server) -> None:
+    """The function reported success, but its record is not where it should be."""
     server.answers = [RECORDED]
     server.elsewhere = True
 
@@ -176,8 +174,8 @@ def test_a_record_in_another_database_is_noticed(server: Server) -> None:
         run(server)
 
 
-def test_an_account_that_may_not_write_is_told(server: Server) -> None:
-    """Nothing was stored, so nothing has to be removed either."""
+def test_missing_permission_is_explained(server: Server) -> None:
+    """Nothing was stored, so nothing has to be removed."""
     server.refused = {"POST portals": 403}
 
     with pytest.raises(check.CheckError, match="--skip-deep-check") as caught:
@@ -186,8 +184,8 @@ def test_an_account_that_may_not_write_is_told(server: Server) -> None:
     assert server.events == []
 
 
-def test_what_cannot_be_removed_is_named_with_the_command_that_removes_it(server: Server) -> None:
-    """Nothing is left without a word."""
+def test_failed_removal_is_reported_with_a_command(server: Server) -> None:
+    """Nothing is left without notice."""
     server.answers = [RECORDED]
     server.refused = {"DELETE 1": 500}
 
@@ -196,7 +194,7 @@ def test_what_cannot_be_removed_is_named_with_the_command_that_removes_it(server
 
 
 def test_a_function_that_does_not_answer_is_a_failure(server: Server) -> None:
-    """The network's own words say why."""
+    """The network's own error says why."""
     documents = check.Documents("p", "d", "t", server.url)
 
     with pytest.raises(check.CheckError, match="Connection refused"):

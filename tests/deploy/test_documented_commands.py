@@ -1,11 +1,11 @@
-"""What the documents tell people to type, in the eyes of real gcloud and of deploy.sh's help."""
+"""The documents' commands, checked by real gcloud and by deploy.sh's help."""
 
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.deploy.test_script import offline_gcloud, said_by_gcloud
+from tests.deploy.test_script import gcloud_output, offline_gcloud
 from tests.doubles.function import ROOT
 
 DOCUMENTS = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "README.md"]
@@ -36,17 +36,17 @@ def gcloud_commands() -> Iterator[list[str]]:
 
 
 def test_real_gcloud_accepts_every_command_of_the_documents(tmp_path: Path) -> None:
-    """Restoring, replaying, going back, removing, Workload Identity: as written."""
+    """For restore, replay, roll-back, removal, Workload Identity: exactly as written."""
     commands = [words for words in gcloud_commands() if words[0] not in ("auth", "components")]
 
-    said = said_by_gcloud(offline_gcloud(tmp_path), commands)
+    said = gcloud_output(offline_gcloud(tmp_path), commands)
     assert len(commands) > 25
     wrong = zip(commands, said, strict=True)
     assert [each for each in wrong if "active account" not in each[1]] == []
 
 
 def test_the_tutorial_uses_options_that_exist() -> None:
-    """Cloud Shell shows it beside a terminal; its project is filled in by the console."""
+    """Cloud Shell shows it next to a terminal; the console fills in the project."""
     blocks = re.findall(r"```sh\n(.*?)\n```", TUTORIAL.read_text(), re.DOTALL)
     options = {word for block in blocks for word in block.split() if word.startswith("--")}
     known = (ROOT / "deploy/help.txt").read_text()

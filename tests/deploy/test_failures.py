@@ -1,4 +1,4 @@
-"""Failures say what to do, and the advice fits the failure."""
+"""Errors say what to do, and the advice matches the error."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.deploy.cloud import FIRST, SERVICE, Cloud
     ],
 )
 def test_each_failure_says_what_to_do(cloud: Cloud, state: dict[str, Any], expected: str) -> None:
-    """No preflight check and no refusal is without a next step, or has a wrong one."""
+    """Every failed check and every refusal has the right next step."""
     cloud.state.update(**state)
     code, output = cloud.attempt(*FIRST)
 
@@ -36,14 +36,14 @@ def test_each_failure_says_what_to_do(cloud: Cloud, state: dict[str, Any], expec
 
 
 def test_a_failure_without_a_matching_role_names_none(cloud: Cloud) -> None:
-    """Advice about roles where no role is missing would lead astray."""
+    """Advice about roles would be misleading where none is missing."""
     cloud.state.update(refused={"run deploy": "Build failed; check build logs"})
 
     assert "roles/run.admin" not in cloud.attempt(*FIRST)[1]
 
 
 def test_without_gcloud_it_says_where_to_get_it(cloud: Cloud) -> None:
-    """The first thing missing is the first thing said."""
+    """The first missing thing is reported first."""
     (cloud.bin / "gcloud").unlink()
     code, output = cloud.attempt(*FIRST)
 
@@ -51,15 +51,15 @@ def test_without_gcloud_it_says_where_to_get_it(cloud: Cloud) -> None:
     assert "https://cloud.google.com/sdk/docs/install" in output
 
 
-def test_billing_that_may_not_be_seen_is_not_taken_for_off(cloud: Cloud) -> None:
-    """Many who may deploy may not look at billing."""
+def test_invisible_billing_is_not_taken_for_off(cloud: Cloud) -> None:
+    """Many who may deploy may not view billing."""
     cloud.state.update(refused={"billing projects describe": "PERMISSION_DENIED"})
 
     assert "Your account cannot see it" in cloud.run(*FIRST)
 
 
-def test_before_its_apis_are_enabled_a_project_is_taken_for_empty(cloud: Cloud) -> None:
-    """A dry run works on a project where nothing was ever done."""
+def test_project_without_enabled_apis_counts_as_empty(cloud: Cloud) -> None:
+    """A dry run works on a new project."""
     disabled = "PERMISSION_DENIED: Cloud Firestore API has not been used in project 1 before"
     commands = ("run services describe", "databases describe", "fields", "metrics describe")
     cloud.state.update(
@@ -72,8 +72,8 @@ def test_before_its_apis_are_enabled_a_project_is_taken_for_empty(cloud: Cloud) 
     assert "could not be read" not in output
 
 
-def test_public_access_that_is_forbidden_is_found_out(cloud: Cloud) -> None:
-    """Gcloud says that all is well; only a real request tells."""
+def test_forbidden_public_access_is_detected(cloud: Cloud) -> None:
+    """Gcloud reports success; only a real request shows it."""
     cloud.state.update(health=["403"])
     code, output = cloud.attempt(*FIRST)
 
@@ -83,7 +83,7 @@ def test_public_access_that_is_forbidden_is_found_out(cloud: Cloud) -> None:
 
 
 def test_a_function_that_does_not_start_points_to_its_log(cloud: Cloud) -> None:
-    """An error of the function is not taken for a forbidden access."""
+    """An error in the function is not taken for forbidden access."""
     cloud.state.update(health=["503"])
     code, output = cloud.attempt(*FIRST)
 
@@ -93,14 +93,14 @@ def test_a_function_that_does_not_start_points_to_its_log(cloud: Cloud) -> None:
 
 
 def test_the_check_waits_for_a_new_service(cloud: Cloud) -> None:
-    """An address that does not answer at once is asked again."""
+    """A URL that does not answer immediately is tried again."""
     cloud.state.update(health=["000", "404", "503", "200"])
 
     assert "It answers 200." in cloud.run(*FIRST)
 
 
 def test_the_deep_check_is_shown_and_decides(cloud: Cloud) -> None:
-    """It gets the address, a connector that is recorded, and the token on its standard input."""
+    """It gets the URL, a connector that is recorded, and the token on standard input."""
     cloud.state.update(check=[(1, "The function answered HTTP 503: no\n")])
     code, output = cloud.attempt(*FIRST, "--connectors=telegrambot,livechat")
 
@@ -114,8 +114,8 @@ def test_the_deep_check_is_shown_and_decides(cloud: Cloud) -> None:
     assert "Skipped (--skip-deep-check)." in cloud.run(*FIRST, "--skip-deep-check")
 
 
-def test_a_new_account_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) -> None:
-    """Its role is given as soon as Google Cloud knows the account."""
+def test_new_account_is_waited_for(cloud: Cloud) -> None:
+    """Its role is granted once Google Cloud knows the account."""
     cloud.state.update(unknown_accounts=2)
     output = cloud.run(*FIRST)
 
@@ -123,15 +123,15 @@ def test_a_new_account_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) 
     assert output.count("retrying in 30 seconds") == 2
 
 
-def test_a_new_role_that_is_not_known_everywhere_is_waited_for(cloud: Cloud) -> None:
-    """The deployment is tried again, with a word."""
+def test_new_role_is_waited_for(cloud: Cloud) -> None:
+    """The deployment is retried, with a notice."""
     cloud.state.update(refused={"run deploy": "PERMISSION_DENIED"}, refused_times=3)
     output = cloud.run(*FIRST)
 
     assert output.count("retrying in 30 seconds") == 3
 
 
-def test_a_refused_deployment_is_not_repeated_where_no_role_is_new(deployed: Cloud) -> None:
+def test_refused_deployment_is_not_retried_without_a_new_role(deployed: Cloud) -> None:
     """Then a role is really missing."""
     deployed.state.update(refused={"run deploy": "PERMISSION_DENIED"})
     code, output = deployed.attempt("--project=my-project")
@@ -173,9 +173,7 @@ def test_a_refused_deployment_is_not_repeated_where_no_role_is_new(deployed: Clo
         (*FIRST, "--status", "--destroy"),
     ],
 )
-def test_wrong_options_are_said_before_anything_is_asked(
-    cloud: Cloud, options: tuple[str, ...]
-) -> None:
+def test_invalid_options_are_reported_first(cloud: Cloud, options: tuple[str, ...]) -> None:
     """A typing error costs nothing: exit code 2, and gcloud is not even called."""
     code, output = cloud.attempt(*options)
 
@@ -185,7 +183,7 @@ def test_wrong_options_are_said_before_anything_is_asked(
 
 
 def test_a_first_deployment_needs_to_know_which_installs_to_accept(cloud: Cloud) -> None:
-    """Without either setting the function would refuse every install."""
+    """Without either option, the function would refuse every install."""
     code, output = cloud.attempt("--project=my-project")
 
     assert code == 2

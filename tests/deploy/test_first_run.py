@@ -11,7 +11,7 @@ NOTHING = samples.HERE / "deploy" / "dry-run-of-nothing.txt"
 
 
 def test_a_dry_run_prints_each_changing_command_in_order_and_runs_none(cloud: Cloud) -> None:
-    """The dry run is a document: word for word the sample that a person has read."""
+    """The dry run is a document: word for word the reviewed sample."""
     output = cloud.run(*ALL, "--dry-run")
 
     assert cloud.changes == []
@@ -20,7 +20,7 @@ def test_a_dry_run_prints_each_changing_command_in_order_and_runs_none(cloud: Cl
 
 
 def test_a_dry_run_needs_nothing_at_all(cloud: Cloud) -> None:
-    """Without options, gcloud or an account it shows an empty project, and says so."""
+    """Without options, gcloud or an account, it shows an empty project, and says so."""
     (cloud.bin / "gcloud").unlink()
     (cloud.bin / "curl").unlink()
     output = cloud.run("--dry-run")
@@ -36,10 +36,10 @@ def test_a_dry_run_needs_nothing_at_all(cloud: Cloud) -> None:
         ({"projects": {}}, "Is the ID right"),
     ],
 )
-def test_a_dry_run_that_cannot_look_says_so_and_goes_on(
+def test_dry_run_without_access_says_so_and_continues(
     cloud: Cloud, state: dict[str, object], reason: str
 ) -> None:
-    """It shows what would be done in an empty project, with an address that it cannot know."""
+    """It shows what would be done in an empty project, with a placeholder in the URL."""
     cloud.state.update(state)
     output = cloud.run(*FIRST, "--dry-run")
 
@@ -50,8 +50,8 @@ def test_a_dry_run_that_cannot_look_says_so_and_goes_on(
     assert cloud.changes == []
 
 
-def test_what_a_dry_run_may_not_see_is_shown_as_if_it_were_not_there(cloud: Cloud) -> None:
-    """One read that is refused does not end it, and it says which."""
+def test_dry_run_treats_unreadable_resources_as_missing(cloud: Cloud) -> None:
+    """One refused read does not end it, and is reported."""
     cloud.state.update(refused={"databases describe": "PERMISSION_DENIED: no"})
     output = cloud.run(*FIRST, "--dry-run")
 
@@ -60,7 +60,7 @@ def test_what_a_dry_run_may_not_see_is_shown_as_if_it_were_not_there(cloud: Clou
 
 
 def test_a_run_does_what_the_dry_run_printed(cloud: Cloud) -> None:
-    """What is printed, pasted into a shell, is what is run, argument by argument."""
+    """The printed commands, pasted into a shell, are those that run, argument by argument."""
     announced = printed(cloud.run(*ALL, "--dry-run"))
     output = cloud.run(*ALL)
 
@@ -74,12 +74,12 @@ def test_a_run_does_what_the_dry_run_printed(cloud: Cloud) -> None:
 
 
 def _named(word: str, old: str, new: str) -> str:
-    # What identifies an alert's content covers its channels, too.
+    # An alert's checksum covers its channels, too.
     return "content" if "=content=" in word else word.replace(old, new)
 
 
 def test_the_first_deployment_ends_with_the_address_and_the_next_step(cloud: Cloud) -> None:
-    """The operator sees what to paste into Bitrix24, and that it was reached."""
+    """The operator sees the URL to paste into Bitrix24, and that it was reached."""
     output = cloud.run(*FIRST)
 
     assert [call[-1] for call in cloud.calls if call[0] == "curl"] == [f"https://{HOST}/health"]
@@ -95,7 +95,7 @@ def test_the_first_deployment_ends_with_the_address_and_the_next_step(cloud: Clo
 
 
 def test_the_account_may_use_its_own_database_and_no_other(cloud: Cloud) -> None:
-    """The role has a condition on the database's name: others are out of reach."""
+    """The role has a condition on the database's name."""
     cloud.run(*FIRST, "--database=deletions")
 
     (grant,) = [call for call in cloud.changes if f"--member={RUN}" in call]
@@ -107,7 +107,7 @@ def test_the_account_may_use_its_own_database_and_no_other(cloud: Cloud) -> None
 
 
 def test_texts_are_kept_only_if_asked_for(cloud: Cloud) -> None:
-    """Then they have a setting; their expiry is prepared in any case."""
+    """Then there is a setting; the expiry is always prepared."""
     cloud.run(*FIRST, "--keep-text-days=30")
 
     assert cloud.settings()["KEEP_TEXT_DAYS"] == "30"
@@ -119,7 +119,7 @@ def test_texts_are_kept_only_if_asked_for(cloud: Cloud) -> None:
     [("europe-west1", "europe-west1"), ("eur3", "eu"), ("nam5", "us"), ("nam7", "us")],
 )
 def test_dead_letters_stay_near_the_database(cloud: Cloud, location: str, place: str) -> None:
-    """A bucket of their own for 400 days; log buckets have other multi-regions."""
+    """In their own bucket, for 400 days; log buckets have different multi-regions."""
     cloud.run(*FIRST, f"--location={location}")
 
     name = f"{SERVICE}-dead-letters"
@@ -140,7 +140,7 @@ def test_dead_letters_stay_near_the_database(cloud: Cloud, location: str, place:
 def test_dead_letters_are_not_kept_longer_than_records(
     cloud: Cloud, options: tuple[str, ...], days: str
 ) -> None:
-    """Unless they are given a number of their own."""
+    """Unless they have their own number of days."""
     cloud.run(*FIRST, *options)
 
     assert list(cloud.state["buckets"].values()) == [days]
@@ -149,8 +149,8 @@ def test_dead_letters_are_not_kept_longer_than_records(
 @pytest.mark.parametrize(
     ("options", "seconds"), [("--backups", 604_800), ("--backups=30", 2_592_000)]
 )
-def test_backups_are_kept_as_long_as_asked(cloud: Cloud, options: str, seconds: int) -> None:
-    """A week, if no number is given."""
+def test_backups_are_kept_as_long_as_requested(cloud: Cloud, options: str, seconds: int) -> None:
+    """By default for a week."""
     cloud.run(*FIRST, options)
 
     assert cloud.state["backups"] == {"(default)": f"schedule-1\t{seconds}s"}

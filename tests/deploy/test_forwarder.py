@@ -1,4 +1,4 @@
-"""The shipped forwarder: as functions-framework runs it, from Eventarc's event to the receiver."""
+"""The forwarder as functions-framework runs it, from Eventarc's event to the receiver."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ from google.events.cloud.firestore import DocumentEventData
 from standardwebhooks import Webhook
 
 from tests.deploy.cloud import BASH
-from tests.deploy.test_script import offline_gcloud, said_by_gcloud
+from tests.deploy.test_script import gcloud_output, offline_gcloud
 from tests.doubles.function import ROOT, free_port
 
 EXAMPLE = ROOT / "examples/on-deletion"
@@ -30,7 +30,7 @@ PATH = "projects/p/databases/(default)/documents/portals/{}/deletions/5f2c"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Where records are sent; answers with `status`."""
+    """Receives records; answers with `status`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -67,7 +67,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def port(receiver: Receiver) -> Iterator[int]:
-    """Run the forwarder as Cloud Run does."""
+    """Run the forwarder like Cloud Run."""
     port = free_port()
     command = [sys.executable, "-m", "functions_framework", "--target=on_deletion"]
     url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
@@ -104,7 +104,7 @@ def connected(port: int) -> Iterator[None]:
 
 
 def event(portal: str = "a223") -> bytes:
-    """Make what Firestore sends when a record is created."""
+    """Return Firestore's event for a new record."""
     at = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
     fields: dict[str, Any] = {
         "origin": {"string_value": "portal"},
@@ -116,14 +116,14 @@ def event(portal: str = "a223") -> bytes:
     }
     document = {"name": PATH.format(portal), "fields": fields, "create_time": at}
     serialized: bytes = DocumentEventData.serialize(DocumentEventData(value=document))
-    # What Firestore itself calls a document has the same shape.
+    # Firestore's own document message has the same shape.
     inner = Document(name=PATH.format(portal), fields=fields, create_time=at)
     assert DocumentEventData.deserialize(serialized).value.name == inner.name
     return serialized
 
 
 def deliver(port: int, body: bytes) -> int:
-    """Deliver an event as Eventarc does; returns the status."""
+    """Deliver an event like Eventarc; return the status."""
     headers = {
         "content-type": "application/protobuf",
         "ce-id": "1",
@@ -140,7 +140,7 @@ def deliver(port: int, body: bytes) -> int:
 
 
 def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> None:
-    """The library's own verification accepts it; every kind of value is there."""
+    """The library's own verification accepts it; it has every kind of value."""
     receiver.status = 204
     receiver.requests.clear()
 
@@ -164,7 +164,7 @@ def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> N
 
 
 def test_the_made_up_portals_of_the_deployment_are_skipped(port: int, receiver: Receiver) -> None:
-    """Deploying a new version tells the receiver nothing."""
+    """Deploying a new version sends nothing to the receiver."""
     receiver.requests.clear()
 
     assert deliver(port, event("deploy-check-1f")) == 200
@@ -172,10 +172,10 @@ def test_the_made_up_portals_of_the_deployment_are_skipped(port: int, receiver: 
 
 
 @pytest.mark.parametrize(("status", "answer"), [(500, 500), (302, 500), (404, 500), (410, 200)])
-def test_what_the_receiver_refuses_is_delivered_again(
+def test_rejected_record_is_delivered_again(
     port: int, receiver: Receiver, status: int, answer: int
 ) -> None:
-    """An error makes Eventarc try again; with 410 a receiver says that it wants no more."""
+    """An error makes Eventarc retry; with 410, a receiver asks for no more."""
     receiver.status = status
     receiver.requests.clear()
 
@@ -194,12 +194,12 @@ def test_real_gcloud_accepts_its_deployment(tmp_path: Path) -> None:
     commands = [shlex.split(line)[2:] for line in lines]
 
     assert len(commands) == 10
-    said = said_by_gcloud(environment, commands)
+    said = gcloud_output(environment, commands)
     assert [each for each in said if "active account" not in each] == []
 
 
-def test_its_deployment_wants_a_project_and_an_https_address() -> None:
-    """Anything else is said at once."""
+def test_its_deployment_needs_a_project_and_an_https_url() -> None:
+    """Anything else is reported immediately."""
     for options in ((), ("--project=p",), ("--project=p", "--url=http://example.com")):
         script = [EXAMPLE / "deploy.sh", *options]
         done = subprocess.run(script, capture_output=True, text=True, check=False)
@@ -208,7 +208,7 @@ def test_its_deployment_wants_a_project_and_an_https_address() -> None:
 
 
 def test_its_requirements_are_pinned_with_hashes() -> None:
-    """For itself: it is deployed from its own folder."""
+    """Separately: it is deployed from its own folder."""
     text = (EXAMPLE / "requirements.txt").read_text()
     pinned = json.dumps(text).count("==")
 

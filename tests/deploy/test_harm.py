@@ -1,4 +1,4 @@
-"""What cannot easily be undone is asked for, or at least said beforehand."""
+"""Steps that cannot easily be undone are confirmed, or at least announced."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.deploy.cloud import FIRST, RUN, SERVICE, Cloud
 
 
 def test_destroying_asks_for_the_name_of_the_service(deployed: Cloud) -> None:
-    """Any other answer, and no answer, changes nothing."""
+    """Any other answer, or none, changes nothing."""
     for typed in ("", "\n", "yes\n"):
         code, output = deployed.attempt("--project=my-project", "--destroy", typed=typed)
         assert code == 1
@@ -19,7 +19,7 @@ def test_destroying_asks_for_the_name_of_the_service(deployed: Cloud) -> None:
 
 
 def test_destroying_keeps_the_data_and_says_so(deployed: Cloud) -> None:
-    """The service and all around it goes; no command touches Firestore; twice is as good."""
+    """The service and everything around it is removed, but not Firestore; it is idempotent."""
     output = deployed.run("--project=my-project", "--destroy", "--yes")
 
     state = deployed.state
@@ -34,7 +34,7 @@ def test_destroying_keeps_the_data_and_says_so(deployed: Cloud) -> None:
     assert deployed.changes == []
 
 
-def test_a_dry_run_of_destroying_asks_nothing(deployed: Cloud) -> None:
+def test_dry_run_of_destroying_asks_nothing(deployed: Cloud) -> None:
     """It says that it would ask."""
     output = deployed.run("--project=my-project", "--destroy", "--dry-run")
 
@@ -42,8 +42,8 @@ def test_a_dry_run_of_destroying_asks_nothing(deployed: Cloud) -> None:
     assert deployed.changes == []
 
 
-def test_destroying_takes_what_version_0_1_0_left(old: Cloud) -> None:
-    """Its counters and alerts have other names, its role no condition."""
+def test_destroying_removes_what_version_0_1_0_left(old: Cloud) -> None:
+    """Its counters and alerts have other names, and its role has no condition."""
     old.run("--project=my-project", "--destroy", "--yes")
 
     assert old.state["metrics"] == old.state["policies"] == {}
@@ -51,8 +51,8 @@ def test_destroying_takes_what_version_0_1_0_left(old: Cloud) -> None:
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_another_database_is_asked_for_by_name(deployed: Cloud, *, exists: bool) -> None:
-    """It says how many portals stay behind and that their events are refused from then on."""
+def test_another_database_needs_its_name_typed(deployed: Cloud, *, exists: bool) -> None:
+    """The question says how many portals stay behind, and that their events will be refused."""
     deployed.state["portals"] = {"(default)": 3, "other": 1}
     if exists:
         deployed.state["databases"]["other"] = "europe-west1\tFIRESTORE_NATIVE\tX"
@@ -70,15 +70,15 @@ def test_another_database_is_asked_for_by_name(deployed: Cloud, *, exists: bool)
     assert deployed.state["bindings"][RUN] == ["roles/datastore.user\tdatabase-other"]
 
 
-def test_portals_that_cannot_be_counted_are_not_taken_for_none(deployed: Cloud) -> None:
-    """An account that may not read documents still sees the question."""
+def test_uncountable_portals_are_not_taken_for_none(deployed: Cloud) -> None:
+    """An account that may not read documents still gets the question."""
     deployed.state["portals"] = {}
     output = deployed.run("--project=my-project", "--database=other", "--dry-run")
 
     assert "with an unknown number of active portal(s)" in output
 
 
-def test_the_location_is_said_before_it_is_made(cloud: Cloud) -> None:
+def test_location_is_announced_before_the_creation(cloud: Cloud) -> None:
     """It cannot be changed later."""
     output = cloud.run(*FIRST, "--location=eur3")
 

@@ -1,4 +1,4 @@
-"""What is deployed: pinned, with hashes, and working on each Python that Google offers."""
+"""The deployed dependencies: pinned, with hashes, and working on each Python that Google offers."""
 
 import os
 import re
@@ -23,7 +23,7 @@ assert main._receiver.receive(request).status == 200
 
 
 def uv(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run uv, with whatever the machine needs to reach its index."""
+    """Run uv, with the machine's settings for its index."""
     return run([UV, *arguments], {**os.environ, **variables})
 
 
@@ -35,9 +35,9 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Comp
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
-def test_what_is_deployed_is_all_that_the_function_needs(version: str, tmp_path: Path) -> None:
+def test_deployed_requirements_are_sufficient(version: str, tmp_path: Path) -> None:
     """With nothing else installed, it imports and answers on every Python from 3.11 on."""
-    # pyenv hides all versions but the chosen one.
+    # pyenv hides all versions except the chosen one.
     chosen = {"PYENV_VERSION": version}
     found = uv("python", "find", "--no-python-downloads", "--system", version, **chosen)
     if found.returncode:
@@ -56,7 +56,7 @@ def test_what_is_deployed_is_all_that_the_function_needs(version: str, tmp_path:
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
 def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
-    """And comes from whichever index the machine is set up for."""
+    """From any index that the machine is configured for."""
     text = (ROOT / name).read_text()
     entries = re.split(r"(?m)^(?=[a-z])", text)[1:]
 
@@ -66,8 +66,8 @@ def test_every_requirement_is_pinned_with_hashes(name: str) -> None:
     assert "://" not in text
 
 
-def test_the_tests_run_with_what_is_deployed() -> None:
-    """The same versions, with the same hashes."""
+def test_tests_run_with_the_deployed_versions() -> None:
+    """With the same hashes."""
     pins = re.compile(r"(?m)^([a-z0-9-]+)(?:\[\w+\])?==([^ ;]+)")
     deployed = dict(pins.findall((ROOT / "requirements.txt").read_text()))
     tested = dict(pins.findall((ROOT / "requirements-dev.txt").read_text()))

@@ -1,4 +1,4 @@
-"""The script itself: its help, its dialect, its commands in real gcloud's eyes, what it uploads."""
+"""The script itself: its help, its dialect, its commands in real gcloud, its uploads."""
 
 import copy
 import json
@@ -16,8 +16,8 @@ from tests.deploy.cloud import ALL, FIRST, SCRIPT, Cloud
 from tests.doubles.function import ROOT
 
 
-def test_the_help_tells_every_option() -> None:
-    """What the parser accepts is what the help explains."""
+def test_help_lists_every_option() -> None:
+    """Exactly those that the parser accepts."""
     shown = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
     table = (ROOT / "deploy/options.txt").read_text()
     with_values = re.findall(r"^([a-z-]+) \|", table, re.MULTILINE)
@@ -28,8 +28,8 @@ def test_the_help_tells_every_option() -> None:
     assert options == set(re.findall(r"^  --([a-z-]+)", shown, re.MULTILINE)) - {"help"}
 
 
-def test_the_script_is_clean_and_fits_old_bash() -> None:
-    """Shellcheck and shfmt have nothing to say, and nothing is newer than bash 3.2."""
+def test_script_is_clean_and_runs_on_old_bash() -> None:
+    """Shellcheck and shfmt have no complaints, and nothing is newer than bash 3.2."""
     tools = Path(sys.executable).parent
     scripts = [SCRIPT, *(ROOT / "examples").rglob("*.sh")]
     subprocess.run([tools / "shellcheck", *scripts], check=True)
@@ -40,12 +40,12 @@ def test_the_script_is_clean_and_fits_old_bash() -> None:
 
 
 def test_the_script_has_not_grown() -> None:
-    """What is data belongs into files under deploy/."""
+    """Data belongs in files under deploy/."""
     assert len(SCRIPT.read_text().splitlines()) <= 792
 
 
-def test_every_index_that_is_declared_is_made() -> None:
-    """The script knows fields without an index and fields that expire, one a line."""
+def test_every_declared_index_is_created() -> None:
+    """The script parses fields without an index and fields that expire, one per line."""
     text = (ROOT / "deploy/indexes.json").read_text()
     declared = json.loads(text)
 
@@ -60,7 +60,7 @@ def test_every_index_that_is_declared_is_made() -> None:
 
 
 def offline_gcloud(folder: Path) -> dict[str, str]:
-    """Make an environment in which real gcloud parses, finds no account, and reaches nobody."""
+    """Return an environment in which real gcloud parses, finds no account, and has no network."""
     if not shutil.which("gcloud"):
         pytest.skip("gcloud is not installed: its own parser cannot check the commands")
     nowhere = "http://127.0.0.1:9"
@@ -100,15 +100,15 @@ def run_by_gcloud(
     ).stdout
 
 
-def said_by_gcloud(environment: dict[str, str], commands: list[list[str]]) -> list[str]:
-    """Have the real gcloud parse commands, and return what it said about each."""
+def gcloud_output(environment: dict[str, str], commands: list[list[str]]) -> list[str]:
+    """Let real gcloud parse commands, and return its message for each."""
     parsed = run_by_gcloud(environment, "parse_with_gcloud.py", given=json.dumps(commands))
     said: list[str] = json.loads(parsed)
     return said
 
 
-def test_google_knows_every_field_of_the_alerts_counters_and_dashboard(tmp_path: Path) -> None:
-    """A misspelt one would be refused only by the server."""
+def test_google_knows_every_field_of_the_json_files(tmp_path: Path) -> None:
+    """Only the server would reject a misspelt one."""
     environment = offline_gcloud(tmp_path)
     files = [path for path in (ROOT / "deploy").rglob("*.json") if path.stem != "indexes"]
     wrong = tmp_path / "alerts/wrong.json"
@@ -121,7 +121,7 @@ def test_google_knows_every_field_of_the_alerts_counters_and_dashboard(tmp_path:
 
 
 def test_the_example_for_github_is_lint_free(tmp_path: Path) -> None:
-    """Zizmor has nothing to say but that actions could be pinned by hash, which readers decide."""
+    """Zizmor only suggests pinning actions by hash, which is up to the reader."""
     policy = tmp_path / "zizmor.yml"
     policy.write_text('rules: {unpinned-uses: {config: {policies: {"*": ref-pin}}}}')
     command = ["--offline", "--no-progress", "--quiet", f"--config={policy}"]
@@ -139,7 +139,7 @@ def test_the_example_for_github_is_lint_free(tmp_path: Path) -> None:
 
 
 def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path: Path) -> None:
-    """Each command line, read or change, gets as far as "no active account"."""
+    """Each command line, reading or changing, gets as far as "no active account"."""
     environment = offline_gcloud(tmp_path)
     collected: dict[str, list[str]] = {}
     finished = copy.deepcopy(deployed.state)
@@ -147,7 +147,7 @@ def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path
     def collect(cloud: Cloud, *options: str) -> None:
         cloud.attempt(*options)
         for call, given in zip(cloud.calls, cloud.inputs, strict=True):
-            # Files for standard input are given as files here.
+            # Here, files replace standard input.
             file = tmp_path / f"{len(collected)}.json"
             file.write_text(given)
             command = [word.replace("-file=-", f"-file={file}") for word in call[1:]]
@@ -167,7 +167,7 @@ def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path
     collect(old, *ALL, "--connectors=a,b", "--database=another")
 
     bad = ["run", "deploy", "--no-such-flag"]
-    *said, said_of_bad = said_by_gcloud(environment, [*collected.values(), bad])
+    *said, said_of_bad = gcloud_output(environment, [*collected.values(), bad])
     assert said_of_bad.startswith("exit code 2: ")
     assert len(said) > 90
     local = {"version", "info", "auth"}
@@ -181,7 +181,7 @@ def test_real_gcloud_accepts_every_command(deployed: Cloud, old: Cloud, tmp_path
 
 
 def test_only_what_runs_is_uploaded(tmp_path: Path) -> None:
-    """Gcloud's own list for .gcloudignore: main.py, requirements.txt and handler, no more."""
+    """Gcloud's own list for .gcloudignore: main.py, requirements.txt and handler, nothing else."""
     environment = offline_gcloud(tmp_path / "config")
     source = tmp_path / "source"
     wanted = ["handler/__init__.py", "handler/commands/send.py", "main.py", "requirements.txt"]

@@ -1,4 +1,4 @@
-"""Running it again: what stays, what changes, and what version 0.1.0 left."""
+"""Running it again: what stays, what changes, and upgrades from version 0.1.0."""
 
 import copy
 from typing import Any
@@ -11,14 +11,14 @@ DEPLOY = [f"run deploy {SERVICE}", f"run services update-traffic {SERVICE}"]
 
 
 def test_a_second_run_only_deploys(deployed: Cloud) -> None:
-    """Everything that is there is left alone, whatever options made it."""
+    """Everything that exists is left alone, whatever options created it."""
     deployed.run(*ALL)
 
     assert deployed.changed == DEPLOY
 
 
 def test_an_update_gets_no_traffic_before_it_is_checked(deployed: Cloud) -> None:
-    """It is deployed at an address of its own, checked there, and then gets all traffic."""
+    """It is deployed at a separate URL, checked there, and then gets all traffic."""
     deployed.run("--project=my-project")
 
     assert {"--no-traffic", "--tag=check"} < set(deployed.changes[0])
@@ -32,7 +32,7 @@ def test_an_update_gets_no_traffic_before_it_is_checked(deployed: Cloud) -> None
 def test_a_version_that_fails_its_checks_gets_no_traffic(
     deployed: Cloud, state: dict[str, Any]
 ) -> None:
-    """The one before goes on serving, and the run says so."""
+    """The previous one keeps serving, and the run says so."""
     deployed.state.update(state)
     code, output = deployed.attempt("--project=my-project")
 
@@ -41,8 +41,8 @@ def test_a_version_that_fails_its_checks_gets_no_traffic(
     assert deployed.service["serving"] == f"{SERVICE}-00001-abc"
 
 
-def test_a_second_run_keeps_what_it_is_not_given(deployed: Cloud) -> None:
-    """Settings, and the limits on instances, change only when given."""
+def test_second_run_keeps_other_settings(deployed: Cloud) -> None:
+    """Settings, and the limits on instances, change only if given."""
     before = copy.copy(deployed.service["env"])
     deployed.run("--project=my-project")
 
@@ -52,8 +52,8 @@ def test_a_second_run_keeps_what_it_is_not_given(deployed: Cloud) -> None:
     assert not [word for word in deploy if word.startswith(("--concurrency", "--max-instances"))]
 
 
-def test_an_update_says_what_each_setting_was_and_becomes(deployed: Cloud) -> None:
-    """Dry or not; a portal list replaces the one before, and that is in plain sight."""
+def test_update_shows_how_each_setting_changes(deployed: Cloud) -> None:
+    """Dry or not; a portal list visibly replaces the previous one."""
     options = (
         *("--project=my-project", "--concurrency=40", "--max-instances", "5"),
         *("--connectors", "", "--retention-days=90", "--client-id=local.5f"),
@@ -84,7 +84,7 @@ def test_an_update_says_what_each_setting_was_and_becomes(deployed: Cloud) -> No
 
 
 def test_a_later_run_changes_how_long_backups_and_dead_letters_are_kept(deployed: Cloud) -> None:
-    """Old -> new, and only when asked."""
+    """Old -> new, and only if given."""
     output = deployed.run(
         "--project=my-project", "--backups=30", "--dead-letter-days=500", "--retention-days=20"
     )
@@ -96,7 +96,7 @@ def test_a_later_run_changes_how_long_backups_and_dead_letters_are_kept(deployed
 
 
 def test_point_in_time_recovery_can_be_switched_on_later(deployed: Cloud) -> None:
-    """And is then left alone."""
+    """And then stays on."""
     databases = deployed.state["databases"]
     databases["(default)"] = databases["(default)"].replace("ENABLED", "DISABLED")
 
@@ -104,8 +104,8 @@ def test_point_in_time_recovery_can_be_switched_on_later(deployed: Cloud) -> Non
     assert databases["(default)"].endswith("ENABLED")
 
 
-def test_one_run_brings_up_what_version_0_1_0_left(old: Cloud) -> None:
-    """Its exemption of event_at goes, its role gets a condition, its alerts a new content."""
+def test_one_run_upgrades_version_0_1_0(old: Cloud) -> None:
+    """Its exemption of event_at is removed, its role gets a condition, its alerts new content."""
     output = old.run(*FIRST, "--alert-email=ops@example.com")
 
     exempt = old.state["exempt"]["(default)"]
@@ -124,8 +124,8 @@ def test_one_run_brings_up_what_version_0_1_0_left(old: Cloud) -> None:
     assert old.changed == DEPLOY
 
 
-def test_the_wide_role_is_taken_only_when_the_new_version_serves(old: Cloud) -> None:
-    """The version before must not lose its database while it still has the traffic."""
+def test_wide_role_is_removed_only_when_the_new_version_serves(old: Cloud) -> None:
+    """The old version needs its database while it still has the traffic."""
     old.run(*FIRST)
 
     taken = next(i for i, command in enumerate(old.changed) if "remove-iam" in command)
@@ -133,8 +133,8 @@ def test_the_wide_role_is_taken_only_when_the_new_version_serves(old: Cloud) -> 
     assert "--condition=None" in old.changes[taken]
 
 
-def test_a_database_that_is_there_is_left_alone(cloud: Cloud) -> None:
-    """A location that differs is said, not forced."""
+def test_existing_database_is_left_alone(cloud: Cloud) -> None:
+    """A different location is mentioned, not enforced."""
     cloud.state.update(databases={"(default)": "eur3\tFIRESTORE_NATIVE\tX"})
     output = cloud.run(*FIRST)
 
@@ -145,7 +145,7 @@ def test_a_database_that_is_there_is_left_alone(cloud: Cloud) -> None:
 
 
 def test_a_database_in_datastore_mode_is_refused(cloud: Cloud) -> None:
-    """The function could not use it, so another one is asked for."""
+    """The function cannot use it; the message asks for another one."""
     cloud.state.update(databases={"(default)": "eur3\tDATASTORE_MODE\tX"})
     code, output = cloud.attempt(*FIRST)
 
@@ -154,7 +154,7 @@ def test_a_database_in_datastore_mode_is_refused(cloud: Cloud) -> None:
 
 
 def test_a_named_database_is_remembered_by_the_service(cloud: Cloud) -> None:
-    """A later run without --database makes no second one."""
+    """A later run without --database does not create a second one."""
     cloud.run(*FIRST, "--database=deletions", "--location=eur3")
     cloud.run(*FIRST)
 
@@ -172,10 +172,10 @@ def test_a_named_database_is_remembered_by_the_service(cloud: Cloud) -> None:
         *("channels create", "policies create", "uptime create"),
     ],
 )
-def test_a_run_that_stopped_is_completed_by_the_same_command(
+def test_interrupted_run_is_completed_by_the_same_command(
     cloud: Cloud, deployed_state: dict[str, Any], command: str
 ) -> None:
-    """Wherever it stopped, the same command again ends where an undisturbed run ends."""
+    """After any step, the result is that of an uninterrupted run."""
     cloud.state.update(refused={command: "UNAVAILABLE: try later"})
     code, output = cloud.attempt(*ALL)
     assert code == 1

@@ -12,8 +12,8 @@ ALERTS = sorted(path.stem for path in (DATA / "alerts").glob("*.json"))
 CHANNEL = "projects/my-project/notificationChannels/77"
 
 
-def test_every_alert_of_the_folder_is_made(cloud: Cloud) -> None:
-    """As its file says, for this service, with nothing left to fill in."""
+def test_every_alert_in_the_folder_is_created(cloud: Cloud) -> None:
+    """As in its file, for this service, with everything filled in."""
     cloud.run(*FIRST, "--alert-email=ops@example.com", "--uptime-check")
 
     made = [json.loads(text) for text in cloud.inputs if '"combiner"' in text]
@@ -25,8 +25,8 @@ def test_every_alert_of_the_folder_is_made(cloud: Cloud) -> None:
     assert HOST in health["conditions"][0]["conditionThreshold"]["filter"]
 
 
-def test_alerts_tell_deafness_from_silence() -> None:
-    """Each outcome that needs a person has one, and the deploy check sets off none."""
+def test_alerts_cover_every_outcome_that_needs_attention() -> None:
+    """And the deploy check triggers none."""
     text = {name: (DATA / "alerts" / f"{name}.json").read_text() for name in ALERTS}
 
     for outcome in ("not_recorded", "portal_problem", "unprocessable_event", "install_refused"):
@@ -37,8 +37,8 @@ def test_alerts_tell_deafness_from_silence() -> None:
     assert "NOT jsonPayload.member_id=~" in text["not-recorded"]
 
 
-def test_any_notification_channel_will_do(cloud: Cloud) -> None:
-    """Slack, PagerDuty, a telephone: alone, or beside an e-mail address."""
+def test_any_notification_channel_is_accepted(cloud: Cloud) -> None:
+    """Slack, PagerDuty, a telephone: alone, or in addition to an e-mail address."""
     cloud.run(*FIRST, f"--alert-channel={CHANNEL}")
     policies = cloud.state["policies"]
     assert {policy["channels"] for policy in policies.values()} == {CHANNEL}
@@ -54,7 +54,7 @@ def test_any_notification_channel_will_do(cloud: Cloud) -> None:
 def test_released_commands_are_used_where_gcloud_has_them(
     cloud: Cloud, group: str, *, ga: bool
 ) -> None:
-    """Else those of the track that has them."""
+    """Otherwise those of the track that has them."""
     cloud.state.update(ga=ga)
     cloud.run(*FIRST, "--alert-email=ops@example.com")
 
@@ -64,8 +64,8 @@ def test_released_commands_are_used_where_gcloud_has_them(
     assert {call[1] for call in channels} == {"monitoring" if ga else "beta"}
 
 
-def test_the_dashboard_and_its_counters_are_made_in_any_case(cloud: Cloud) -> None:
-    """They cost nothing, and charts need counters that have counted before."""
+def test_dashboard_and_counters_are_always_created(cloud: Cloud) -> None:
+    """They cost nothing, and charts need counters that already exist."""
     cloud.run(*FIRST)
 
     assert cloud.state["dashboards"] == {SERVICE: "dashboard-1"}
@@ -75,7 +75,7 @@ def test_the_dashboard_and_its_counters_are_made_in_any_case(cloud: Cloud) -> No
         assert f"logging.googleapis.com/user/@O_service@-{name}" in used
 
 
-def test_status_says_what_is_deployed_and_what_waits(deployed: Cloud) -> None:
+def test_status_shows_the_deployment_and_the_dead_letters(deployed: Cloud) -> None:
     """Version, revision, traffic, settings, database, dead letters; nothing is changed."""
     deployed.state.update(portals={"(default)": 2}, letters={"a": "", "b": ""})
     output = deployed.run("--project=my-project", "--status")
@@ -96,7 +96,7 @@ def test_status_says_what_is_deployed_and_what_waits(deployed: Cloud) -> None:
 
 
 def test_status_of_nothing_is_an_error(cloud: Cloud) -> None:
-    """And says where it looked."""
+    """Which says where it looked."""
     code, output = cloud.attempt("--project=my-project", "--status")
 
     assert code == 1
@@ -104,7 +104,7 @@ def test_status_of_nothing_is_an_error(cloud: Cloud) -> None:
 
 
 def test_status_of_version_0_1_0_says_what_is_missing(old: Cloud) -> None:
-    """It kept no dead letters of its own."""
+    """It had no log of dead letters."""
     code, output = old.attempt("--project=my-project", "--status")
 
     assert code == 1

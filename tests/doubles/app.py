@@ -1,4 +1,4 @@
-"""The function within this process, for tests that need no process of its own to be sure."""
+"""The function in this process, for tests that do not need a separate one."""
 
 import io
 import json
@@ -34,7 +34,7 @@ INSTALL_DATA: Mapping[str, Value] = {"VERSION": 1, "ACTIVE": "Y", "INSTALLED": "
 
 
 class App:
-    """One instance of the function; `settings` are all of its environment but the usual."""
+    """One instance of the function; `settings` are added to the usual environment."""
 
     def __init__(self, store: Path, **settings: str) -> None:
         self.store = store
@@ -54,7 +54,7 @@ class App:
         address: str = f"{ADDRESS}/",
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send one event; any number of threads may."""
+        """Send one event; thread-safe."""
         with self._app.test_client() as client:
             sent = {"Content-Type": content_type, **(headers or {})}
             answer = client.post(address, data=body, headers=sent)
@@ -64,12 +64,12 @@ class App:
 
     @property
     def log(self) -> str:
-        """All that it has printed."""
+        """Its output so far."""
         return self._out.getvalue()
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        """The JSON lines that it has printed: there is nothing else."""
+        """Its output as JSON lines; there must be nothing else."""
         return [json.loads(line) for line in self.log.splitlines()]
 
 
@@ -95,21 +95,21 @@ class Stage:
         assert not leaked(self.bitrix.secrets, [*said, stored_text(self.store)])
 
     def start(self, **settings: str) -> App:
-        """Start an instance that knows the stand-in's OAuth servers."""
+        """Start an instance that uses the stand-in's OAuth servers."""
         servers = {"BITRIX24_OAUTH_SERVERS": self.bitrix.oauth_servers}
         app = App(self.store, **servers | settings)
         self.apps.append(app)
         return app
 
     def clear(self) -> None:
-        """Forget the faults, the calls and the documents so far."""
+        """Forget all faults, calls and documents."""
         self.bitrix.clear_faults()
         self.bitrix.calls.clear()
         LocalStore(str(self.store)).delete(self.documents, Deadline(5))
 
     @property
     def documents(self) -> dict[str, Fields]:
-        """Every document in the store, by its path."""
+        """Every document in the store, by path."""
         return stored(self.store)
 
     def portal(self, portal: Portal) -> Fields:
@@ -123,21 +123,21 @@ class Stage:
         return digests
 
     def write(self, path: str, fields: Fields) -> None:
-        """Write a document as somebody may by hand, over what is there."""
+        """Write a document by hand, over an existing one."""
         store = LocalStore(str(self.store))
         found = store.get(path, Deadline(5))
         written = {**(found.fields if found else {}), **fields}
         assert store.put(Document(path, written, found and found.version), Deadline(5))
 
     def replace(self, path: str, fields: Fields) -> None:
-        """Write a document in place of the one that is there."""
+        """Replace an existing document."""
         store = LocalStore(str(self.store))
         found = store.get(path, Deadline(5))
         assert store.put(Document(path, fields, found and found.version), Deadline(5))
 
 
 def install_body(installation: Installation, token: Token | None, **changes: Value) -> bytes:
-    """Build an ONAPPINSTALL with other fields in `auth`; `None` leaves one out."""
+    """Build an ONAPPINSTALL with other fields in `auth`; `None` omits one."""
     auth = installation.auth(token, refresh=token is not None) | changes
     return event_body("ONAPPINSTALL", INSTALL_DATA, auth)
 
@@ -148,7 +148,7 @@ def event_body(name: str, data: Value, auth: Mapping[str, Value]) -> bytes:
 
 
 def app_info(portal: Portal, client_id: Value = "local.1", **install: Value) -> OtherResult:
-    """Build what app.info may answer for a portal, with other fields in `install`."""
+    """Build an app.info answer for a portal, with other fields in `install`."""
     known: Mapping[str, Value] = {
         "member_id": portal.member_id,
         "domain": portal.domain,
@@ -158,31 +158,31 @@ def app_info(portal: Portal, client_id: Value = "local.1", **install: Value) -> 
 
 
 def whole_text(answer: Response | Delivery) -> str:
-    """Return what somebody could read in an answer, its headers included."""
+    """Return everything readable in an answer, including its headers."""
     if isinstance(answer, Delivery):
         return answer.answer.decode()
     return f"{answer.headers} {answer.body.decode()}"
 
 
 def leaked(secrets: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """Return the secrets that are found in any of the texts."""
+    """Return the secrets that appear in any of the texts."""
     everything = "\n".join(texts)
     return [secret for secret in secrets if secret in everything]
 
 
 def stored(store: Path) -> dict[str, Fields]:
-    """Return every document of an embedded store, by its path."""
+    """Return every document of an embedded store, by path."""
     opened = LocalStore(str(store))
     found = {path: opened.get(path, Deadline(5)) for path, _ in _rows(store)}
     return {path: document.fields for path, document in found.items() if document}
 
 
 def stored_text(store: Path) -> str:
-    """Return all that an embedded store holds, as it is in its file."""
+    """Return the whole contents of an embedded store's file."""
     return "\n".join(f"{path} {fields}" for path, fields in _rows(store)) if store.exists() else ""
 
 
 def _rows(store: Path) -> list[tuple[str, str]]:
-    LocalStore(str(store))  # makes the file, and its table, when nobody has
+    LocalStore(str(store))  # creates the file, and its table, if they are missing
     with closing(sqlite3.connect(store)) as file:
         return file.execute("SELECT collection || '/' || name, fields FROM documents").fetchall()

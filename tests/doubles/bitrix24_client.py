@@ -1,4 +1,4 @@
-"""A client of the stand-in for Bitrix24, and a place for its events, that know nothing of ours."""
+"""An independent client of the stand-in for Bitrix24, and a handler for its events."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ Reply = tuple[int, dict[str, Any]]
 
 
 def post(url: str, body: str, content_type: str) -> tuple[int, str, bytes]:
-    """Post a body; return status, content type and body of the answer."""
+    """Post a body; return the answer's status, content type and body."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=5)
     with closing(connection):
@@ -25,14 +25,14 @@ def post(url: str, body: str, content_type: str) -> tuple[int, str, bytes]:
 
 
 def call(url: str, params: Mapping[str, Value]) -> Reply:
-    """Call a method with JSON parameters, expecting JSON back."""
+    """Call a method with JSON parameters and a JSON answer."""
     status, content_type, body = post(url, json.dumps(params), "application/json")
     assert content_type == "application/json; charset=utf-8"
     return status, json.loads(body)
 
 
 def rest(app: Installation, method: str, user: int = 1, **params: Value) -> Reply:
-    """Call a method of the portal with a fresh token of a user (1 is an administrator)."""
+    """Call a portal's method with a user's new token (1 is an administrator)."""
     auth = app.token(user).access_token
     return call(app.portal.client_endpoint + method, {**params, "auth": auth})
 
@@ -45,12 +45,12 @@ def result(app: Installation, method: str, **params: Value) -> Any:  # noqa: ANN
 
 
 def error(reply: Reply) -> tuple[int, str]:
-    """Return what is compared of an error."""
+    """Return the parts of an error that tests compare."""
     return reply[0], reply[1]["error"]
 
 
 class Handler:
-    """A function's place: keeps every request, answers with `status`."""
+    """Takes the function's place: records every request, answers with `status`."""
 
     def __init__(self) -> None:
         self.status = 200

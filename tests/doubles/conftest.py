@@ -11,14 +11,14 @@ from tests.doubles.bitrix24_client import Handler
 
 @pytest.fixture
 def bitrix() -> Iterator[Bitrix24]:
-    """Return a stand-in that runs during the test."""
+    """Run a stand-in during the test."""
     with Bitrix24() as running:
         yield running
 
 
 @pytest.fixture
 def portal(bitrix: Bitrix24) -> Portal:
-    """Return a portal whose plan has everything."""
+    """Return a portal whose plan includes everything."""
     return bitrix.add_portal()
 
 

@@ -22,7 +22,7 @@ _JAR_OF_GCLOUD: Final = "platform/cloud-firestore-emulator/cloud-firestore-emula
 _MAIN_CLASS: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _SMALLEST_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")
 
-# A cold disk and a busy machine; it takes about two seconds otherwise.
+# For a cold disk and a busy machine; otherwise it takes about two seconds.
 _START_SECONDS: Final = 60.0
 
 
@@ -49,7 +49,7 @@ def find_jar() -> Path:
 
 
 class Emulator:
-    """The emulator on a port of its own, for as long as a `with` block lasts."""
+    """The emulator on its own port, for the duration of a `with` block."""
 
     def __init__(self, jar: Path, port: int | None = None) -> None:
         self.host = f"127.0.0.1:{port or free_port()}"
@@ -64,7 +64,7 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Start it, empty, on the same port as ever, and wait until it listens."""
+        """Start it, empty, on the same port each time, and wait until it listens."""
         address, _, port = self.host.rpartition(":")
         with tempfile.TemporaryFile() as output:
             self._process = subprocess.Popen(
@@ -91,7 +91,7 @@ class Emulator:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """End it at once, also when it is paused: it has nothing to save."""
+        """Kill it, even if it is paused: it has nothing to save."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
@@ -107,7 +107,7 @@ class Emulator:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it go on after `pause`, with all that it had."""
+        """Let it continue after `pause`, with all its documents."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:

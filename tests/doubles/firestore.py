@@ -1,4 +1,4 @@
-"""A double of Firestore on 127.0.0.1, which can be told to fail.
+"""A double of Firestore on 127.0.0.1, which can be made to fail.
 
 It knows the calls that the project makes, and answers them as Google's emulator does (the same
 tests run against both); what it does not know it refuses with UNIMPLEMENTED.
@@ -24,13 +24,13 @@ from tests.doubles.function import free_port
 Apply: TypeAlias = Callable[[], Sequence[Any]]
 Fault: TypeAlias = Callable[[Apply, grpc.ServicerContext], Sequence[Any]]
 
-_THREADS = 64  # each call that hangs holds one
+_THREADS = 64  # each hanging call occupies one
 _RESERVED = re.compile(r"\.|\.\.|(?!__id[0-9]+__)__.+__", re.DOTALL)
 _MAX_NAME_BYTES = 1_500
 
 
 class Refused(Exception):  # noqa: N818 - it names what happens to the call
-    """A call that is answered with a status other than OK."""
+    """A call is answered with a status other than OK."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(details)
@@ -64,11 +64,11 @@ class FirestoreDouble:
 
     @property
     def host(self) -> str:
-        """Where it listens, as FIRESTORE_EMULATOR_HOST takes it."""
+        """Its address, in the form of FIRESTORE_EMULATOR_HOST."""
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Listen, on the same port as ever."""
+        """Listen, on the same port each time."""
         self._threads = ThreadPoolExecutor(_THREADS)
         self._server = grpc.server(self._threads, options=[("grpc.so_reuseport", 0)])
         handlers = {
@@ -86,7 +86,7 @@ class FirestoreDouble:
         self._server.start()
 
     def stop(self) -> None:
-        """Cut all connections, listen no longer, and keep the documents."""
+        """Cut all connections, stop listening, and keep the documents."""
         self._server.stop(None).wait()
         self._threads.shutdown()
 
@@ -96,7 +96,7 @@ class FirestoreDouble:
         self.start()
 
     def refuse(self, method: str, code: StatusCode, times: int = 1) -> None:
-        """Answer the next calls with a status instead of doing anything."""
+        """Answer the next calls with a status instead of executing them."""
 
         def fault(_apply: Apply, _context: grpc.ServicerContext) -> Sequence[Any]:
             raise Refused(code, f"refused by a test with {code.name}")
@@ -104,7 +104,7 @@ class FirestoreDouble:
         self._plan(method, fault, times)
 
     def lose_answer(self, method: str, times: int = 1) -> None:
-        """Do what the next calls ask, but answer that the server is unavailable."""
+        """Execute the next calls, but answer that the server is unavailable."""
 
         def fault(apply: Apply, _context: grpc.ServicerContext) -> Sequence[Any]:
             apply()
@@ -113,7 +113,7 @@ class FirestoreDouble:
         self._plan(method, fault, times)
 
     def hang(self, method: str, times: int = 1, *, after_applying: bool = False) -> None:
-        """Leave the next calls without an answer, with or without doing what they ask."""
+        """Do not answer the next calls, executed or not."""
 
         def fault(apply: Apply, context: grpc.ServicerContext) -> Sequence[Any]:
             if after_applying:
@@ -124,7 +124,7 @@ class FirestoreDouble:
         self._plan(method, fault, times)
 
     def delay(self, method: str, seconds: float, times: int = 1) -> None:
-        """Be slow with the next calls."""
+        """Delay the next calls."""
 
         def fault(apply: Apply, context: grpc.ServicerContext) -> Sequence[Any]:
             _wait(context, seconds)
@@ -133,7 +133,7 @@ class FirestoreDouble:
         self._plan(method, fault, times)
 
     def interrupt(self, method: str, action: Callable[[], object]) -> None:
-        """Let something happen just before the next call is answered."""
+        """Run something just before the next call is answered."""
 
         def fault(apply: Apply, _context: grpc.ServicerContext) -> Sequence[Any]:
             action()
@@ -142,7 +142,7 @@ class FirestoreDouble:
         self._plan(method, fault, 1)
 
     def heal(self) -> None:
-        """Forget the faults that have not struck yet."""
+        """Forget all pending faults."""
         with self._lock:
             self._faults.clear()
 
@@ -232,13 +232,13 @@ class FirestoreDouble:
             else:
                 answer.missing = name
             answers.append(answer)
-        return answers[::-1]  # the order is not promised
+        return answers[::-1]  # the order is not guaranteed
 
     def _run_query(self, request: Any) -> Sequence[Any]:  # noqa: ANN401
         found = self._found(request.parent, request.structured_query)
         now = self._next_moment()
         response = types.RunQueryResponse.pb()
-        # Without results there is one answer nevertheless, which tells the time.
+        # Without results, there is still one answer, with the time.
         return [
             *(response(document=document, read_time=now) for document in found),
             *([] if found else [response(read_time=now)]),
@@ -260,7 +260,7 @@ class FirestoreDouble:
         return select(self._documents, parent, query)
 
     def _next_moment(self) -> Timestamp:
-        """Return the time, in microseconds as Firestore has it, never twice the same."""
+        """Return the time, in microseconds as in Firestore, never the same twice."""
         self._last_moment = max(self._last_moment + 1, time.time_ns() // 1_000)
         moment = Timestamp()
         moment.FromMicroseconds(self._last_moment)
@@ -268,7 +268,7 @@ class FirestoreDouble:
 
 
 def _wait(context: grpc.ServicerContext, seconds: float | None) -> None:
-    """Wait until the client has gone, or so long."""
+    """Wait until the client has gone, or at most this long."""
     gone = Event()
     if context.add_callback(gone.set):
         gone.wait(seconds)
@@ -306,7 +306,7 @@ def _check_precondition(condition: Any, document: Any) -> None:  # noqa: ANN401
 
 
 def _written(write: Any, former: Any, moment: Timestamp) -> Any:  # noqa: ANN401
-    """Return the document after a write; one that changes nothing leaves its version, too."""
+    """Return the document after a write; one that changes nothing keeps its version, too."""
     document = types.Document.pb()(name=write.update.name, fields=write.update.fields)
     if write.HasField("update_mask"):
         document.fields.clear()

@@ -15,13 +15,13 @@ from tests.doubles.function import ROOT
 
 @cache
 def declared() -> dict[str, Any]:
-    """Return what `deploy.sh` declares, in the form of Firebase's `firestore.indexes.json`."""
+    """Return what `deploy.sh` declares, in the format of Firebase's `firestore.indexes.json`."""
     found: dict[str, Any] = json.loads((ROOT / "deploy/indexes.json").read_text())
     return found
 
 
 def missing_index(query: Any) -> str | None:  # noqa: ANN401 - protobuf's messages have no types
-    """Say which index a query lacks, if it does."""
+    """Return the index that a query lacks, if any."""
     (source,) = query.from_
     orders = [(order.field.field_path, order.direction) for order in query.order_by]
     conditions = query.where.composite_filter.filters

@@ -1,4 +1,4 @@
-"""Which documents answer a query: as much of Firestore's queries as the project asks."""
+"""Evaluates queries, as far as the project uses Firestore's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _FilterOperator = types.StructuredQuery.FieldFilter.Operator
 
 
 def select(documents: Mapping[str, Any], parent: str, query: Any) -> list[Any]:  # noqa: ANN401 - protobuf's messages have no types
-    """Return the documents found, in order; raises `NotImplementedError`."""
+    """Return the matching documents, in order; raises `NotImplementedError`."""
     (source,) = query.from_
     folder = f"{parent}/{source.collection_id}/"
     found = [

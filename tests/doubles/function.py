@@ -1,4 +1,4 @@
-"""The function as a process of its own: functions-framework with gunicorn, on loopback."""
+"""The function as a separate process: functions-framework with gunicorn, on loopback."""
 
 import http.client
 import json
@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 FORM = "application/x-www-form-urlencoded"
 _START_SECONDS = 60
 
-_ports = random.SystemRandom()  # no test's seed leads two servers to one port
+_ports = random.SystemRandom()  # not a test's seed, which could give two servers one port
 
 
 @dataclass(frozen=True)
 class Response:
-    """What the function answered."""
+    """The function's answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -36,7 +36,7 @@ class Response:
 
 
 class Function:
-    """A running function; `settings` are its environment variables besides the usual ones."""
+    """A running function; `settings` are added to the usual environment variables."""
 
     def __init__(self, log: Path, **settings: str) -> None:
         self._log = log
@@ -75,12 +75,12 @@ class Function:
                 return
 
     def stop(self) -> None:
-        """Ask it to end, as Cloud Run does, and wait until it has."""
+        """Stop it like Cloud Run, and wait."""
         self._process.terminate()
         self._process.wait(_START_SECONDS)
 
     def kill(self) -> None:
-        """End it at once, its worker included."""
+        """Kill it, including its worker."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_START_SECONDS)
 
@@ -108,17 +108,17 @@ class Function:
 
     @property
     def log(self) -> str:
-        """All that it has printed."""
+        """Its output so far."""
         return self._log.read_text()
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        """The JSON lines that it has printed."""
+        """Its output as JSON lines."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return an environment that holds these settings and none from outside."""
+    """Return an environment with these settings and none from outside."""
     kept = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
     return {name: os.environ[name] for name in kept if name in os.environ} | settings
 

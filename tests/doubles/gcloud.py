@@ -10,7 +10,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import Any, NoReturn
 
-# What comes on standard input counts only where the command says that it reads it.
+# Standard input is passed on only if the command says that it reads it.
 PROGRAM = """#!{folder}/bash
 given=""
 case " $* " in *=-\\ * | *check.py*) given=$(cat) ;; esac
@@ -26,21 +26,21 @@ PYTHON = "gcloud-python"
 
 
 class Answered(Exception):  # noqa: N818 - it is how a command ends, well or not
-    """The exit code and the output of a command."""
+    """A command's exit code and output."""
 
 
 def answer(text: str = "") -> NoReturn:
-    """End a command well."""
+    """Let a command succeed."""
     raise Answered(0, f"{text}\n" if text else "")
 
 
 def refuse(text: str) -> NoReturn:
-    """End a command as gcloud does when it fails."""
+    """Let a command fail like gcloud."""
     raise Answered(1, f"ERROR: (gcloud) {text}\n")
 
 
 class FakeCloud:
-    """A Google Cloud project, as far as deploy.sh can see it."""
+    """A Google Cloud project as deploy.sh sees it."""
 
     def __init__(self, **state: object) -> None:
         self.state: dict[str, Any] = state
@@ -48,7 +48,7 @@ class FakeCloud:
         self.inputs: list[str] = []
 
     def serve(self, folder: Path, *programs: str) -> ThreadingTCPServer:
-        """Put the programs into a folder, and answer them until the server is shut down."""
+        """Put the programs into a folder, and serve them until the server is shut down."""
         cloud = self
 
         class Handler(StreamRequestHandler):
@@ -93,43 +93,43 @@ class FakeCloud:
         elif program == "curl":
             answer(self.next("health"))
 
-    def next(self, kind: str) -> Any:  # noqa: ANN401 - whatever the test put there
-        """Take the next of several answers; the last stays."""
+    def next(self, kind: str) -> Any:  # noqa: ANN401 - any answer of the test
+        """Return the next of several answers; the last one repeats."""
         several = self.state[kind]
         self.state[kind] = several[1:] or several
         return several[0]
 
     def check(self, arguments: list[str]) -> None:
-        """Stand in for deploy/check.py, which has tests of its own."""
+        """Replace deploy/check.py, which has separate tests."""
         if len(arguments) == 3:
             answer(str(self.state["portals"][arguments[2]]))
         code, text = self.next("check")
         raise Answered(code, text)
 
     def things(self, kind: str) -> dict[str, Any]:
-        """Give everything of a kind that there is."""
+        """Return all resources of a kind."""
         found: dict[str, Any] = self.state.setdefault(kind, {})
         return found
 
     def describe(self, kind: str, name: str) -> NoReturn:
-        """Answer as `describe` does, where the value is what the caller's format would give."""
+        """Answer like `describe`, where the value is in the caller's format."""
         if name not in self.things(kind):
             refuse(f"NOT_FOUND: {name} does not exist.")
         answer(self.things(kind)[name])
 
     def named(self, kind: str) -> NoReturn:
-        """Answer as `list` does with a filter on the name that people see."""
+        """Answer like `list` with a filter on the display name."""
         wanted = self.flags["filter"].split('"')[-2]
         answer(self.things(kind).get(wanted, ""))
 
     def policy(self, name: str) -> dict[str, str]:
-        """Give a policy, by the name that Google gave it."""
+        """Return a policy by Google's name for it."""
         policies = self.things("policies").values()
         found: dict[str, str] = next(value for value in policies if value["name"] == name)
         return found
 
     def list_policies(self) -> NoReturn:
-        """Answer with the name, and with the label and the channels where they are asked for."""
+        """Answer with the name, and with the label and channels if requested."""
         wanted = self.flags["filter"].split('"')[-2]
         found = self.things("policies").get(wanted)
         if not found:
@@ -155,12 +155,12 @@ class FakeCloud:
             policy["content"] = self.flags["update-user-labels"].removeprefix("content=")
 
     def binding(self) -> str:
-        """Show a role and its condition's title as value(...) does, with a tab between them."""
+        """Format a role and its condition's title like value(...), separated by a tab."""
         title = self.flags["condition"].partition("title=")[2]
         return f"{self.flags['role']}\t{title}"
 
     def deploy(self, name: str) -> None:
-        """Make a revision; it gets traffic unless told not to."""
+        """Create a revision; it gets traffic by default."""
         service = self.things("services").setdefault(
             name, {"env": {}, "revisions": [], "serving": None, "checking": None, "max": ""}
         )
@@ -175,7 +175,7 @@ class FakeCloud:
             service["serving"] = revision
 
     def service_state(self, service: dict[str, Any]) -> str:
-        """Show a service as the format flattened[no-pad](...) of deploy.sh does."""
+        """Format a service like flattened[no-pad](...) in deploy.sh."""
         limit = "spec.template.metadata.annotations.autoscaling.knative.dev/maxScale"
         lines = ["cpu: 1", "memory: 512Mi", "timeout: 60", f"{limit}: {service['max']}"]
         for index, (name, value) in enumerate(service["env"].items()):
@@ -191,7 +191,7 @@ class FakeCloud:
         return "\n".join(lines)
 
     def gcloud(self, words: list[str]) -> None:  # noqa: C901, PLR0912, PLR0915 - a table of commands
-        """Do what the command does, as far as deploy.sh can see it."""
+        """Execute a command, as far as deploy.sh can tell."""
         line = " ".join(words)
         for text, message in self.state.get("refused", {}).items():
             if text in " ".join(self.arguments):

@@ -100,7 +100,7 @@ class _MetadataRequest(BaseHTTPRequestHandler):
         self._answer(*self.server.answer(self.path))
 
     def log_message(self, *_: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def google_cloud(
 
 
 class _Proxy(ThreadingTCPServer):
-    """Takes CONNECT, ends TLS under Firestore's name, and passes on what it reads."""
+    """Accepts CONNECT, terminates TLS under Firestore's name, and forwards what it reads."""
 
     daemon_threads = True
 
@@ -170,7 +170,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 def _certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate for Firestore's name, which only processes that are told to trust."""
+    """Create a certificate for Firestore's name, trusted only by chosen processes."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _FIRESTORE)])
     now = datetime.now(UTC)

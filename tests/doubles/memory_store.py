@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from handler.deadline import Deadline
 from handler.stores.interface import Document, Fields, Put, Write
 
-# Time stands still: there is always some left.
+# Time stands still: some is always left.
 DEADLINE = Deadline(1, lambda: 0)
 
 NOW = datetime(2026, 3, 17, 12, 0, tzinfo=UTC)
 
 
 class MemoryStore:
-    """Keeps documents; `before_put`, called once, is somebody else who is faster."""
+    """Stores documents; `before_put`, called once, simulates a faster writer."""
 
     name = "memory"
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on 127.0.0.1 that makes a bad network of a good one."""
+"""A TCP proxy on 127.0.0.1 that simulates network failures."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from threading import Event, Lock, Thread
 from typing import Final, Self
 
 _CHUNK_BYTES: Final = 65_536
-_RESET: Final = struct.pack("ii", 1, 0)  # close with RST, as a host does that has gone
+_RESET: Final = struct.pack("ii", 1, 0)  # close with RST, like a host that has crashed
 
 
 class TcpProxy:
@@ -51,25 +51,25 @@ class TcpProxy:
         self._server.close()
 
     def cut(self) -> None:
-        """Hang up all connections, and every new one, until `mend`."""
+        """Shut down all connections, and every new one, until `heal`."""
         with self._lock:
             self._cut = True
         self._hang_up()
 
     def delay(self, seconds: float) -> None:
-        """Hold each piece of an answer back so long, until `mend`."""
+        """Delay each piece of an answer, until `heal`."""
         self._delay = seconds
 
     def freeze(self) -> None:
-        """Keep all connections open, but let nothing through until `thaw`, and lose nothing."""
+        """Keep all connections open, but let nothing through until `thaw`; nothing is lost."""
         self._flowing.clear()
 
     def thaw(self) -> None:
-        """Let go on what `freeze` has held."""
+        """Let through what `freeze` has held."""
         self._flowing.set()
 
     def swallow(self) -> None:
-        """Let requests through, and lose their answers, until `mend`."""
+        """Let requests through, and lose their answers, until `heal`."""
         self._swallowing = True
 
     def kill_silently(self) -> None:
@@ -82,12 +82,12 @@ class TcpProxy:
 
     @property
     def open_connections(self) -> int:
-        """How many connections clients hold open at the moment."""
+        """How many connections clients currently hold open."""
         with self._lock:
             return (len(self._open) + 1) // 2
 
-    def mend(self) -> None:
-        """Be a good network again; connections that have lost something are hung up."""
+    def heal(self) -> None:
+        """Be a good network again; connections that have lost data are shut down."""
         with self._lock:
             lossy = self._swallowing
             self._cut = self._swallowing = False

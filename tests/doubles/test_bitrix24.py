@@ -1,4 +1,4 @@
-"""The stand-in does over HTTP what Bitrix24's documentation and source say that Bitrix24 does."""
+"""The stand-in behaves over HTTP as Bitrix24's documentation and source say."""
 
 import http.client
 import json
@@ -36,7 +36,7 @@ from tests.doubles.bitrix24_client import DELETE, Handler, call, error, post, re
 from tests.stopwatch import Stopwatch
 
 
-def test_form_bodies_are_those_of_php() -> None:
+def test_form_bodies_are_phps() -> None:
     """php.net/http_build_query: escaped brackets, `+`, 1 and 0, no nulls, no empty arrays."""
     data: Mapping[str, Value] = {"a": {"b": [{"c": "é ~&"}, 2]}, "no": None, "none": [], "t": True}
     body = "a%5Bb%5D%5B0%5D%5Bc%5D=%C3%A9+%7E%26&a%5Bb%5D%5B1%5D=2&t=1&f=0"
@@ -45,7 +45,7 @@ def test_form_bodies_are_those_of_php() -> None:
     assert parse_str("id[]=4&id[]=5&f[%3C%3DID]=9") == {"id": ["4", "5"], "f": {"<=ID": "9"}}
 
 
-def test_app_info_vouches_for_portal_and_application(bitrix: Bitrix24, app: Installation) -> None:
+def test_app_info_confirms_portal_and_application(bitrix: Bitrix24, app: Installation) -> None:
     """It names the portal and the `client_id`, and says nothing about application tokens."""
     token = app.token()
     status, answer = call(f"{bitrix.oauth_url}/rest/app.info", {"auth": token.access_token})
@@ -76,7 +76,7 @@ def test_app_info_refuses_every_other_token(bitrix: Bitrix24, app: Installation)
 def test_a_portal_knows_only_its_own_tokens_and_methods(
     bitrix: Bitrix24, app: Installation
 ) -> None:
-    """Parameters come as JSON or as a form; `profile` tells who is an administrator."""
+    """Parameters come as JSON or as a form; `profile` says who is an administrator."""
     other = bitrix.add_portal("other.bitrix24.com").install()
     url = app.portal.client_endpoint
     stranger = {"auth": other.token().access_token}
@@ -89,7 +89,7 @@ def test_a_portal_knows_only_its_own_tokens_and_methods(
     assert json.loads(body)["result"]["ADMIN"] is True
 
 
-def test_binding_twice_is_an_error_and_another_auth_type_another_binding(
+def test_binding_twice_is_an_error_unless_auth_type_differs(
     app: Installation, handler: Handler
 ) -> None:
     """EventTable::checkUniq; so one URL can be called twice for one event."""
@@ -158,7 +158,7 @@ def test_a_deletion_inside_bitrix24_is_posted_as_shape_a(portal: Portal, handler
 
 
 def test_connector_ids_are_lower_cased_when_registered(portal: Portal, handler: Handler) -> None:
-    """A connector's own application finds its twin event all the same; customers' keep the case."""
+    """A connector's own application still gets its twin event; customers' keep the case."""
     app = portal.install(scope="imopenlines,imconnector", connectors=["MyConnector"])
     for event in (DELETE, "ONIMCONNECTORMESSAGEDELETE"):
         result(app, "event.bind", event=event, handler=handler.url)
@@ -171,7 +171,7 @@ def test_connector_ids_are_lower_cased_when_registered(portal: Portal, handler: 
 
 
 def test_without_a_user_no_oauth_tokens_are_sent(app: Installation, handler: Handler) -> None:
-    """A bot, a robot or an agent has none to lend."""
+    """A bot, a robot or an agent has none."""
     result(app, "event.bind", event=DELETE, handler=handler.url)
     app.portal.delete_message(user_id=None)
     assert set(handler.bodies[0]["auth"]) == {
@@ -182,7 +182,7 @@ def test_without_a_user_no_oauth_tokens_are_sent(app: Installation, handler: Han
 def test_a_deletion_by_the_customer_is_posted_as_shape_b(
     app: Installation, handler: Handler
 ) -> None:
-    """One object, no CONNECTOR and no LINE, what the connector sent unvalidated, and no twin."""
+    """One object, no CONNECTOR and no LINE, the connector's data unvalidated, and no twin."""
     result(app, "event.bind", event=DELETE, handler=handler.url)
     done = app.portal.customer_deletes("7", chat={"name": "Test chat"}, extra={"ref": {"id": 1}})
     assert handler.bodies[0]["data"] == {
@@ -269,7 +269,7 @@ def test_reserved_rows_are_cleared_under_their_process_id(app: Installation) -> 
 
 
 def test_deletions_in_bulk_arrive_one_by_one(app: Installation, handler: Handler) -> None:
-    """As many POSTs as messages, at once; the stand-in loses none of its own state."""
+    """As many POSTs as messages, concurrently; the stand-in loses none of its own state."""
     result(app, "event.bind", event=DELETE, handler=handler.url)
     result(app, "event.bind", event=DELETE, event_type="offline")
     with ThreadPoolExecutor(8) as pool:
@@ -318,7 +318,7 @@ def test_event_test_reaches_handlers_bound_to_onapptest(
 
 
 def test_event_test_misses_a_handler_that_is_bound_after_the_call(handler: Handler) -> None:
-    """Receivers are chosen before the answer: as soon as that has come, the caller may bind."""
+    """Receivers are chosen before the answer: once it arrives, the caller may bind."""
     with Bitrix24() as bitrix:
         app = bitrix.add_portal().install()
         url, auth = app.portal.client_endpoint, app.token().access_token
@@ -361,8 +361,8 @@ def test_the_life_of_an_application(app: Installation, handler: Handler) -> None
         assert {"access_token", "refresh_token"} < set(tokens)
 
 
-def test_a_handler_that_is_down_is_not_tried_again(app: Installation, handler: Handler) -> None:
-    """The failure is kept for the test to see, and that is all."""
+def test_handler_that_is_down_is_not_retried(app: Installation, handler: Handler) -> None:
+    """The failure is only recorded for the test."""
     result(app, "event.bind", event=DELETE, handler="http://127.0.0.1:9/")
     app.portal.delete_message()
     app.portal.delete_message(deliver=False)
@@ -371,15 +371,15 @@ def test_a_handler_that_is_down_is_not_tried_again(app: Installation, handler: H
     assert handler.bodies == []
 
 
-def test_the_rate_limit_says_slow_down(app: Installation) -> None:
-    """Page limits: 503."""
+def test_rate_limit_answers_503(app: Installation) -> None:
+    """Page limits."""
     app.portal.limit_rate(burst=2, per_second=0)
     assert [rest(app, "profile")[0] for _ in range(2)] == [200, 200]
     assert error(rest(app, "profile")) == (503, "QUERY_LIMIT_EXCEEDED")
 
 
-def test_faults_strike_the_calls_they_were_made_for(bitrix: Bitrix24, app: Installation) -> None:
-    """The first after some, all until cleared, one by one."""
+def test_faults_strike_their_calls(bitrix: Bitrix24, app: Installation) -> None:
+    """After a number of calls, until cleared, or one by one."""
     bitrix.fault("profile", Refusal(500, "INTERNAL_SERVER_ERROR"), after=1)
     assert [rest(app, "profile")[0] for _ in range(3)] == [200, 500, 200]
     bitrix.fault("profile", Redirect("http://127.0.0.1:9/"), times=None)
@@ -396,7 +396,7 @@ def test_faults_strike_the_calls_they_were_made_for(bitrix: Bitrix24, app: Insta
 def test_some_faults_come_after_the_effect(
     bitrix: Bitrix24, app: Installation, fault: Fault
 ) -> None:
-    """The caller cannot know, but the binding is there."""
+    """The caller cannot know, but the binding exists."""
     bitrix.fault("event.bind", fault)
     params = {"auth": app.token().access_token, "event": DELETE, "event_type": "offline"}
     url, body = app.portal.client_endpoint + "event.bind", json.dumps(params)

@@ -1,4 +1,4 @@
-"""The official Python SDK, which was written elsewhere, finds in the stand-in what it expects."""
+"""The official Python SDK, written by others, works with the stand-in."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +33,7 @@ FUNCTION = "https://function.example.com/"
 
 
 class Loopback(HTTPAdapter):
-    """Leads the SDK's fixed https addresses to the stand-in, and to nothing else."""
+    """Redirects the SDK's fixed https URLs to the stand-in, and nowhere else."""
 
     def __init__(self, bitrix: Bitrix24) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class Loopback(HTTPAdapter):
 
 @pytest.fixture
 def portal(bitrix: Bitrix24) -> Portal:
-    """Add a portal of the OAuth server that the SDK asks."""
+    """Add a portal of the OAuth server that the SDK uses."""
     return bitrix.add_portal(DOMAIN)
 
 
 @pytest.fixture
 def loopback(bitrix: Bitrix24, portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Loopback:
-    """Lead every request of the SDK to the stand-in."""
+    """Redirect every request of the SDK to the stand-in."""
     made = Loopback(bitrix)
     made.bases[DOMAIN] = portal.client_endpoint
     monkeypatch.setattr(requests.Session, "get_adapter", lambda *_, **__: made)
@@ -63,13 +63,13 @@ def loopback(bitrix: Bitrix24, portal: Portal, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def token(app: Installation, loopback: Loopback) -> Iterator[BitrixToken]:
-    """Return the SDK's view of an administrator's token."""
+    """Return an administrator's token as an SDK object."""
     yield sdk_token(app)
     loopback.close()
 
 
 def sdk_token(app: Installation, user: int = 1, expires_in: int = 3600) -> BitrixToken:
-    """Return the SDK's view of a token."""
+    """Return a token as an SDK object."""
     issued = app.token(user, expires_in=expires_in)
     return BitrixToken(
         domain=DOMAIN,
@@ -80,13 +80,13 @@ def sdk_token(app: Installation, user: int = 1, expires_in: int = 3600) -> Bitri
 
 
 def bound(token: BitrixToken) -> list[tuple[str, bool, str | None, int | None]]:
-    """Return the bindings as the SDK reads them."""
+    """Return the bindings as parsed by the SDK."""
     events = token.get_client().event.get().values
     return [(one.event, one.offline, one.handler, one.auth_type) for one in events]
 
 
-def test_the_oauth_server_vouches(app: Installation, token: BitrixToken) -> None:
-    """app.info by GET, with a slash at the end; `expires` as ISO text, `scope` as text."""
+def test_oauth_server_confirms_a_token(app: Installation, token: BitrixToken) -> None:
+    """app.info by GET, with a trailing slash; `expires` as ISO text, `scope` as text."""
     info = token.get_app_info().result
     assert (info.client_id, info.user_id, info.scope) == (app.client_id, 1, ["imopenlines"])
     assert info.install.installed is True
@@ -95,7 +95,7 @@ def test_the_oauth_server_vouches(app: Installation, token: BitrixToken) -> None
     assert info.install.domain == DOMAIN
 
 
-def test_the_portal_says_who_asks(app: Installation, token: BitrixToken) -> None:
+def test_profile_is_the_tokens_user(app: Installation, token: BitrixToken) -> None:
     """The method profile."""
     client = token.get_client()
     assert (client.profile().value.bitrix_id, client.profile().value.admin) == (1, True)
@@ -103,7 +103,7 @@ def test_the_portal_says_who_asks(app: Installation, token: BitrixToken) -> None
 
 
 def test_events_are_bound_listed_and_unbound(app: Installation, token: BitrixToken) -> None:
-    """`auth_type` comes as text; unbinding with 0 leaves those that name a user."""
+    """`auth_type` is text; unbinding with 0 leaves those that name a user."""
     client = token.get_client()
     assert client.event.bind(DELETE, FUNCTION).result is True
     assert client.event.bind(DELETE, FUNCTION, auth_type=1).result is True
@@ -123,9 +123,7 @@ def test_events_are_bound_listed_and_unbound(app: Installation, token: BitrixTok
     assert app.bindings == []
 
 
-def test_the_queue_is_read_reserved_cleared_and_taken(
-    app: Installation, token: BitrixToken
-) -> None:
+def test_queue_is_read_reserved_cleared_and_removed(app: Installation, token: BitrixToken) -> None:
     """event.offline.list, -get and -clear, and a batch of exact ids."""
     client = token.get_client()
     client.event.bind(DELETE, event_type="offline").result  # noqa: B018 - the SDK calls when it is read
@@ -157,9 +155,7 @@ def test_a_renamed_portal_is_followed(
     assert token.get_app_info().result.install.domain == "new-name.bitrix24.ru"
 
 
-def test_errors_are_those_that_it_knows(
-    bitrix: Bitrix24, app: Installation, token: BitrixToken
-) -> None:
+def test_errors_are_recognised(bitrix: Bitrix24, app: Installation, token: BitrixToken) -> None:
     """Three kinds of ACCESS_DENIED, an expired token, 429, and an error whose status is 200."""
     client = token.get_client()
     with pytest.raises(BitrixAPIAccessDenied, match="Access denied!"):
@@ -182,7 +178,7 @@ def test_errors_are_those_that_it_knows(
 
 
 def read(body: bytes) -> OAuthEventData:
-    """Read an event with the SDK, as its integration with Flask does."""
+    """Parse an event with the SDK, like its integration with Flask."""
     return OAuthEventData.from_dict(parse_qs(body.decode(), keep_blank_values=True))
 
 
@@ -205,8 +201,8 @@ def test_the_stand_ins_events_are_read(
 
 
 @pytest.mark.parametrize("shape", ["portal", "customer"])
-def test_what_send_sends_is_read(handler: Handler, shape: str) -> None:
-    """The body of today, and with a user's token."""
+def test_events_of_send_are_read(handler: Handler, shape: str) -> None:
+    """In the current form, with a user's token."""
     assert main(["send", "--url", handler.url, "--shape", shape, "--message-id", "ext-1"]) == 0
     event = read(handler.raw[0])
     assert (event.event, event.is_system, event.auth.user_id) == (DELETE, False, 27)
@@ -216,7 +212,7 @@ def test_what_send_sends_is_read(handler: Handler, shape: str) -> None:
 
 
 def test_the_documentations_sample_is_refused(handler: Handler) -> None:
-    """It names its handler `eventId`, and has no user: a body that servers sent years ago."""
+    """It names its handler `eventId`, and has no user: the body of old servers."""
     assert main(["send", "--url", handler.url, "--shape", "documentation"]) == 0
     with pytest.raises(OAuthEventData.ValidationError, match="event_handler_id"):
         read(handler.raw[0])

@@ -1,4 +1,4 @@
-"""What a year does to a portal: it is renamed, its people change, its bindings go."""
+"""A portal's year: it is renamed, its people change, its bindings disappear."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ def bind_the_queue(app: Installation, handler: Handler, user: int = 1) -> None:
 def test_a_renamed_portal_is_found_by_app_info_alone(
     bitrix: Bitrix24, app: Installation, handler: Handler, old: Disconnect | None
 ) -> None:
-    """The old address answers 302, or nothing; `member_id`, tokens and bindings stay."""
+    """The old address answers 302, or not at all; `member_id`, tokens and bindings stay."""
     result(app, "event.bind", event=DELETE, handler=handler.url)
     portal, auth = app.portal, {"auth": app.token().access_token}
     former = f"{portal.client_endpoint}profile"
@@ -48,10 +48,10 @@ def test_a_renamed_portal_is_found_by_app_info_alone(
     assert handler.bodies[0]["auth"]["client_endpoint"] == install["client_endpoint"]
 
 
-def test_a_demoted_administrators_ping_may_read_no_queue(
+def test_demoted_administrators_ping_may_not_read_the_queue(
     app: Installation, handler: Handler
 ) -> None:
-    """The token is always that of the user whom the binding was made for."""
+    """The token is always that of the user the binding was made for."""
     app.portal.promote(7)
     bind_the_queue(app, handler)
     app.portal.demote(1)
@@ -68,7 +68,7 @@ def test_a_demoted_administrators_ping_may_read_no_queue(
 
 
 def test_the_three_meanings_of_access_denied(app: Installation) -> None:
-    """Told apart by their descriptions: the rights, the plan, the user."""
+    """Distinguished by description: permissions, the plan, the user."""
     dismissed = app.token(27).access_token
     url = app.portal.client_endpoint
     assert rest(app, "event.offline.list", user=27)[1]["error_description"] == "Access denied!"
@@ -84,7 +84,7 @@ def test_the_three_meanings_of_access_denied(app: Installation) -> None:
 def test_a_dismissed_administrators_ping_brings_no_tokens(
     app: Installation, handler: Handler
 ) -> None:
-    """Nobody can be authorised who has left (inferred)."""
+    """Nobody who has left can be authorised (inferred)."""
     bind_the_queue(app, handler)
     app.portal.dismiss(1)
     app.portal.delete_message()
@@ -94,7 +94,7 @@ def test_a_dismissed_administrators_ping_brings_no_tokens(
 def test_saving_the_form_again_sends_nothing_and_reinstalling_does(
     app: Installation, handler: Handler
 ) -> None:
-    """Reinstall: a fresh token of its administrator; application token, bindings, queue stay."""
+    """Reinstall: a new token of its administrator; application token, bindings, queue stay."""
     app.portal.promote(7)
     assert [one.status for one in app.save_form(handler.url)] == [200]
     bind_the_queue(app, handler)
@@ -111,7 +111,7 @@ def test_saving_the_form_again_sends_nothing_and_reinstalling_does(
         app.reinstall(by=27)
 
 
-def test_deleting_and_adding_again_takes_token_bindings_and_queue(
+def test_deleting_and_adding_again_loses_token_bindings_and_queue(
     app: Installation, handler: Handler
 ) -> None:
     """Under the same `member_id`."""
@@ -124,7 +124,7 @@ def test_deleting_and_adding_again_takes_token_bindings_and_queue(
 
 
 def test_bindings_are_lost_one_event_or_all(app: Installation, handler: Handler) -> None:
-    """And nothing says so."""
+    """Without any notice."""
     bind_the_queue(app, handler)
     app.lose_bindings(PING)
     assert [bound.event for bound in app.bindings] == [DELETE]
@@ -135,7 +135,7 @@ def test_bindings_are_lost_one_event_or_all(app: Installation, handler: Handler)
 def test_unbinding_removes_every_users_binding_unless_one_is_named(
     app: Installation, handler: Handler
 ) -> None:
-    """`auth_type` 0 means those bound without one; what is not given does not restrict."""
+    """`auth_type` 0 means those bound without one; an omitted parameter does not restrict."""
     app.portal.promote(7)
     where: Mapping[str, Value] = {"event": DELETE, "handler": handler.url}
     for user in (0, 1, 7):
@@ -147,8 +147,8 @@ def test_unbinding_removes_every_users_binding_unless_one_is_named(
     assert result(app, "event.unbind", **where) == {"count": 2}
 
 
-def test_a_portal_pings_once_a_second_whatever_min_timeout_says(handler: Handler) -> None:
-    """`minTimeout` is stored, and read by nothing; a ping that was left out is not made up for."""
+def test_portal_pings_once_a_second_regardless_of_min_timeout(handler: Handler) -> None:
+    """`minTimeout` is stored but never read; a skipped ping is not made up for."""
     now = [1773752400.0]
     with Bitrix24(clock=lambda: now[0]) as bitrix:
         app = bitrix.add_portal().install()
@@ -162,7 +162,7 @@ def test_a_portal_pings_once_a_second_whatever_min_timeout_says(handler: Handler
 
 
 def test_a_storm_deletes_at_a_pace_and_pings_meanwhile(app: Installation, handler: Handler) -> None:
-    """Rates cannot be regulated; each deletion is a POST of its own."""
+    """Rates cannot be configured; each deletion is a separate POST."""
     result(app, "event.bind", event=DELETE, handler=handler.url)
     bind_the_queue(app, handler)
     deletions = app.portal.storm(12, per_second=200)
@@ -173,7 +173,7 @@ def test_a_storm_deletes_at_a_pace_and_pings_meanwhile(app: Installation, handle
 
 
 def test_a_row_may_be_committed_after_those_with_greater_ids(app: Installation) -> None:
-    """Taking a range of ids returns what it deletes, rows that were not listed included."""
+    """Taking a range of ids returns everything it deletes, including rows that were not listed."""
     result(app, "event.bind", event=DELETE, event_type="offline")
     app.portal.delete_message("first")
     with app.portal.uncommitted_rows():
@@ -217,8 +217,8 @@ def test_a_batch_is_one_call_of_up_to_fifty(app: Installation) -> None:
     assert error(rest(app, "profile")) == (503, "QUERY_LIMIT_EXCEEDED")
 
 
-def test_whether_a_batch_takes_the_queue_is_the_portals_affair(portal: Portal) -> None:
-    """Unconfirmed: the function must do without."""
+def test_batch_may_not_remove_queue_rows(portal: Portal) -> None:
+    """Unconfirmed: the function must work without."""
     app = portal.install()
     command = ["event.offline.get?filter[ID]=1"]
     assert result(app, "batch", cmd=command)["result_error"] == []

@@ -15,7 +15,7 @@ _Query = types.StructuredQuery.pb()
 
 
 def query(collection: str, *fields: str, where: str | None = None) -> Any:  # noqa: ANN401
-    """Make a query by some fields."""
+    """Return a query by these fields."""
     made = _Query(from_=[{"collection_id": collection}])
     for field in fields:
         made.order_by.add(field={"field_path": field})
@@ -33,8 +33,8 @@ def query(collection: str, *fields: str, where: str | None = None) -> Any:  # no
         query("quarantine", "received_at"),
     ],
 )
-def test_a_query_by_one_field_has_its_index(found: Any) -> None:  # noqa: ANN401
-    """Firestore makes that by itself, in both directions."""
+def test_query_by_one_field_has_an_index(found: Any) -> None:  # noqa: ANN401
+    """Firestore creates it automatically, in both directions."""
     assert missing_index(found) is None
 
 
@@ -49,13 +49,13 @@ def test_a_query_by_one_field_has_its_index(found: Any) -> None:  # noqa: ANN401
         (query("quarantine", where="payload"), "quarantine.payload has no index: it is exempt"),
     ],
 )
-def test_what_is_not_declared_is_missing(found: Any, missing: str) -> None:  # noqa: ANN401
-    """Several fields need a composite index, and what is exempt has none."""
+def test_undeclared_index_is_missing(found: Any, missing: str) -> None:  # noqa: ANN401
+    """Several fields need a composite index, and an exempt field has none."""
     assert missing == missing_index(found)
 
 
-def test_what_is_queried_is_not_exempt() -> None:
-    """`event_at` was exempt once: a deployment of then must get the index."""
+def test_queried_fields_are_not_exempt() -> None:
+    """`event_at` once was: an old deployment must get the index."""
     exempt = {(one["collectionGroup"], one["fieldPath"]) for one in declared()["fieldOverrides"]}
 
     assert not exempt & {("deletions", "event_at"), ("deletions", "recorded_at")}

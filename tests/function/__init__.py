@@ -1,1 +1,1 @@
-"""The whole function: HTTP in, answers, documents and log lines out."""
+"""The whole function: HTTP in; answers, documents and log lines out."""

@@ -1,4 +1,4 @@
-"""Bitrix24, and the function within this process, for the tests of installs and of pings."""
+"""Bitrix24, and the function in this process, for the tests of installs and pings."""
 
 import time
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ def lasting_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture
 def stage(lasting_stage: Stage) -> Stage:
-    """Set the stage: no faults, no calls yet, and an empty store."""
+    """Return the stage without faults or calls, and with an empty store."""
     lasting_stage.clear()
     return lasting_stage
 
 
 @pytest.fixture
 def portal(stage: Stage) -> Portal:
-    """Add the portal that most tests are about."""
+    """Add the portal that most tests use."""
     return stage.bitrix.add_portal("ours.bitrix24.com")
 
 

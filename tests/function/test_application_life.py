@@ -1,4 +1,4 @@
-"""The application's whole life at a portal, over HTTP, against the function as a process."""
+"""The application's whole life at a portal, over HTTP, with the function as a process."""
 
 import json
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ class Life:
         self.expected: list[PortalDeletion | CustomerDeletion] = []
 
     def send(self, body: bytes) -> Delivery:
-        """Send what Bitrix24 itself sends without any binding, such as installs."""
+        """Send what Bitrix24 sends without any binding, such as installs."""
         return self.portal.post(f"{self.function.url}/", body)
 
     def install(self, installation: Installation) -> None:
-        """Save a new application's form, or choose Reinstall, and see it accepted."""
+        """Save a new application's form, or choose Reinstall; it must be accepted."""
         url = f"{self.function.url}/"
         saved = installation.save_form(url, by=7)
         (done,) = saved or [installation.reinstall(by=7)]
@@ -50,7 +50,7 @@ class Life:
         assert len(installation.bindings) == 4
 
     def delete(self, *, delivered: bool = True) -> None:
-        """Delete in every way; `delivered` says whether the function hears of it at once."""
+        """Delete in every way; `delivered` says whether the function gets the events directly."""
         before = len(self.portal.deliveries)
         self.expected += self.portal.delete_message("wamid.HBgL==", "ext/2")
         self.expected += self.portal.delete_message(user_id=None)
@@ -76,12 +76,12 @@ class Life:
         return stored(self.store)[f"portals/{self.portal.member_id}"]
 
     def assert_all_is_recorded(self) -> None:
-        """Compare what is recorded with what was deleted: nothing less, nothing more."""
+        """Check that exactly the deleted messages are recorded."""
         recorded = sorted(map(str, map(identity, self.records)))
         assert recorded == sorted(map(str, map(expected_identity, self.expected)))
 
     def assert_no_token_has_leaked(self) -> None:
-        """Search what could be read by others for every token that was ever issued."""
+        """Search everything readable by others for every token ever issued."""
         answers = [whole_text(one) for one in self.portal.deliveries]
         texts = [self.function.log, stored_text(self.store), *answers]
         assert len(self.bitrix.secrets) > 50
@@ -89,13 +89,13 @@ class Life:
 
 
 def identity(record: Fields) -> tuple[object, ...]:
-    """Return what identifies a record, and who deleted."""
+    """Return a record's identity, and who deleted."""
     names = ("member_id", "im_chat_id", "im_message_id", "message_id", "connector", "line_id")
     return tuple(record.get(name) for name in (*names, "chat_id", "user_id"))
 
 
 def expected_identity(deletion: PortalDeletion | CustomerDeletion) -> tuple[object, ...]:
-    """Return the same of what the portal has seen."""
+    """Return the same for a deletion that the portal has seen."""
     if isinstance(deletion, PortalDeletion):
         numbers: tuple[object, ...] = (deletion.im_chat_id, deletion.im_message_id)
     else:
@@ -123,14 +123,14 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
 
 def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
-    """From the install to the uninstall every deletion is recorded once, and no token anywhere."""
+    """From the install to the uninstall, every deletion is recorded once, and no token anywhere."""
     portal, function = life.portal, life.function
 
     first = portal.install("local.1")
     life.install(first)
     life.delete()
     life.assert_all_is_recorded()
-    portal.pings = False  # each takes a second, in which it waits for rows that are not announced
+    portal.pings = False  # each waits a second for unannounced rows
 
     event_test_reaches_the_function(life, first)
     assert life.send(first.user_ready_event()).answer == (
@@ -141,7 +141,8 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
     life.delete(delivered=False)
     function.start()
     (pinged,) = portal.ping()
-    # The portal's own pings, one a second at most, had drained part of what had come online.
+    # The portal's own pings, at most one a second, had drained part of the deletions that arrived
+    # online.
     answer = json.loads(pinged.answer)
     assert (answer["status"], answer["recorded"], answer["quarantined"]) == ("recovered", 4, 0)
     assert portal.queue(first) == []
@@ -182,7 +183,7 @@ def test_the_url_is_pasted_and_it_works_until_the_end(life: Life) -> None:
 
 
 def event_test_reaches_the_function(life: Life, installation: Installation) -> None:
-    """Call event.test: ONAPPTEST comes through the queue, once it is bound."""
+    """Call event.test: ONAPPTEST arrives through the queue, once it is bound."""
     administrator = installation.token(7)
     endpoint = life.portal.client_endpoint
     bound = installation.bindings[0]
@@ -196,7 +197,7 @@ def event_test_reaches_the_function(life: Life, installation: Installation) -> N
 
 
 def refuse_forgeries(life: Life, installation: Installation) -> None:
-    """Let a stranger try: with nothing, with his own portal's token, with an employee's."""
+    """Try forgeries: with nothing, with another portal's token, with an employee's."""
     stranger = life.bitrix.add_portal("strange.bitrix24.com").install()
     forged = "f0" * 16
     life.bitrix.remember(forged)

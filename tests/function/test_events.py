@@ -1,4 +1,4 @@
-"""Events in over HTTP, documents out: the function as a process, on each kind of store."""
+"""Events over HTTP become documents: the function as a process, on each kind of store."""
 
 import json
 import socket
@@ -28,19 +28,19 @@ JSON = "application/json"
 
 
 class Site:
-    """A function that runs, and the store that it writes to."""
+    """A running function, and its store."""
 
     def __init__(self, function: Function, store: Store) -> None:
         self.function = function
         self.store = store
 
     def enter(self, member_id: str, token: str) -> None:
-        """Enter a portal with as little as is enough."""
+        """Add a portal with the minimal document."""
         fields: Fields = {"token_digests": [token_digest(token)], "active": True}
         self.store.put(Document(f"portals/{member_id}", fields), Deadline(20))
 
     def new_portal(self) -> tuple[str, str]:
-        """Enter a portal that no other test has; return its member_id and its token."""
+        """Add a portal that no other test uses; return its member_id and its token."""
         member_id, token = uuid4().hex, uuid4().hex
         self.enter(member_id, token)
         return member_id, token
@@ -64,7 +64,7 @@ class Site:
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """Run the function on each kind of store, with the portal of the samples entered."""
+    """Run the function on each kind of store, with the portal of the samples."""
     folder = tmp_path_factory.mktemp("site")
     store: Store
     if request.param == "local":
@@ -90,7 +90,7 @@ def deletion_event(member_id: str, token: str, **data: object) -> dict[str, Any]
 
 
 def in_portal(*message_ids: object) -> dict[str, Any]:
-    """Return the data of a deletion inside Bitrix24, of one message with these external ids."""
+    """Return the data of a deletion inside Bitrix24: one message with these external ids."""
     im = {"chat_id": 5, "message_id": 1}
     return {
         "CONNECTOR": "myconnector",
@@ -204,7 +204,7 @@ def _by_message(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_repeat_changes_nothing(site: Site) -> None:
-    """Repeats, with another time and another handler id, end in the same document."""
+    """Even with another time and another handler id."""
     member_id, token = site.new_portal()
     event = deletion_event(member_id, token, **in_portal("one"))
     first = site.send({**event, "ts": 1773760577, "event_handler_id": 559})
@@ -218,7 +218,7 @@ def test_a_repeat_changes_nothing(site: Site) -> None:
 
 
 def test_the_twin_event_meets_the_same_document(site: Site) -> None:
-    """An application bound to ONIMCONNECTORMESSAGEDELETE too gets two POSTs for one deletion."""
+    """An application bound to ONIMCONNECTORMESSAGEDELETE, too, gets two POSTs per deletion."""
     site.function.post(form("portal-one-message"))
     before = site.deletions(MEMBER_ID)
 
@@ -228,8 +228,8 @@ def test_the_twin_event_meets_the_same_document(site: Site) -> None:
     assert before == site.deletions(MEMBER_ID)
 
 
-def test_the_missing_records_of_an_event_are_added(site: Site) -> None:
-    """Where some elements are already recorded, the others are recorded all the same."""
+def test_missing_records_of_an_event_are_added(site: Site) -> None:
+    """If some elements are already recorded, the others are added."""
     member_id, token = site.new_portal()
     site.send(deletion_event(member_id, token, **in_portal("b")))
 
@@ -240,8 +240,8 @@ def test_the_missing_records_of_an_event_are_added(site: Site) -> None:
     assert {"a", "b", "c"} == ids
 
 
-def test_a_bulk_of_elements_is_recorded_whole(site: Site) -> None:
-    """All elements of DATA are taken; the official PHP SDK takes the first."""
+def test_bulk_deletion_is_recorded_completely(site: Site) -> None:
+    """All elements of DATA; the official PHP SDK reads only the first."""
     member_id, token = site.new_portal()
 
     answer = site.send(deletion_event(member_id, token, **in_portal(*range(200))))
@@ -259,10 +259,10 @@ def test_a_bulk_of_elements_is_recorded_whole(site: Site) -> None:
         ("variant-list-with-gaps", {"ext-msg-005", "ext-msg-008"}),
     ],
 )
-def test_a_variant_is_recorded_alike_as_a_form_and_in_json(
+def test_variants_are_recorded_alike_as_form_and_json(
     site: Site, name: str, message_ids: set[str]
 ) -> None:
-    """Shapes that other people's handlers and older pages know."""
+    """Shapes known to other handlers and older documentation."""
     member_id, token = site.new_portal()
     event = typed(name)
     event["auth"].update(member_id=member_id, application_token=token)
@@ -279,7 +279,7 @@ def test_a_variant_is_recorded_alike_as_a_form_and_in_json(
     assert message_ids == stored
 
 
-def test_one_invalid_element_keeps_no_other_from_being_recorded(site: Site) -> None:
+def test_invalid_element_does_not_affect_the_others(site: Site) -> None:
     """The event is quarantined for the rest; the answer counts what is recorded."""
     member_id, token = site.new_portal()
     event = typed("variant-one-element-unfit")
@@ -305,8 +305,8 @@ def _without(response: Response, *names: str) -> dict[str, Any]:
     return {name: value for name, value in response.json.items() if name not in names}
 
 
-def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:
-    """The payload is the data alone; typed and as a form it is the same event."""
+def test_invalid_data_is_quarantined_once(site: Site) -> None:
+    """The payload is the data only; as JSON and as a form, it is the same event."""
     member_id, token = site.new_portal()
     event = deletion_event(member_id, token, CONNECTOR="myconnector", LINE="x", DATA=[{"im": 7}])
 
@@ -334,7 +334,7 @@ def test_data_that_does_not_fit_is_kept_in_quarantine_once(site: Site) -> None:
 
 
 def test_an_uninstalled_portal_is_a_stranger(site: Site) -> None:
-    """After ONAPPUNINSTALL the token opens nothing, and the records stay."""
+    """After ONAPPUNINSTALL, the token is useless, and the records stay."""
     member_id, token = site.new_portal()
     event = deletion_event(member_id, token, **in_portal("one"))
     site.send(event)
@@ -351,8 +351,8 @@ def test_an_uninstalled_portal_is_a_stranger(site: Site) -> None:
     assert isinstance(portal.fields["clean_requested_at"], datetime)
 
 
-def test_strangers_cannot_tell_why_they_are_refused(site: Site) -> None:
-    """Unknown portal, wrong token and uninstalled portal get one and the same answer."""
+def test_strangers_cannot_see_why_they_are_refused(site: Site) -> None:
+    """Unknown portal, wrong token and uninstalled portal get the same answer."""
     member_id, token = site.new_portal()
     inactive = uuid4().hex
     fields: Fields = {"token_digests": [token_digest(token)], "active": False}
@@ -387,15 +387,15 @@ def test_strangers_cannot_tell_why_they_are_refused(site: Site) -> None:
         None,
     ],
 )
-def test_an_event_without_usable_proof_is_malformed(site: Site, auth: object) -> None:
-    """Ids and tokens that Firestore or a digest could not take are refused without an error."""
+def test_event_without_valid_auth_is_malformed(site: Site, auth: object) -> None:
+    """Ids and tokens that Firestore or a digest cannot handle are rejected cleanly."""
     answer = site.send({"event": "ONOPENLINEMESSAGEDELETE", "data": in_portal("x"), "auth": auth})
 
     assert (400, "malformed_event") == (answer.status, answer.json["error"])
 
 
-def test_a_page_of_bitrix24_is_told_what_to_tick(site: Site) -> None:
-    """Its POST has no event; the log finds it."""
+def test_bitrix24_page_gets_instructions(site: Site) -> None:
+    """Its POST has no event; it is marked in the log."""
     answer = site.function.post(form("page-open"), path="/page?DOMAIN=x.bitrix24.com")
 
     assert (400, "malformed_event") == (answer.status, answer.json["error"])
@@ -418,7 +418,7 @@ def test_a_page_of_bitrix24_is_told_what_to_tick(site: Site) -> None:
     ],
 )
 def test_other_methods_are_not_allowed(site: Site, method: str, path: str, allow: str) -> None:
-    """The answer says which are."""
+    """The answer lists the allowed ones."""
     answer = site.function.request(method, path)
 
     assert (405, allow) == (answer.status, answer.headers["Allow"])
@@ -426,20 +426,20 @@ def test_other_methods_are_not_allowed(site: Site, method: str, path: str, allow
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
-def test_health_says_that_the_function_is_up(site: Site, path: str) -> None:
-    """And its version, without a word about portals, settings or Firestore."""
+def test_health_reports_version(site: Site, path: str) -> None:
+    """And nothing about portals, settings or Firestore."""
     assert _said(site.function.request("GET", path)) == (200, {"status": "up", "version": VERSION})
     head = site.function.request("HEAD", path)
     assert (200, b"") == (head.status, head.body)
 
 
-def test_events_are_taken_on_any_path(site: Site) -> None:
-    """Whatever path was pasted into the application's form."""
+def test_events_are_accepted_on_any_path(site: Site) -> None:
+    """Whichever URL was pasted into the application's form."""
     assert 200 == site.function.post(form("app-test"), path="/any/path?with=a&query").status
 
 
 def test_a_body_that_is_too_long_is_refused_unread(site: Site) -> None:
-    """The limit counts for what is announced and for what just keeps coming."""
+    """The limit applies with and without a Content-Length."""
     announced = site.function.post(b"x" * 262_145)
     chunked = site.function.request("POST", "/", iter([b"x" * 65_536] * 5), {"Content-Type": FORM})
     longest = site.function.post(b"x" * 262_144)
@@ -457,8 +457,8 @@ def test_a_body_that_is_too_long_is_refused_unread(site: Site) -> None:
         b"Transfer-Encoding: chunked\r\n\r\n10\r\nevent=x",
     ],
 )
-def test_a_body_that_breaks_off_is_malformed(site: Site, headers_and_body: bytes) -> None:
-    """What gunicorn makes of it never becomes a 500, nor half a body an event."""
+def test_incomplete_body_is_malformed(site: Site, headers_and_body: bytes) -> None:
+    """What gunicorn makes of it never becomes a 500, and half a body is not an event."""
     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n".encode()
     with socket.create_connection(("127.0.0.1", site.function.port), timeout=10) as client:
         client.sendall(head + headers_and_body)
@@ -469,8 +469,8 @@ def test_a_body_that_breaks_off_is_malformed(site: Site, headers_and_body: bytes
     assert b'"malformed_body"' in answer
 
 
-def test_the_log_tells_each_event_in_a_line(site: Site) -> None:
-    """One JSON line an event, tied to its trace, and no token in it."""
+def test_each_event_is_one_log_line(site: Site) -> None:
+    """JSON, with the event's trace, and without tokens."""
     member_id, token = site.new_portal()
     event = deletion_event(member_id, token, **in_portal("one"))
     trace = "105445aa7843bc8bf206b12000100000"

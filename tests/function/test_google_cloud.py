@@ -19,7 +19,7 @@ AUTH = typed("portal-one-message")["auth"]
 def test_deletions_are_recorded_with_the_token_of_the_functions_account(
     double: FirestoreDouble, project: str, tmp_path: Path
 ) -> None:
-    """One question to the metadata server, and one more when Firestore rejects the token."""
+    """One request to the metadata server, and one more after Firestore rejects the token."""
     digests = [token_digest(AUTH["application_token"])]
     portal = Document(f"portals/{AUTH['member_id']}", {"token_digests": digests, "active": True})
     firestore_at(double.host, project).put(portal, Deadline(20))

@@ -62,7 +62,7 @@ TOO_MANY = "Too many installs at the same time. If it was yours, try again in a 
 
 @dataclass
 class Scene:
-    """A portal whose application is installed, and an attacker who would like to be it."""
+    """A portal with our application installed, and an attacker who imitates it."""
 
     stage: Stage
     app: App
@@ -76,18 +76,18 @@ class Scene:
         return self.installation.token().access_token
 
     def app_info(self, **install: Value) -> OtherResult:
-        """Build what app.info says of our portal, with other fields in `install`."""
+        """Build app.info's answer for our portal, with other fields in `install`."""
         return app_info(self.ours, "local.ours", **install)
 
     def forge(self, token: str | None = None, **auth: Value) -> bytes:
-        """Build an install of our portal with a made-up application token, and perhaps more."""
+        """Build an install of our portal with a made-up application token, and other changes."""
         made_up, access_token = token_hex(16), token or token_hex(35)
         self.stage.bitrix.remember(made_up, access_token)
         forged: Mapping[str, Value] = {"application_token": made_up, "access_token": access_token}
         return install_body(self.installation, self.installation.token(), **{**forged, **auth})
 
     def refuse(self, body: bytes, content_type: str = FORM, app: App | None = None) -> str:
-        """Prove that an install is refused without a trace; return why, as the log says it."""
+        """Check that an install is refused without a trace; return the reason in the log."""
         app = app or self.app
         documents, lines = self.stage.documents, len(app.log_lines)
         answer = app.post(body, content_type)
@@ -115,14 +115,14 @@ def set_scene(folder: Path) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def lasting_scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Set one scene for all tests: no refused install may make a difference to the next."""
+    """Share one scene between all tests: no refused install may affect the next."""
     with set_scene(tmp_path_factory.mktemp("scene")) as scene:
         yield scene
 
 
 @pytest.fixture
 def scene(lasting_scene: Scene) -> Iterator[Scene]:
-    """Use the scene, and prove that the genuine portal's events still count afterwards."""
+    """Return the scene, and check afterwards that the genuine portal's events are accepted."""
     lasting_scene.stage.bitrix.calls.clear()
     yield lasting_scene
     lasting_scene.stage.bitrix.clear_faults()
@@ -132,21 +132,21 @@ def scene(lasting_scene: Scene) -> Iterator[Scene]:
 
 @pytest.fixture
 def own_scene(tmp_path: Path) -> Iterator[Scene]:
-    """Set a scene for a test that changes it."""
+    """Return a separate scene for a test that changes it."""
     with set_scene(tmp_path) as scene:
         yield scene
 
 
 def stranger(scene: Scene, domain: str = "strange.bitrix24.com") -> Installation:
-    """Install an application in the attacker's own portal, where he is an administrator."""
+    """Install an application at the attacker's own portal, as an administrator."""
     return scene.stage.bitrix.add_portal(domain).install()
 
 
 class TestTokens:
-    """Whose the access token is decides, and whether it still is one."""
+    """The access token must be valid, and the portal's own."""
 
-    def test_no_install_is_accepted_before_a_setting_says_whose(self, scene: Scene) -> None:
-        """Without ALLOWED_PORTALS and CLIENT_ID even a genuine install is refused, unasked."""
+    def test_installs_need_a_setting(self, scene: Scene) -> None:
+        """Without ALLOWED_PORTALS and CLIENT_ID, even a genuine install is refused, unasked."""
         newcomer = stranger(scene)
         body = newcomer.install_event(newcomer.token())
         assert NOBODY_ALLOWED == scene.refuse(body, app=scene.stage.start())
@@ -156,33 +156,33 @@ class TestTokens:
     def test_an_install_without_access_token_proves_nothing(
         self, scene: Scene, token: Value
     ) -> None:
-        """Knowing a member_id, which is no secret, is not enough; an array counts as absent."""
+        """A member_id is no secret; an array counts as absent."""
         assert NO_TOKEN == scene.refuse(scene.forge(access_token=token))
         assert scene.stage.bitrix.calls == []
 
-    def test_an_access_token_that_nobody_issued_is_refused(self, scene: Scene) -> None:
-        """The OAuth server answers 401 invalid_token; of the portal, no method is called."""
+    def test_made_up_access_token_is_refused(self, scene: Scene) -> None:
+        """The OAuth server answers 401 invalid_token; the portal is not called."""
         assert "(invalid_token)" in scene.refuse(scene.forge())
         assert [call.method for call in scene.stage.bitrix.calls] == ["app.info"]
 
     def test_an_expired_access_token_is_refused(self, scene: Scene) -> None:
-        """The OAuth server answers 401 expired_token: a captured request serves for an hour."""
+        """The OAuth server answers 401 expired_token: a captured request is useful for an hour."""
         token = scene.installation.token(expires_in=0)
         assert "has expired" in scene.refuse(scene.forge(token.access_token))
 
-    def test_a_token_of_another_portal_does_not_speak_for_ours(self, scene: Scene) -> None:
-        """The attacker's own, valid token with our member_id: app.info tells another one."""
+    def test_another_portals_token_does_not_confirm_ours(self, scene: Scene) -> None:
+        """The attacker's own valid token with our member_id: app.info returns another one."""
         token = stranger(scene).token()
         assert OTHER_PORTAL == scene.refuse(scene.forge(token.access_token))
 
-    def test_a_token_of_ours_does_not_speak_for_another_portal(self, scene: Scene) -> None:
-        """Nor does anything appear under the member_id that the install names."""
+    def test_our_token_does_not_confirm_another_portal(self, scene: Scene) -> None:
+        """Nor is anything stored under the member_id in the install."""
         member_id = stranger(scene).portal.member_id
         token = scene.installation.token()
         assert OTHER_PORTAL == scene.refuse(scene.forge(token.access_token, member_id=member_id))
 
-    def test_a_portal_that_nobody_allowed_is_refused(self, scene: Scene) -> None:
-        """Everything is genuine, but it is not a portal of ALLOWED_PORTALS."""
+    def test_portal_that_is_not_allowed_is_refused(self, scene: Scene) -> None:
+        """Everything is genuine, but the portal is not in ALLOWED_PORTALS."""
         foreign = stranger(scene)
         reason = scene.refuse(foreign.install_event(foreign.token()))
         assert NOT_ALLOWED.format("strange.bitrix24.com") == reason
@@ -199,18 +199,18 @@ class TestTokens:
     def test_a_portal_whose_domain_only_looks_like_ours_is_refused(
         self, scene: Scene, domain: str
     ) -> None:
-        """Domains are compared whole."""
+        """Complete domains are compared."""
         foreign = stranger(scene, domain)
         assert NOT_ALLOWED.format(domain) == scene.refuse(foreign.install_event(foreign.token()))
 
-    def test_the_domain_that_the_request_claims_counts_for_nothing(self, scene: Scene) -> None:
-        """A foreign portal that calls itself ours: only the OAuth server's word on it counts."""
+    def test_domain_in_the_request_is_ignored(self, scene: Scene) -> None:
+        """Another portal that claims our domain: only the OAuth server's answer counts."""
         foreign = stranger(scene)
         body = install_body(foreign, foreign.token(), domain="ours.bitrix24.com")
         assert NOT_ALLOWED.format("strange.bitrix24.com") == scene.refuse(body)
 
     def test_another_application_of_the_same_portal_is_refused(self, scene: Scene) -> None:
-        """With CLIENT_ID alone, a token of ours that was issued to another application fails."""
+        """With CLIENT_ID alone, a token issued to another application fails."""
         other = scene.ours.install("local.other")
         only_ours = scene.stage.start(CLIENT_ID="local.ours")
         reason = scene.refuse(other.install_event(other.token()), app=only_ours)
@@ -218,7 +218,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("client_id", ["LOCAL.OURS", "local.ours ", "local.our", ""])
     def test_a_client_id_is_compared_exactly(self, scene: Scene, client_id: str) -> None:
-        """Neither case nor space makes another application the one of CLIENT_ID."""
+        """Including case and spaces."""
         only_ours = scene.stage.start(CLIENT_ID="local.ours")
         other = scene.ours.install("local.other")
         scene.stage.bitrix.fault("app.info", app_info(scene.ours, client_id))
@@ -227,10 +227,10 @@ class TestTokens:
 
 
 class TestReplays:
-    """What was captured on its way proves nothing any more once it has ended."""
+    """Captured requests are useless once their token is revoked."""
 
     def test_a_captured_install_is_refused_after_the_uninstall(self, own_scene: Scene) -> None:
-        """The OAuth server answers NOT_INSTALLED though the token has not expired."""
+        """The OAuth server answers NOT_INSTALLED, although the token has not expired."""
         captured = own_scene.installation.install_event(own_scene.installation.token())
         own_scene.app.post(own_scene.installation.uninstall_event())
         own_scene.installation.uninstall(deliver=False)
@@ -238,7 +238,7 @@ class TestReplays:
         assert own_scene.stage.portal(own_scene.ours)["active"] is False
 
     def test_a_former_applications_install_does_not_come_back(self, own_scene: Scene) -> None:
-        """After reinstalling and the late uninstall, the old application's install is nobody's."""
+        """After adding the application again and a late uninstall, the old install is refused."""
         old = own_scene.installation
         captured = old.install_event(old.token())
         new = old.delete_and_add()
@@ -248,14 +248,14 @@ class TestReplays:
         assert own_scene.app.post(new.test_event({})).status == 200
 
     def test_a_refused_install_does_not_reactivate_a_portal(self, own_scene: Scene) -> None:
-        """Knowing the application token of an uninstalled portal is not enough."""
+        """The application token of an uninstalled portal is not enough."""
         own_scene.app.post(own_scene.installation.uninstall_event())
         known = own_scene.installation.application_token
         own_scene.refuse(own_scene.forge(application_token=known))
 
 
 class TestDestinations:
-    """Nothing from the request decides where the function connects to."""
+    """Nothing in the request decides where the function connects to."""
 
     @pytest.mark.parametrize(
         "named",
@@ -280,9 +280,7 @@ class TestDestinations:
             "file:///etc/passwd",
         ],
     )
-    def test_only_an_oauth_server_of_the_settings_is_asked(
-        self, scene: Scene, named: Value
-    ) -> None:
+    def test_only_configured_oauth_servers_are_asked(self, scene: Scene, named: Value) -> None:
         """A server_endpoint that is not exactly one of them is not even connected to."""
         hosts = {"oauth": scene.stage.bitrix.oauth_url, "evil": scene.evil.url}
         hosts["evil_host"] = scene.evil.url.removeprefix("http://")
@@ -292,13 +290,13 @@ class TestDestinations:
         assert NO_SERVER == reason
         assert scene.stage.bitrix.calls == []
 
-    def test_the_wrong_one_of_both_oauth_servers_does_not_confirm(self, scene: Scene) -> None:
-        """Each knows only the tokens that it issued."""
+    def test_wrong_oauth_server_does_not_confirm(self, scene: Scene) -> None:
+        """Each knows only its own tokens."""
         named = f"{scene.stage.bitrix.oauth_tech_url}/rest/"
         assert "invalid_token" in scene.refuse(scene.forge(scene.token, server_endpoint=named))
 
     def test_an_attackers_portal_is_never_called(self, scene: Scene) -> None:
-        """A Bitrix24 of his own would confirm whatever he likes, at every address he names."""
+        """An attacker's own Bitrix24 would confirm anything, at any address."""
         twin = scene.evil.add_portal("ours.bitrix24.com", member_id=scene.ours.member_id)
         theirs = twin.install("local.ours")
         token = theirs.token()
@@ -309,7 +307,7 @@ class TestDestinations:
         assert "invalid_token" in reason
 
     def test_the_endpoint_that_the_request_claims_is_not_called(self, scene: Scene) -> None:
-        """An endpoint where everybody is administrator; every employee can get a token."""
+        """There, everyone could be an administrator; every employee can get a token."""
         token = scene.installation.token(user_id=27).access_token
         endpoint = f"{scene.evil.url}/portals/1/rest/"
         reason = scene.refuse(scene.forge(token, client_endpoint=endpoint))
@@ -328,22 +326,22 @@ class TestDestinations:
             ["https://ours.bitrix24.com/rest/"],
         ],
     )
-    def test_no_endpoint_is_called_that_is_not_https(self, scene: Scene, endpoint: Value) -> None:
-        """Whatever app.info says; `unit/test_urls.py` has the tricks of URLs."""
+    def test_only_https_endpoints_are_called(self, scene: Scene, endpoint: Value) -> None:
+        """Whatever app.info says; `unit/test_urls.py` has tricky URLs."""
         scene.stage.bitrix.fault("app.info", scene.app_info(client_endpoint=endpoint))
         assert NO_SENSE == scene.refuse(scene.forge(scene.token))
         assert scene.stage.bitrix.calls_to("profile") == []
 
     @pytest.mark.parametrize("host", ["ours bitrix24.com", "ours..bitrix24.com", "a\x7f"])
-    def test_a_host_that_is_none_is_refused_clearly(self, scene: Scene, host: str) -> None:
-        """What passes for a URL, but cannot be connected to, is no bug of the function."""
+    def test_invalid_host_is_refused_clearly(self, scene: Scene, host: str) -> None:
+        """A valid URL that cannot be connected to is not a bug in the function."""
         endpoint = f"https://{host}/rest/"
         scene.stage.bitrix.fault("app.info", scene.app_info(client_endpoint=endpoint))
         assert "cannot be reached" in scene.refuse(scene.forge(scene.token))
 
 
 class TestMemberIds:
-    """Only the member_id that the OAuth server confirms, to the letter, is a document's name."""
+    """Only the member_id that the OAuth server confirms, exactly, becomes a document's name."""
 
     @pytest.mark.parametrize(
         "change",
@@ -357,10 +355,10 @@ class TestMemberIds:
             lambda _: "портал",
         ],
     )
-    def test_a_member_id_that_is_nearly_ours_is_not_ours(
+    def test_similar_member_id_is_not_ours(
         self, scene: Scene, change: Callable[[str], str]
     ) -> None:
-        """Neither case, nor space, nor look-alikes: with a valid token of ours even."""
+        """In case, spaces or look-alikes, even with a valid token of ours."""
         member_id = change("abcdef" + scene.ours.member_id)
         scene.stage.bitrix.fault(
             "app.info", scene.app_info(member_id=f"abcdef{scene.ours.member_id}")
@@ -368,8 +366,8 @@ class TestMemberIds:
         reason = scene.refuse(scene.forge(scene.token, member_id=member_id))
         assert OTHER_PORTAL == reason
 
-    def test_of_a_field_given_twice_the_last_counts_for_everything(self, scene: Scene) -> None:
-        """As in PHP: no part of the function sees one portal and another part the other."""
+    def test_last_of_repeated_fields_counts_everywhere(self, scene: Scene) -> None:
+        """As in PHP: all parts of the function see the same portal."""
         foreign = stranger(scene)
         token = foreign.token().access_token
         ours, theirs = scene.ours.member_id, foreign.portal.member_id
@@ -379,8 +377,8 @@ class TestMemberIds:
         body = scene.forge(token, member_id=ours) + twice + theirs.encode()
         assert NOT_ALLOWED.format("strange.bitrix24.com") == scene.refuse(body)
 
-    def test_of_an_access_token_given_twice_the_last_counts(self, scene: Scene) -> None:
-        """A valid token hidden before or after another one does not lend it its proof."""
+    def test_last_of_repeated_access_tokens_counts(self, scene: Scene) -> None:
+        """A valid token hidden before or after another one does not confirm it."""
         body = scene.forge(scene.token) + b"&auth%5Baccess_token%5D=" + b"0" * 70
         assert "(invalid_token)" in scene.refuse(body)
         body = scene.forge(scene.token) + b"&auth%5Baccess_token%5D%5Bx%5D=0"
@@ -406,13 +404,13 @@ ODD_ANSWERS: list[object] = [
 
 
 class TestOddAnswers:
-    """An OAuth server or a portal that answers nonsense confirms nothing."""
+    """Invalid answers from an OAuth server or a portal confirm nothing."""
 
     @pytest.mark.parametrize("answer", ODD_ANSWERS)
     def test_an_answer_of_another_shape_confirms_nothing(
         self, scene: Scene, answer: object
     ) -> None:
-        """app.info's answer is checked whole before anything of it is used."""
+        """app.info's answer is validated completely before it is used."""
         scene.stage.bitrix.fault("app.info", OtherResult(answer))
         scene.refuse(scene.forge())
         assert [call.method for call in scene.stage.bitrix.calls] == ["app.info"]
@@ -422,13 +420,13 @@ class TestOddAnswers:
     def test_a_field_of_another_type_confirms_nothing(
         self, scene: Scene, field: str, value: Value
     ) -> None:
-        """Of what is stored, nothing may be other than text."""
+        """Everything that is stored must be text."""
         scene.stage.bitrix.fault("app.info", scene.app_info(**{field: value}))
         assert NO_SENSE == scene.refuse(scene.forge())
 
     @pytest.mark.parametrize("client_id", [None, "", True, [], {}])
-    def test_an_application_without_name_is_nobodys(self, scene: Scene, client_id: Value) -> None:
-        """Nor is it the one of a CLIENT_ID that is not set."""
+    def test_application_without_client_id_is_refused(self, scene: Scene, client_id: Value) -> None:
+        """Nor does it match an unset CLIENT_ID."""
         scene.stage.bitrix.fault("app.info", app_info(scene.ours, client_id))
         assert NO_SENSE == scene.refuse(scene.forge())
 
@@ -447,7 +445,7 @@ class TestOddAnswers:
         ],
     )
     def test_only_true_means_administrator(self, scene: Scene, profile: object) -> None:
-        """`profile` tells ADMIN as a boolean; nothing else is taken for it."""
+        """`profile` returns ADMIN as a boolean; nothing else counts."""
         scene.stage.bitrix.fault("profile", OtherResult({"result": profile}))
         assert "not an administrator" in scene.refuse(scene.forge(scene.token))
 
@@ -463,7 +461,7 @@ class TestOddAnswers:
     def test_an_answer_that_fails_confirms_nothing(
         self, scene: Scene, method: str, fault: Fault, why: str
     ) -> None:
-        """Whatever happens on the way, the log says in plain words what it was."""
+        """For every kind of failure, the log has a plain reason."""
         scene.stage.bitrix.fault(method, fault)
         assert why in scene.refuse(scene.forge(scene.token))
 
@@ -477,7 +475,7 @@ class TestOddAnswers:
 
 
 class TestEchoes:
-    """Whoever answers could put the token into the answer; the stage searches the log for it."""
+    """The answering host could put the token into its answer; the stage searches the log for it."""
 
     @pytest.mark.parametrize("method", ["app.info", "profile"])
     @pytest.mark.parametrize(
@@ -496,7 +494,7 @@ class TestEchoes:
     def test_an_echoed_token_reaches_no_log(
         self, scene: Scene, method: str, echo: Callable[[str], Fault], token: str
     ) -> None:
-        """As code, text, page, location or key; a token as long as Bitrix24's, a short one, any."""
+        """As code, text, page, location or key; with tokens of any length."""
         token = token or scene.token
         if method == "profile":
             scene.stage.bitrix.fault("app.info", scene.app_info())
@@ -505,7 +503,7 @@ class TestEchoes:
         assert token not in scene.app.log
 
     def test_the_application_token_of_a_portal_reaches_no_log(self, scene: Scene) -> None:
-        """A portal knows its own; an error code is no place where it would pass."""
+        """A portal knows its own, and could send it as an error code."""
         scene.stage.bitrix.fault("profile", Refusal(403, scene.installation.application_token))
         assert "profile was refused (HTTP 403)" in scene.refuse(scene.forge(scene.token))
 
@@ -521,10 +519,10 @@ class Gate:
 
 
 class TestFloods:
-    """Forged installs take neither the threads nor the time of others."""
+    """Forged installs block neither threads nor other requests."""
 
-    def test_forged_installs_do_not_keep_events_waiting(self, scene: Scene) -> None:
-        """Eight are examined at a time, the others refused soon; deletions go on."""
+    def test_forged_installs_do_not_delay_events(self, scene: Scene) -> None:
+        """Eight are verified at a time, the others refused soon; deletions continue."""
         silence = Gate()
         scene.stage.bitrix.fault("app.info", silence, times=None)
         documents, lines = scene.stage.documents, len(scene.app.log_lines)
@@ -541,8 +539,8 @@ class TestFloods:
         assert len(scene.stage.bitrix.calls_to("app.info")) == 8
         assert scene.stage.documents == documents
 
-    def test_a_flood_leaves_room_for_the_next_install(self, own_scene: Scene) -> None:
-        """Each refusal gives its place back, whatever it was for."""
+    def test_next_install_succeeds_after_a_flood(self, own_scene: Scene) -> None:
+        """Each refusal releases its place, for any reason."""
         for _ in range(5):
             assert "(invalid_token)" in own_scene.refuse(own_scene.forge())
         new = own_scene.ours.install()

@@ -1,4 +1,4 @@
-"""Installs that are proven: stored, bound, updated, taken away and added again, in any order."""
+"""Verified installs: stored, bound, updated, removed and added again, in any order."""
 
 import json
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ INSTALLED = {"status": "installed", "subscribed": True}
 
 
 def bound(installation: Installation) -> list[dict[str, object]]:
-    """Return an application's bindings as event.get shows them."""
+    """Return an application's bindings as listed by event.get."""
     return [
         {"event": one.event, "connector_id": "", "offline": 1}
         if not one.handler
@@ -63,7 +63,7 @@ def install(app: App, installation: Installation) -> Response:
 
 
 def accepts(app: App, installation: Installation) -> bool:
-    """Tell whether the application's token is accepted."""
+    """Return whether the application's token is accepted."""
     return app.post(installation.test_event({})).status == 200
 
 
@@ -73,16 +73,14 @@ def as_json(installation: Installation, **auth: object) -> bytes:
     return json.dumps({"event": "onappinstall", "data": {}, "auth": fields}).encode()
 
 
-def test_a_proven_install_is_stored_as_verified_and_bound(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """The portal's document holds what the OAuth server confirms, and a digest for its token."""
+def test_verified_install_is_stored_and_bound(stage: Stage, portal: Portal, app: App) -> None:
+    """The portal's document has what the OAuth server confirms, and a digest of its token."""
     installation = portal.install(scope="imopenlines,crm")
     answer = install(app, installation)
     assert (answer.status, answer.json) == (200, INSTALLED)
     document = dict(stage.portal(portal))
     assert document.pop("installed_at") == document.pop("updated_at")
-    assert {"checked_at", "drained_at"} < set(document)  # its queue is new, so it is empty
+    assert {"checked_at", "drained_at"} < set(document)  # its queue is new and therefore empty
     del document["checked_at"], document["drained_at"]
     assert document == {
         "member_id": portal.member_id,
@@ -101,13 +99,13 @@ def test_a_proven_install_is_stored_as_verified_and_bound(
     assert [one.options for one in installation.bindings] == [None, None, {"minTimeout": 60}, None]
     asked = ["app.info", "profile", "event.get", *["event.bind"] * 4]
     assert [call.method for call in stage.bitrix.calls] == asked
-    # With an auth_type, each deletion's user would be the administrator, not whoever deleted.
+    # With an auth_type, each deletion's user would be the administrator, not the one who deleted.
     assert "auth_type" not in stage.bitrix.calls_to("event.bind")[0].params
     assert app.log_lines[-1].items() >= {"outcome": "installed", "severity": "INFO"}.items()
 
 
-def test_an_install_as_json_is_proven_alike(portal: Portal, app: App) -> None:
-    """The body's type decides nothing."""
+def test_install_as_json_is_verified_alike(portal: Portal, app: App) -> None:
+    """The body's type does not matter."""
     installation = portal.install()
     assert app.post(as_json(installation), "application/json").json == INSTALLED
     assert accepts(app, installation)
@@ -125,14 +123,14 @@ def test_an_install_as_json_is_proven_alike(portal: Portal, app: App) -> None:
 def test_either_the_domain_or_the_application_is_enough(
     stage: Stage, settings: dict[str, str]
 ) -> None:
-    """A domain counts in any case: DNS knows none."""
+    """A domain is case-insensitive, as in DNS."""
     portal = stage.bitrix.add_portal("Ours.bitrix24.com")
     assert install(stage.start(**settings), portal.install("local.ours")).json == INSTALLED
     assert stage.portal(portal)["domain"] == "ours.bitrix24.com"
 
 
 @pytest.mark.parametrize("domain", ["ours.bitrix24.com", "ours.bitrix24.ru"])
-def test_each_portal_is_proven_by_the_oauth_server_of_its_zone(stage: Stage, domain: str) -> None:
+def test_each_portal_is_verified_by_the_oauth_server_of_its_zone(stage: Stage, domain: str) -> None:
     """Portals in ru, by, kz, uz, am, az, ge and kg belong to oauth.bitrix24.tech."""
     portal = stage.bitrix.add_portal(domain)
     assert install(stage.start(ALLOWED_PORTALS=domain), portal.install()).json == INSTALLED
@@ -143,20 +141,18 @@ def test_each_portal_is_proven_by_the_oauth_server_of_its_zone(stage: Stage, dom
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "{}/rest", "{}/rest/"])
-def test_the_oauth_server_is_known_with_and_without_its_path(
+def test_oauth_server_is_recognised_with_and_without_its_path(
     stage: Stage, portal: Portal, app: App, form: str
 ) -> None:
-    """`server_endpoint` ends in /rest/, settings do not; hosts count in any case."""
+    """`server_endpoint` ends in /rest/, settings do not; hosts are case-insensitive."""
     installation = portal.install()
     named = form.format(stage.bitrix.oauth_url).replace("http", "HTTP")
     body = install_body(installation, installation.token(), server_endpoint=named)
     assert app.post(body).json == INSTALLED
 
 
-def test_the_request_is_believed_in_nothing_but_its_tokens(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """Domain, endpoint, status and scope are stored as the OAuth server knows them."""
+def test_only_the_tokens_in_a_request_are_trusted(stage: Stage, portal: Portal, app: App) -> None:
+    """Domain, endpoint, status and scope are stored as the OAuth server has them."""
     installation = portal.install()
     lies = {
         "domain": "lies.example.com",
@@ -168,17 +164,17 @@ def test_the_request_is_believed_in_nothing_but_its_tokens(
     assert "lies" not in str(stage.portal(portal))
 
 
-def test_what_the_oauth_server_does_not_tell_is_absent(
+def test_fields_missing_at_the_oauth_server_are_absent(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """The types of app.info's values are inferred: what is odd and not needed stops nothing."""
+    """The types of app.info's values are inferred: invalid optional ones are ignored."""
     stage.bitrix.fault("app.info", app_info(portal, status=["L"], scope={"a": "b"}))
     assert install(app, portal.install()).json == INSTALLED
     assert not stage.portal(portal).keys() & {"status", "scope"}
 
 
 def test_a_scope_that_is_a_list_is_stored_as_text(stage: Stage, portal: Portal, app: App) -> None:
-    """app.info's scope may be a list; an endpoint without its slash gets it."""
+    """app.info's scope may be a list; an endpoint without a slash gets one."""
     odd = app_info(
         portal, scope=["imopenlines", "crm"], client_endpoint=portal.client_endpoint.rstrip("/")
     )
@@ -188,9 +184,7 @@ def test_a_scope_that_is_a_list_is_stored_as_text(stage: Stage, portal: Portal, 
     assert stage.portal(portal)["client_endpoint"] == portal.client_endpoint
 
 
-def test_a_reinstall_is_proven_again_and_binds_again(
-    stage: Stage, portal: Portal, app: App
-) -> None:
+def test_reinstall_is_verified_and_binds_again(stage: Stage, portal: Portal, app: App) -> None:
     """Updating an application keeps its token, and removes its bindings (page event-bind)."""
     installation = portal.install()
     install(app, installation)
@@ -205,10 +199,8 @@ def test_a_reinstall_is_proven_again_and_binds_again(
     assert bound(installation) == EVERYTHING
 
 
-def test_a_reinstall_stores_anew_all_that_is_confirmed(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """Such as where the portal is, what the application may, and a portal that was by hand."""
+def test_reinstall_updates_all_confirmed_fields(stage: Stage, portal: Portal, app: App) -> None:
+    """Such as the address, the scope, and a portal entered by hand."""
     installation = portal.install(scope="imopenlines,crm")
     install(app, installation)
     known = stage.portal(portal)
@@ -223,8 +215,8 @@ def test_a_reinstall_stores_anew_all_that_is_confirmed(
     assert app.log_lines[-2].items() >= {"outcome": "portal_well", "severity": "INFO"}.items()
 
 
-def test_what_is_bound_already_is_left_alone(stage: Stage, portal: Portal, app: App) -> None:
-    """A handler bound again with another auth_type would be told everything twice."""
+def test_existing_bindings_are_left_alone(stage: Stage, portal: Portal, app: App) -> None:
+    """A handler bound again with another auth_type would get everything twice."""
     installation = portal.install()
     install(app, installation)
     made = list(installation.bindings)
@@ -233,9 +225,7 @@ def test_what_is_bound_already_is_left_alone(stage: Stage, portal: Portal, app: 
     assert len(stage.bitrix.calls_to("event.bind")) == 4
 
 
-def test_binding_what_somebody_else_has_just_bound_is_fine(
-    stage: Stage, portal: Portal, app: App
-) -> None:
+def test_concurrent_identical_binding_is_fine(stage: Stage, portal: Portal, app: App) -> None:
     """Binding twice is the error ERROR_CORE "Handler already binded" (page event-bind)."""
     installation = portal.install()
     install(app, installation)
@@ -254,10 +244,10 @@ def test_binding_what_somebody_else_has_just_bound_is_fine(
         ({"CLIENT_ID": "local.other"}, 1, "client_id is not CLIENT_ID"),
     ],
 )
-def test_a_reinstall_that_is_not_proven_changes_only_when_it_was_updated(
+def test_unverified_reinstall_changes_only_updated_at(
     stage: Stage, portal: Portal, settings: dict[str, str], user: int | None, why: str
 ) -> None:
-    """Its token is known, so it is told why, and events go on being accepted."""
+    """Its token is known, so the answer says why, and events stay accepted."""
     app = stage.start(ALLOWED_PORTALS=portal.domain)
     installation = portal.install()
     install(app, installation)
@@ -278,10 +268,10 @@ def test_a_reinstall_that_is_not_proven_changes_only_when_it_was_updated(
     assert accepts(app, installation)
 
 
-def test_a_portal_that_was_entered_by_hand_is_known_whole_after_a_reinstall(
+def test_reinstall_completes_a_portal_entered_by_hand(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """A document with a digest and `active` is enough for events; the rest is proven."""
+    """A digest and `active` are enough for events; the rest needs verification."""
     installation = portal.install()
     digests = [token_digest(installation.application_token)]
     stage.write(f"portals/{portal.member_id}", {"token_digests": digests, "active": True})
@@ -291,7 +281,7 @@ def test_a_portal_that_was_entered_by_hand_is_known_whole_after_a_reinstall(
 
 
 class TestAllowedOnce:
-    """ALLOWED_PORTALS counts once: a portal may be renamed, its member_id stays."""
+    """ALLOWED_PORTALS is checked once: a portal may be renamed, but its member_id stays."""
 
     @pytest.fixture
     def renamed(self, portal: Portal, app: App) -> Installation:
@@ -301,20 +291,20 @@ class TestAllowedOnce:
         portal.domain = "renamed.bitrix24.com"
         return installation
 
-    def test_a_renamed_portal_is_known(
+    def test_renamed_portal_is_recognised(
         self, stage: Stage, portal: Portal, app: App, renamed: Installation
     ) -> None:
-        """By its member_id: with its old token, and with that of an application added anew."""
+        """By its member_id: with its old token, and with that of an application added again."""
         assert install(app, renamed).json == INSTALLED
         assert stage.portal(portal)["domain"] == "renamed.bitrix24.com"
         added_anew = renamed.delete_and_add()
         assert install(app, added_anew).json == INSTALLED
         assert stage.portal(portal)["client_id"] == added_anew.client_id
 
-    def test_a_portal_that_was_removed_is_not(
+    def test_removed_portal_is_not_recognised(
         self, stage: Stage, portal: Portal, app: App, renamed: Installation
     ) -> None:
-        """`portals remove` ends it; then only the setting counts."""
+        """After `portals remove`, only the setting counts."""
         removed = {"active": False, "removed_at": stage.portal(portal)["updated_at"]}
         stage.write(f"portals/{portal.member_id}", removed)
         assert install(app, renamed).status == 403
@@ -330,17 +320,15 @@ class TestAllowedOnce:
             ({"CLIENT_ID": "local.other", "ALLOWED_PORTALS": "another.bitrix24.com"}, True),
         ],
     )
-    def test_where_only_the_application_counts_it_must_still_be_the_one(
+    def test_client_id_alone_is_always_checked(
         self, stage: Stage, renamed: Installation, settings: dict[str, str], *, accepted: bool
     ) -> None:
-        """CLIENT_ID alone knows no portals."""
+        """It does not accept portals, only the application."""
         answer = install(stage.start(**settings), renamed)
         assert answer.json["subscribed"] is accepted
 
-    def test_another_application_of_a_portal_that_client_id_let_in_is_refused(
-        self, stage: Stage
-    ) -> None:
-        """A stranger's portal was accepted for one application, and not for all of its own."""
+    def test_client_id_accepts_no_other_application_of_a_portal(self, stage: Stage) -> None:
+        """The portal was accepted for one application only."""
         strange = stage.bitrix.add_portal("strange.bitrix24.com")
         app = stage.start(CLIENT_ID="app.ours", ALLOWED_PORTALS="ours.bitrix24.com")
         assert install(app, strange.install("app.ours")).json == INSTALLED
@@ -352,7 +340,7 @@ class TestAllowedOnce:
 def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
     stage: Stage, domain: str, named: Value
 ) -> None:
-    """A portal with a domain of its own may not tell its server; both hosts are fixed."""
+    """A portal with its own domain may not name its server; both hosts are fixed."""
     portal = stage.bitrix.add_portal(domain)
     installation = portal.install()
     body = install_body(installation, installation.token(), server_endpoint=named)
@@ -361,7 +349,7 @@ def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
 
 
 def test_the_queue_is_drained_by_a_reinstall(stage: Stage, portal: Portal, app: App) -> None:
-    """What the function missed while it was not known where the portal is comes at once."""
+    """Events missed while the portal's address was unknown arrive immediately."""
     installation = portal.install()
     install(app, installation)
     portal.delete_message("one", "two", deliver=False)
@@ -370,10 +358,10 @@ def test_the_queue_is_drained_by_a_reinstall(stage: Stage, portal: Portal, app: 
     assert sum("/deletions/" in path for path in stage.documents) == 2
 
 
-def test_a_reinstall_by_another_administrator_takes_the_bindings_over(
+def test_reinstall_by_another_administrator_replaces_the_bindings(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """Bound first as the new one, then unbound as the former: nothing is missed in between."""
+    """First bound as the new one, then unbound as the old one: nothing is missed in between."""
     installation = portal.install()
     install(app, installation)
     portal.administrators.add(7)
@@ -390,10 +378,10 @@ def test_a_reinstall_by_another_administrator_takes_the_bindings_over(
 
 
 @pytest.mark.parametrize("stale", [f"{ADDRESS}", f"{ADDRESS}//", f"{ADDRESS}/%2F"])
-def test_another_spelling_of_the_address_is_unbound_and_other_hosts_are_left(
+def test_other_spellings_of_the_url_are_unbound_and_other_hosts_are_left(
     portal: Portal, app: App, stale: str
 ) -> None:
-    """Each would deliver everything twice; what is bound elsewhere is another program's."""
+    """Other spellings would deliver everything twice; other hosts belong to other programs."""
     installation = portal.install()
     rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
     for handler in (stale, "https://other.example.com/hook"):
@@ -404,10 +392,10 @@ def test_another_spelling_of_the_address_is_unbound_and_other_hosts_are_left(
     assert app.log_lines[-1]["other_hosts"] == ["other.example.com"]
 
 
-def test_what_is_stale_stays_where_nothing_could_be_bound_in_its_place(
+def test_stale_binding_stays_if_its_replacement_fails(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """It does at least some of the work."""
+    """It is better than none."""
     installation = portal.install()
     rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
     rest.call("event.bind", event=DELETE, handler=ADDRESS)
@@ -416,8 +404,8 @@ def test_what_is_stale_stays_where_nothing_could_be_bound_in_its_place(
     assert ADDRESS in [one.handler for one in installation.bindings]
 
 
-def test_what_cannot_be_unbound_is_told(stage: Stage, portal: Portal, app: App) -> None:
-    """Everything is delivered twice then, which does no harm, but costs."""
+def test_failed_unbinding_is_reported(stage: Stage, portal: Portal, app: App) -> None:
+    """Everything is then delivered twice, which is harmless but costs."""
     installation = portal.install()
     rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
     rest.call("event.bind", event=DELETE, handler=ADDRESS)
@@ -429,17 +417,17 @@ def test_what_cannot_be_unbound_is_told(stage: Stage, portal: Portal, app: App) 
 
 
 @pytest.mark.parametrize(("times", "subscribed"), [(2, True), (3, False)])
-def test_a_bind_that_meets_another_one_is_made_again(
+def test_busy_bind_is_retried(
     stage: Stage, portal: Portal, app: App, times: int, *, subscribed: bool
 ) -> None:
-    """Binds of one handler exclude each other, as when two events are bound at once."""
+    """Binds of one handler exclude each other, even for two events."""
     stage.bitrix.fault("event.bind", BINDING_BUSY, times=times)
     assert install(app, portal.install()).json["subscribed"] is subscribed
     assert ("problem" in stage.portal(portal)) is not subscribed
 
 
-def test_a_missing_permission_is_told_in_plain_words(portal: Portal, app: App) -> None:
-    """Without imopenlines the event does not exist: ERROR_EVENT_NOT_FOUND; the others are bound."""
+def test_missing_permission_is_explained(portal: Portal, app: App) -> None:
+    """Without imopenlines, the event does not exist: ERROR_EVENT_NOT_FOUND; others are bound."""
     installation = portal.install(scope="crm")
     answer = install(app, installation)
     why = "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)"
@@ -453,10 +441,8 @@ def test_a_missing_permission_is_told_in_plain_words(portal: Portal, app: App) -
     assert app.log_lines[-1]["message"] == answer.json["detail"]
 
 
-def test_a_portal_that_is_asked_too_much_is_asked_slowly(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """Bitrix24 does not send an install again, so 503 QUERY_LIMIT_EXCEEDED must not spoil it."""
+def test_rate_limited_install_is_slowed_down(stage: Stage, portal: Portal, app: App) -> None:
+    """Bitrix24 does not resend an install, so 503 QUERY_LIMIT_EXCEEDED must not fail it."""
     installation = portal.install()
     portal.limit_rate(burst=2, per_second=4)
     assert install(app, installation).json == INSTALLED
@@ -465,10 +451,10 @@ def test_a_portal_that_is_asked_too_much_is_asked_slowly(
 
 
 @pytest.mark.parametrize("user", [None, "", "one", "-1", True, [], {}, 1.5, 1e999])
-def test_a_profile_without_an_id_is_an_administrators_all_the_same(
+def test_administrators_profile_may_lack_an_id(
     stage: Stage, portal: Portal, app: App, user: object
 ) -> None:
-    """Who it is, app.info tells at first, whatever the request says; an update is believed."""
+    """The id then comes from app.info, never from the request."""
     installation = portal.install()
     profile = OtherResult({"result": {"ID": user, "ADMIN": True}})
     stage.bitrix.fault("profile", profile, times=None)
@@ -481,10 +467,8 @@ def test_a_profile_without_an_id_is_an_administrators_all_the_same(
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
-def test_what_could_not_be_bound_is_bound_by_the_next_install(
-    stage: Stage, portal: Portal, app: App, after: int
-) -> None:
-    """Whichever of the calls it is that fails."""
+def test_next_install_binds_what_failed(stage: Stage, portal: Portal, app: App, after: int) -> None:
+    """Whichever call fails."""
     installation = portal.install()
     stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=after)
     answer = install(app, installation)
@@ -508,7 +492,7 @@ def test_what_could_not_be_bound_is_bound_by_the_next_install(
 def test_an_install_stays_accepted_when_nothing_can_be_bound(
     stage: Stage, portal: Portal, app: App, fault: Refusal, why: str
 ) -> None:
-    """The token is proven, so events count; what is missing can be bound later."""
+    """The token is verified, so events count; missing bindings can be added later."""
     installation = portal.install()
     stage.bitrix.fault("event.get", fault)
     answer = install(app, installation)
@@ -520,18 +504,18 @@ def test_an_install_stays_accepted_when_nothing_can_be_bound(
 
 
 @pytest.mark.parametrize("listed", [None, "none", [1, "x", None, {}], {"0": {"event": DELETE}}])
-def test_an_odd_list_of_bindings_counts_as_none(
+def test_invalid_list_of_bindings_counts_as_empty(
     stage: Stage, portal: Portal, app: App, listed: object
 ) -> None:
-    """What event.get's answer does not show as bound is bound."""
+    """Bindings that event.get does not show are added."""
     installation = portal.install()
     stage.bitrix.fault("event.get", OtherResult({"result": listed}))
     assert install(app, installation).json == INSTALLED
     assert bound(installation) == EVERYTHING
 
 
-def test_the_function_url_of_the_settings_is_what_is_bound(stage: Stage, portal: Portal) -> None:
-    """Behind a proxy or a domain of its own, the function is called at another address."""
+def test_function_url_is_bound(stage: Stage, portal: Portal) -> None:
+    """Behind a proxy or with its own domain, the function has another URL."""
     url = "https://deletions.example.com/bitrix"
     installation = portal.install()
     install(stage.start(ALLOWED_PORTALS=portal.domain, FUNCTION_URL=url), installation)
@@ -539,10 +523,10 @@ def test_the_function_url_of_the_settings_is_what_is_bound(stage: Stage, portal:
 
 
 @pytest.mark.parametrize("target", ["/a/b", "/a%20b/%2Fc/", "/a?b=c%20d&e", "/"])
-def test_the_address_that_was_called_is_bound_as_the_caller_saw_it(
+def test_requested_url_is_bound_as_the_caller_sees_it(
     portal: Portal, app: App, target: str
 ) -> None:
-    """Cloud Run ends TLS, and says so in X-Forwarded-Proto; a path is not spelled anew."""
+    """Cloud Run terminates TLS, and sets X-Forwarded-Proto; the path's spelling is kept."""
     installation = portal.install()
     body = installation.install_event(installation.token())
     seen = {"X-Forwarded-Proto": "https"}
@@ -552,10 +536,10 @@ def test_the_address_that_was_called_is_bound_as_the_caller_saw_it(
 
 
 @pytest.mark.parametrize(("length", "subscribed"), [(180, True), (181, False)])
-def test_an_address_that_event_bind_would_cut_is_not_bound(
+def test_url_that_event_bind_would_truncate_is_not_bound(
     portal: Portal, app: App, length: int, *, subscribed: bool
 ) -> None:
-    """Some versions of event.bind cut a handler after 180 characters."""
+    """Some versions truncate a handler after 180 characters."""
     installation = portal.install()
     address = f"{ADDRESS}/".ljust(length, "x")
     answer = app.post(installation.install_event(installation.token()), address=address)
@@ -569,7 +553,7 @@ def test_an_address_that_event_bind_would_cut_is_not_bound(
 def test_a_reinstalled_application_is_accepted_and_its_uninstall_may_come_late(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """Deleted and added again, it has a new token; the old one's uninstall can arrive after it."""
+    """Deleted and added again, it has a new token; the old one's uninstall may arrive later."""
     old = portal.install()
     install(app, old)
     new = old.delete_and_add()
@@ -586,10 +570,10 @@ def test_a_reinstalled_application_is_accepted_and_its_uninstall_may_come_late(
     ("clean", "asked"),
     [("1", True), (1, True), (True, True), ("0", False), ("", False), ([], False)],
 )
-def test_an_uninstall_notes_the_wish_to_clean_up_and_deletes_nothing(
+def test_uninstall_stores_the_request_to_delete_data_and_deletes_nothing(
     stage: Stage, portal: Portal, app: App, clean: object, *, asked: bool
 ) -> None:
-    """`data[CLEAN]` is 1 when the user asked for it; deleting is left to `portals purge`."""
+    """`data[CLEAN]` is 1 if the user asked for it; `portals purge` deletes."""
     installation = portal.install()
     install(app, installation)
     assert app.post(installation.event(DELETE, DELETION)).json["recorded"] == 1
@@ -602,10 +586,10 @@ def test_an_uninstall_notes_the_wish_to_clean_up_and_deletes_nothing(
     assert "clean_requested_at" not in stage.portal(portal)
 
 
-def test_an_install_is_proven_though_another_instance_uninstalled_the_same_token(
+def test_install_is_verified_after_another_instances_uninstall(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """An instance trusts a token for a minute, but not in what changes which are accepted."""
+    """Cached tokens are not used for events that change which ones are accepted."""
     installation, other = portal.install(), stage.start(ALLOWED_PORTALS=portal.domain)
     install(app, installation)
     assert accepts(other, installation)
@@ -615,10 +599,8 @@ def test_an_install_is_proven_though_another_instance_uninstalled_the_same_token
     assert accepts(app, installation)
 
 
-def test_the_data_of_events_that_are_not_for_the_function_is_kept_nowhere(
-    stage: Stage, portal: Portal, app: App
-) -> None:
-    """ONAPPUSERREADY brings OAuth tokens within `data`; the stage searches for them."""
+def test_data_of_other_events_is_stored_nowhere(stage: Stage, portal: Portal, app: App) -> None:
+    """ONAPPUSERREADY has OAuth tokens in `data`; the stage searches for them."""
     installation = portal.install()
     install(app, installation)
     before = stage.documents

@@ -1,4 +1,4 @@
-"""One drain of a portal at a time, by a lease in its document, over all instances."""
+"""One drain per portal at a time, by a lease in its document, across all instances."""
 
 import itertools
 import sqlite3
@@ -38,7 +38,7 @@ POSTPONED = {"status": "postponed"}
 
 
 class Clock:
-    """A time that only a test moves."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -51,7 +51,7 @@ class Clock:
 
 
 class Rival:
-    """A portal's document, and those who want its lease."""
+    """A portal's document, and competitors for its lease."""
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore()
@@ -83,28 +83,28 @@ class Rival:
 
 @pytest.fixture
 def rival() -> Rival:
-    """Keep a portal in a store of its own."""
+    """Return a portal in its own store."""
     return Rival()
 
 
 def unchanged(portal: Portal) -> Portal:
-    """Change nothing when a lease is released."""
+    """Release a lease without changes."""
     return portal
 
 
 class TestLease:
-    """Who takes it, who waits, who leaves a note."""
+    """Who takes the lease, who waits, and who leaves a note."""
 
     def test_a_lease_is_taken_and_released(self, rival: Rival) -> None:
-        """It lasts 12 seconds; a portal without one has no such field."""
+        """It lasts 12 seconds; without one, the portal has no such field."""
         held = rival.held(7)
         assert rival.lease.items() >= {"user": 7, "until": NOW + timedelta(seconds=12)}.items()
         assert not held.overdue
         assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
 
-    def test_the_same_users_event_leaves_a_note_and_is_done(self, rival: Rival) -> None:
-        """The note is taken once: the holder goes on, and then releases."""
+    def test_same_users_event_leaves_a_note(self, rival: Rival) -> None:
+        """The note is taken once: the holder continues, and then releases."""
         held = rival.held()
         assert (rival.take(), rival.take()) == (NotTaken.POSTPONED, NotTaken.POSTPONED)
         assert rival.lease["again"] is True
@@ -113,8 +113,8 @@ class TestLease:
         assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
 
-    def test_a_note_is_seen_by_who_cannot_go_on(self, rival: Rival) -> None:
-        """So that the portal says that something is left."""
+    def test_note_is_seen_by_a_holder_that_cannot_continue(self, rival: Rival) -> None:
+        """So that the portal shows remaining rows."""
         held = rival.held()
         rival.take()
         seen: list[Portal] = []
@@ -122,10 +122,8 @@ class TestLease:
         assert seen[0].drain
         assert seen[0].drain.again
 
-    def test_in_its_last_seconds_one_event_waits_and_the_others_need_not(
-        self, rival: Rival
-    ) -> None:
-        """Who waits will see to all that was announced."""
+    def test_one_event_waits_in_the_last_seconds(self, rival: Rival) -> None:
+        """It will drain everything announced until then, so others need not wait."""
         held = rival.held()
         rival.clock.move(9.5)
         with ThreadPoolExecutor() as pool:
@@ -133,7 +131,7 @@ class TestLease:
             while not rival.lease.get("follows"):
                 time.sleep(0.01)
             assert rival.take() is NotTaken.POSTPONED
-            assert held.finish(unchanged, may_continue=True)  # though there may be a note
+            assert held.finish(unchanged, may_continue=True)  # although there may be a note
             taken = follower.result()
         assert isinstance(taken, Held)
         assert not taken.overdue
@@ -149,8 +147,8 @@ class TestLease:
             assert isinstance(other.result(), Held)
         assert rival.lease["user"] == 2
 
-    def test_an_event_that_has_waited_in_vain_gives_up(self, rival: Rival) -> None:
-        """Or is postponed, if it is its own user's drain that was faster."""
+    def test_event_that_loses_twice_gives_up(self, rival: Rival) -> None:
+        """Or is postponed, if its own user's drain was faster."""
         for faster, outcome in ((3, NotTaken.HELD), (2, NotTaken.POSTPONED)):
             rival.write(drain={"until": NOW + timedelta(seconds=5), "nonce": "1", "user": 1})
             with ThreadPoolExecutor() as pool:
@@ -169,16 +167,14 @@ class TestLease:
         assert watch.seconds < 5
 
     @pytest.mark.parametrize("seconds", [0, -1, 1_000_000])
-    def test_a_lease_that_was_never_released_ends_by_itself(
-        self, rival: Rival, seconds: float
-    ) -> None:
-        """Its instance was killed; one that would last for days is nobody's, either."""
+    def test_unreleased_lease_expires(self, rival: Rival, seconds: float) -> None:
+        """Its instance was killed; a lease that would last for days is invalid, too."""
         until = NOW + timedelta(seconds=seconds)
         rival.write(drain={"until": until, "nonce": "n", "user": 1})
         assert rival.held().overdue
 
-    def test_an_overdue_holder_releases_nothing(self, rival: Rival) -> None:
-        """Its lease is another's by then."""
+    def test_overdue_holder_releases_nothing(self, rival: Rival) -> None:
+        """The lease then belongs to another one."""
         late = rival.held()
         rival.clock.move(13)
         rival.held()
@@ -190,8 +186,8 @@ class TestLease:
         assert "scope" not in rival.store.documents["portals/m"].fields
 
     @pytest.mark.parametrize("fields", [{"active": False}, {"active": None}])
-    def test_a_portal_that_is_not_active_has_none(self, fields: Fields) -> None:
-        """Nor does one appear where there is none."""
+    def test_inactive_portal_has_no_lease(self, fields: Fields) -> None:
+        """Nor is an unknown portal created."""
         rival = Rival()
         rival.write(**fields)
         assert rival.take() is NotTaken.GONE
@@ -199,15 +195,15 @@ class TestLease:
         assert rival.take() is NotTaken.GONE
         assert rival.store.documents == {}
 
-    def test_an_uninstalled_portal_is_not_changed_by_who_releases(self, rival: Rival) -> None:
-        """Only the lease goes."""
+    def test_release_does_not_change_an_uninstalled_portal(self, rival: Rival) -> None:
+        """Only the lease is removed."""
         held = rival.held()
         rival.write(active=False)
         held.finish(lambda portal: portal.model_copy(update={"scope": "x"}), may_continue=False)
         assert rival.store.documents["portals/m"].fields == {"active": False}
 
-    def test_a_lost_answer_is_no_rival(self) -> None:
-        """A store that retries a write may be told of a conflict with its own success."""
+    def test_lost_answer_is_not_a_conflict(self) -> None:
+        """After a lost answer, a store's retry may conflict with its own success."""
 
         class Lossy(MemoryStore):
             lost = 1
@@ -226,7 +222,7 @@ class TestLease:
 
 
 class Second:
-    """A time of seconds that passes only while somebody sleeps."""
+    """A clock in seconds that advances only during sleeps."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -238,12 +234,12 @@ class Second:
         self.passed += seconds
 
     def budget(self, seconds: float, paid_until: datetime | None = None) -> Budget:
-        """Make a budget for a drain that may last so many seconds."""
+        """Return a budget for a drain of this many seconds."""
         deadline = Deadline(seconds, self)
         return Budget(paid_until, lambda: NOW, deadline, clock=self, sleep=self.sleep)
 
     def calls(self, budget: Budget) -> list[float]:
-        """Return when each call is made, until there is no time for another."""
+        """Return the times of calls until no time is left."""
         made = []
         try:
             while True:
@@ -254,17 +250,17 @@ class Second:
 
 
 class TestBudget:
-    """Ten calls at once, and one a second beyond that, over all drains of a portal."""
+    """A burst of ten calls, then one a second, across all drains of a portal."""
 
-    def test_some_calls_are_kept_for_the_end(self) -> None:
-        """What is announced in a drain's last seconds can be fetched then."""
+    def test_some_calls_are_reserved_for_the_end(self) -> None:
+        """Rows announced in a drain's last seconds can then be fetched."""
         second = Second()
         made = second.calls(second.budget(10))
         assert made == [*[0] * 6, 1, 2, 3, 4, 5, 6, 7, *[8] * 5, 9]
-        assert len(second.calls(second.budget(2))) == 11  # a short one begins with its end
+        assert len(second.calls(second.budget(2))) == 11  # a short one starts with its last seconds
 
-    def test_the_next_drain_pays_for_the_one_before(self) -> None:
-        """What is owed is in the portal's document: ten calls' time at the most."""
+    def test_next_drain_pays_for_the_previous_one(self) -> None:
+        """The debt is in the portal's document: at most ten calls' worth."""
         second = Second()
         budget = second.budget(10)
         made = second.calls(budget)
@@ -280,12 +276,12 @@ class TestBudget:
 
 @pytest.mark.usefixtures("no_pauses")
 class TestPings:
-    """Pings that meet, over HTTP."""
+    """Concurrent pings, over HTTP."""
 
-    def test_a_ping_that_meets_a_drain_is_postponed_and_its_rows_are_fetched(
+    def test_ping_during_a_drain_is_postponed_and_its_rows_are_fetched(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """At once, by another instance even; the drain under way goes on with another round."""
+        """Immediately, even by another instance; the drain continues with another round."""
         other = stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
         clearing, go_on = threading.Event(), threading.Event()
 
@@ -329,7 +325,7 @@ class TestPings:
     def test_a_drain_that_fails_releases_its_lease(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """The next ping need not wait for its end."""
+        """The next ping need not wait for its expiry."""
 
         def break_the_recording(exchange: Exchange, effect: Callable[[], Message]) -> None:
             message = effect()
@@ -345,7 +341,7 @@ class TestPings:
     def test_an_install_waits_for_the_drain_under_way(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """Bindings are changed under the lease only."""
+        """Bindings are changed only under the lease."""
         store = LocalStore(str(stage.store))
         held = Leases(store, installation.portal.member_id, now, 8).take(1)
         assert isinstance(held, Held)
@@ -359,10 +355,10 @@ class TestPings:
             assert install.result().json["subscribed"] is True
         assert stage.bitrix.calls_to("event.get")
 
-    def test_a_lease_that_goes_from_one_to_another_is_given_up(
+    def test_lease_that_changes_hands_is_given_up(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """Who has waited in vain says so: an install, and another user's ping."""
+        """The answer says so: for an install, and for another user's ping."""
         path = f"portals/{installation.portal.member_id}"
         answered = threading.Event()
 
@@ -390,10 +386,10 @@ class TestPings:
                 passing.result()
             assert detail.endswith(told)
 
-    def test_a_ping_that_meets_a_first_install_is_not_forgotten(
+    def test_ping_during_a_first_install_is_not_forgotten(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """The install does not drain: the portal says that there may be something."""
+        """The install does not drain, so the portal shows that rows may remain."""
         installation.lose_bindings()
 
         def ping(exchange: Exchange, effect: Callable[[], Message]) -> None:
@@ -407,10 +403,10 @@ class TestPings:
         assert isinstance(left, dict)
         assert left["rows"] == "more than 0"
 
-    def test_a_store_that_goes_away_in_a_drain_leaves_the_rows(
+    def test_rows_stay_if_the_store_fails_during_a_drain(
         self, stage: Stage, installation: Installation
     ) -> None:
-        """The lease ends by itself, where it cannot be released."""
+        """If the lease cannot be released, it expires."""
         app = stage.start(STORE_DEADLINE_SECONDS="0.3")
         installation.portal.delete_message(deliver=False)
         with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
@@ -435,10 +431,10 @@ class TestPings:
         assert len(installation.portal.queue(installation)) == 1
         assert "drain" in stage.portal(installation.portal)
 
-    def test_a_drain_that_cannot_wait_says_that_there_may_be_more(
+    def test_drain_without_time_to_wait_says_that_rows_may_remain(
         self, stage: Stage, installation: Installation
     ) -> None:
-        """Rows of the second after a ping are not announced, so an earlier look proves nothing."""
+        """Rows in the second after a ping are not announced, so an earlier look proves nothing."""
         store, settings = LocalStore(str(stage.store)), Settings()
         held = Leases(store, installation.portal.member_id, now, 8).take(1)
         assert isinstance(held, Held)

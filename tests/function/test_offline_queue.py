@@ -1,4 +1,4 @@
-"""The offline queue: whatever ends a drain, no deletion is lost and none is recorded twice."""
+"""The offline queue: after any interruption, each deletion is recorded exactly once."""
 
 import json
 import time
@@ -45,7 +45,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class Records:
-    """A store of records in a dictionary; `away` so many times, after so many that went well."""
+    """A store of records in a dictionary; it fails `away` calls, after a number of successes."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Fields] = {}
@@ -66,7 +66,7 @@ class Records:
 
 
 class Scene:
-    """A portal that writes an offline queue, and a function that is pinged by hand."""
+    """A portal with an offline queue, and a function that is pinged by hand."""
 
     def __init__(self, bitrix: Bitrix24, *, extended: bool) -> None:
         self.bitrix = bitrix
@@ -97,7 +97,7 @@ class Scene:
         reserved: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> Drained:
-        """Drain the queue, as a ping makes the function do."""
+        """Drain the queue, as a ping does."""
         recorder = Recorder(
             self.records,  # type: ignore[arg-type] # it is as much of a store as a recorder needs
             Settings(connectors=connectors),
@@ -148,28 +148,28 @@ class Scene:
 
 @pytest.fixture(params=["extended", "plain"])
 def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Set the scene on a plan with `rest_offline_extended`, and on one without."""
+    """Return the scene on a plan with `rest_offline_extended`, and on one without."""
     with Bitrix24() as bitrix:
         yield Scene(bitrix, extended=request.param == "extended")
 
 
 @pytest.fixture
 def extended() -> Iterator[Scene]:
-    """Set the scene on a plan with `rest_offline_extended`."""
+    """Return the scene on a plan with `rest_offline_extended`."""
     with Bitrix24() as bitrix:
         yield Scene(bitrix, extended=True)
 
 
 @pytest.fixture
 def plain() -> Iterator[Scene]:
-    """Set the scene on a plan without."""
+    """Return the scene on a plan without."""
     with Bitrix24() as bitrix:
         yield Scene(bitrix, extended=False)
 
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[dict[str, Scene]]:
-    """Set a scene of each plan that many drains follow one another in."""
+    """Return one scene per plan for many consecutive drains."""
     with Bitrix24() as one, Bitrix24() as other:
         plain = Scene(other, extended=False)
         yield {"extended": Scene(one, extended=True), "plain": plain, "unbatched": plain}
@@ -178,17 +178,17 @@ def lasting() -> Iterator[dict[str, Scene]]:
 def emptied(
     counts: Counts | None = None, *, quarantined: int = 0, left_out: tuple[str, ...] = ()
 ) -> Drained:
-    """Return what a drain comes to that leaves the queue empty."""
+    """Return the result of a drain that leaves the queue empty."""
     return Drained(counts or Counts(), quarantined, list(left_out), left=0)
 
 
 def ids(deletions: list[PortalDeletion]) -> set[object]:
-    """Return Bitrix24's own numbers of the messages."""
+    """Return Bitrix24's own ids of the messages."""
     return {one.im_message_id for one in deletions}
 
 
-def test_a_row_becomes_the_record_that_the_online_event_would_be(scene: Scene) -> None:
-    """EVENT_DATA is the event's data, EVENT_ADDITIONAL says who, TIMESTAMP_X when."""
+def test_row_becomes_the_same_record_as_the_online_event(scene: Scene) -> None:
+    """EVENT_DATA is the event's data, EVENT_ADDITIONAL has the user, TIMESTAMP_X the time."""
     (deletion,) = scene.portal.delete_message("wamid.HBgL==", user_id=42)
     written = datetime.fromisoformat(str(scene.portal.queue(scene.installation)[0]["TIMESTAMP_X"]))
     assert scene.drain() == emptied(Counts(recorded=1))
@@ -212,7 +212,7 @@ def test_a_row_becomes_the_record_that_the_online_event_would_be(scene: Scene) -
 
 
 def test_both_shapes_of_the_event_are_recovered(scene: Scene) -> None:
-    """What the customer deleted is in the queue like what was deleted in the portal."""
+    """Customers' deletions are in the queue like those inside the portal."""
     scene.portal.customer_deletes("theirs")
     scene.portal.delete_message("one", "two")
     assert scene.drain() == emptied(Counts(recorded=3))
@@ -221,9 +221,7 @@ def test_both_shapes_of_the_event_are_recovered(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("additional", [None, False, [], {"user_id": "x"}, {"user_id": 0}])
-def test_who_is_not_in_the_row_is_absent_and_not_whoever_was_pinged_for(
-    scene: Scene, additional: Value
-) -> None:
+def test_row_without_a_user_does_not_get_the_pings(scene: Scene, additional: Value) -> None:
     """EVENT_ADDITIONAL can be false, and user_id 0: a bot, a robot or a workflow deleted."""
     scene.portal.delete_message(user_id=None)
     (row,) = scene.portal.queue(scene.installation)
@@ -235,10 +233,8 @@ def test_who_is_not_in_the_row_is_absent_and_not_whoever_was_pinged_for(
 
 
 @pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-17T12:00:00", []])
-def test_without_a_valid_time_a_row_is_of_when_it_was_received(
-    extended: Scene, time: Value
-) -> None:
-    """The ping's own time is another."""
+def test_row_without_a_valid_time_is_dated_on_receipt(extended: Scene, time: Value) -> None:
+    """The ping's own time is not the row's."""
     extended.delete(1)
     (row,) = extended.portal.queue(extended.installation)
     batch = {"process_id": "p", "events": [{**row, "TIMESTAMP_X": time}]}
@@ -248,7 +244,7 @@ def test_without_a_valid_time_a_row_is_of_when_it_was_received(
     assert document["event_at"] == NOW
 
 
-def test_rows_are_stored_before_they_are_removed_where_the_plan_reserves(extended: Scene) -> None:
+def test_rows_are_stored_before_removal_with_reservation(extended: Scene) -> None:
     """Get with clear=0, store, clear exactly those; a short page is the last one."""
     extended.delete(2)
     at = record_calls(extended)
@@ -261,8 +257,8 @@ def test_rows_are_stored_before_they_are_removed_where_the_plan_reserves(extende
     assert clear.params["process_id"]
 
 
-def test_rows_are_stored_before_they_are_removed_where_the_plan_does_not(plain: Scene) -> None:
-    """403 WRONG_LICENSE; then list, store, and one batch that takes exactly the stored ids."""
+def test_rows_are_stored_before_removal_without_reservation(plain: Scene) -> None:
+    """403 WRONG_LICENSE; then list, store, and one batch that removes exactly the stored ids."""
     plain.delete(2)
     at = record_calls(plain)
     assert plain.drain() == emptied(Counts(recorded=2))
@@ -275,7 +271,7 @@ def test_rows_are_stored_before_they_are_removed_where_the_plan_does_not(plain: 
 
 
 class TestWithoutBatches:
-    """A portal whose `batch` does not take the queue: a stored page is one range."""
+    """A portal whose `batch` cannot read the queue: a stored page is removed as a range."""
 
     @pytest.fixture
     def unbatched(self, plain: Scene) -> Scene:
@@ -283,8 +279,8 @@ class TestWithoutBatches:
         plain.portal.batch_offline = False
         return plain
 
-    def test_a_stored_page_is_taken_as_a_range(self, unbatched: Scene) -> None:
-        """A filter takes no list of ids, but a first and a last one; the next page needs no try."""
+    def test_stored_page_is_removed_as_a_range(self, unbatched: Scene) -> None:
+        """A filter accepts no list of ids, but a range; the next page skips the batch."""
         deletions = unbatched.delete(60)
         at = record_calls(unbatched)
         assert unbatched.drain() == emptied(Counts(recorded=60))
@@ -306,7 +302,7 @@ class TestWithoutBatches:
 
     @pytest.fixture
     def late(self, unbatched: Scene) -> int:
-        """Commit a row after the page was listed, with an id in its midst."""
+        """Commit a row after the page was listed, with an id in its range."""
         unbatched.delete(1)
         with unbatched.portal.uncommitted_rows():
             (late,) = unbatched.delete(1)
@@ -319,16 +315,16 @@ class TestWithoutBatches:
         unbatched.bitrix.fault("batch", commit_first)
         return late.im_message_id
 
-    def test_a_row_that_a_range_takes_unasked_is_stored(self, unbatched: Scene, late: int) -> None:
-        """Rows get their ids before they are committed: the answer has more than was asked for."""
+    def test_late_row_removed_with_a_range_is_stored(self, unbatched: Scene, late: int) -> None:
+        """Rows get their ids before they are committed, so the range may have more rows."""
         assert unbatched.drain() == emptied(Counts(recorded=3))
         assert late in unbatched.recorded
         assert unbatched.rows == []
 
-    def test_a_row_that_a_range_takes_unasked_goes_to_the_log_where_it_cannot_be_stored(
+    def test_late_row_that_cannot_be_stored_goes_to_the_log(
         self, unbatched: Scene, late: int
     ) -> None:
-        """Nothing else has it any more; `replay` stores it."""
+        """It exists nowhere else; `replay` stores it."""
         unbatched.records.away, unbatched.records.after = 1, 1
         assert unbatched.drain() == emptied(Counts(recorded=2))
         assert late not in unbatched.recorded
@@ -337,8 +333,8 @@ class TestWithoutBatches:
         assert f'"message_id": {late}' in line["records"][0]["payload"]
         assert unbatched.rows == []
 
-    def test_an_unasked_row_that_cannot_be_read_goes_to_the_log(self, unbatched: Scene) -> None:
-        """Whole, as far as it is an event's data."""
+    def test_invalid_late_row_goes_to_the_log(self, unbatched: Scene) -> None:
+        """With all the data of its event."""
         unbatched.delete(1)
         odd = {"ID": "x", "EVENT_NAME": DELETE, "EVENT_DATA": {"odd": 1}}
         taken = OtherResult({"result": {"process_id": None, "events": [odd, "odd"]}})
@@ -347,11 +343,11 @@ class TestWithoutBatches:
         lines = list(map(json.loads, unbatched.log.getvalue().splitlines()))
         payloads = [line["records"][0]["payload"] for line in lines]
         assert payloads == ['{"odd": 1}', '"odd"']
-        # What CONNECTORS was then, since replay cannot know it.
+        # The value of CONNECTORS at that time, which replay cannot know.
         assert [["myconnector"]] * 2 == [line["records"][0]["connectors"] for line in lines]
 
-    def test_no_range_has_a_row_in_it_that_could_not_be_read(self, unbatched: Scene) -> None:
-        """It would be deleted unstored: the others are taken one by one then."""
+    def test_no_range_contains_an_unreadable_row(self, unbatched: Scene) -> None:
+        """It would be removed without being stored; the others are then removed one by one."""
         unbatched.delete(2)
         listed = [*unbatched.portal.queue(unbatched.installation), {"ID": "x"}]
         unbatched.bitrix.fault("event.offline.list", OtherResult({"result": listed}))
@@ -364,9 +360,7 @@ class TestWithoutBatches:
 
 
 @pytest.mark.parametrize("code", ["", "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT"])
-def test_a_batch_that_fails_for_the_moment_is_no_reason_for_a_range(
-    plain: Scene, code: str
-) -> None:
+def test_transient_failure_of_a_batch_does_not_cause_a_range(plain: Scene, code: str) -> None:
     """The rows stay until the next ping."""
     plain.delete(1)
     plain.bitrix.fault("batch", Refusal(503, code), times=None)
@@ -377,7 +371,7 @@ def test_a_batch_that_fails_for_the_moment_is_no_reason_for_a_range(
 
 
 def record_calls(scene: Scene) -> list[tuple[str, int]]:
-    """Note each call from now on, with how many records there were then."""
+    """Record each call from now on, with the number of records at that time."""
     at: list[tuple[str, int]] = []
     records = scene.records.documents
 
@@ -392,7 +386,7 @@ def record_calls(scene: Scene) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("number", [0, 1, 50, 51, 120])
 def test_every_page_is_drained(scene: Scene, number: int) -> None:
-    """event.offline.list and -get give 50 rows at a time."""
+    """event.offline.list and -get return 50 rows at a time."""
     deletions = scene.delete(number)
     assert scene.drain() == emptied(Counts(recorded=number))
     assert scene.recorded == ids(deletions)
@@ -400,7 +394,7 @@ def test_every_page_is_drained(scene: Scene, number: int) -> None:
 
 
 def test_what_was_recorded_online_is_a_duplicate(scene: Scene) -> None:
-    """The online call and the offline row of a deletion meet in one document."""
+    """The online event and the offline row lead to one document."""
     deletions = scene.delete(2)
     assert scene.drain() == emptied(Counts(recorded=2))
     for one in deletions:
@@ -410,8 +404,8 @@ def test_what_was_recorded_online_is_a_duplicate(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("data", [False, None, [], {}, "x", 5, {"DATA": {"connector": 1}}])
-def test_a_row_that_fits_no_model_is_quarantined_and_removed(scene: Scene, data: Value) -> None:
-    """EVENT_DATA can be false; the rows around it are recorded all the same."""
+def test_invalid_row_is_quarantined_and_removed(scene: Scene, data: Value) -> None:
+    """EVENT_DATA can be false; other rows are recorded."""
     deletions = scene.delete(1)
     scene.portal.enqueue(scene.installation, DELETE, data)
     deletions += scene.delete(1)
@@ -424,7 +418,7 @@ def test_a_row_that_fits_no_model_is_quarantined_and_removed(scene: Scene, data:
     assert scene.rows == []
 
 
-def test_what_is_valid_in_a_row_is_recorded_beside_what_is_not(scene: Scene) -> None:
+def test_valid_part_of_a_row_is_recorded(scene: Scene) -> None:
     """The row is quarantined for the rest, and removed."""
     data = typed("variant-one-element-unfit")["data"]
     scene.portal.enqueue(scene.installation, DELETE, data)
@@ -435,8 +429,8 @@ def test_what_is_valid_in_a_row_is_recorded_beside_what_is_not(scene: Scene) -> 
     assert scene.rows == []
 
 
-def test_connectors_that_nobody_wants_are_removed_and_not_recorded(scene: Scene) -> None:
-    """Otherwise they would be read again at every ping, for 30 days."""
+def test_rows_of_excluded_connectors_are_removed(scene: Scene) -> None:
+    """Otherwise they would be read again with every ping, for 30 days."""
     scene.portal.delete_message(connector="other")
     (wanted,) = scene.portal.delete_message(connector="ours")
     assert scene.drain(connectors=frozenset({"ours"})) == emptied(
@@ -457,7 +451,7 @@ def test_rows_of_other_events_are_left_alone(scene: Scene) -> None:
 
 
 def test_rows_of_other_applications_are_left_alone(scene: Scene) -> None:
-    """Each application has a queue of its own in the portal."""
+    """Each application has its own queue at the portal."""
     other = scene.portal.install()
     scene.portal.enqueue(other, DELETE, {"DATA": []})
     assert scene.drain() == emptied()
@@ -478,10 +472,10 @@ def test_rows_of_other_applications_are_left_alone(scene: Scene) -> None:
         [None, {"ID": 1}, {"ID": "1", "EVENT_NAME": "ONCRMLEADADD"}],
     ],
 )
-def test_what_is_no_row_of_ours_is_left_alone(scene: Scene, result: object) -> None:
-    """Whatever a portal answers, nothing is stored or removed that is not a deletion's row.
+def test_invalid_rows_are_left_alone(scene: Scene, result: object) -> None:
+    """Whatever a portal answers, only rows of deletions are stored or removed.
 
-    An answer that makes no sense does not pass for an empty queue, either.
+    An invalid answer does not pass for an empty queue, either.
     """
     method = "event.offline.get" if scene.portal.offline_extended else "event.offline.list"
     scene.bitrix.fault(method, OtherResult({"result": result}))
@@ -493,8 +487,8 @@ def test_what_is_no_row_of_ours_is_left_alone(scene: Scene, result: object) -> N
     assert scene.bitrix.calls_to("event.offline.clear") == []
 
 
-def test_a_row_beside_what_is_none_is_recovered(plain: Scene) -> None:
-    """Nothing that a portal lists keeps the rows after it from being read."""
+def test_valid_row_next_to_invalid_ones_is_recovered(plain: Scene) -> None:
+    """No invalid row prevents reading the following ones."""
     plain.delete(1)
     rows = plain.portal.queue(plain.installation)
     plain.bitrix.fault("event.offline.list", OtherResult({"result": [None, {"ID": "x"}, *rows]}))
@@ -503,7 +497,7 @@ def test_a_row_beside_what_is_none_is_recovered(plain: Scene) -> None:
 
 
 def test_rows_that_a_crashed_drain_reserved_are_recovered(extended: Scene) -> None:
-    """Reserved rows are not given out again; event.offline.list shows them with PROCESS_ID."""
+    """Reserved rows are not returned again; event.offline.list shows them with PROCESS_ID."""
     deletions = extended.delete(60)
     extended.call("event.offline.get", clear=0, limit=40)
     extended.call("event.offline.get", clear=0, limit=15)
@@ -514,7 +508,7 @@ def test_rows_that_a_crashed_drain_reserved_are_recovered(extended: Scene) -> No
 
 
 def test_reserved_rows_beyond_the_first_page_are_recovered(extended: Scene) -> None:
-    """A queue may hold more than one page of what was left reserved."""
+    """More than one page may have stayed reserved."""
     deletions = extended.delete(120)
     for _ in range(3):
         extended.call("event.offline.get", clear=0, limit=50)
@@ -523,8 +517,8 @@ def test_reserved_rows_beyond_the_first_page_are_recovered(extended: Scene) -> N
     assert extended.rows == []
 
 
-def test_a_row_that_came_meanwhile_is_left_to_the_next_drain(extended: Scene) -> None:
-    """It is not reserved, so it is not what a crash left."""
+def test_new_row_is_left_to_the_next_drain(extended: Scene) -> None:
+    """It is not reserved, so it was not left by a crash."""
     extended.delete(1)
     listed = OtherResult({"result": [*extended.portal.queue(extended.installation)]})
     extended.drain()
@@ -532,8 +526,8 @@ def test_a_row_that_came_meanwhile_is_left_to_the_next_drain(extended: Scene) ->
     assert extended.drain(reserved=True) == emptied()
 
 
-def test_a_list_that_begins_anew_is_read_once(extended: Scene) -> None:
-    """Whatever a portal answers, a drain does not go round in circles until its time is over."""
+def test_repeating_list_is_read_once(extended: Scene) -> None:
+    """A drain does not loop until its deadline, whatever a portal answers."""
     extended.delete(50)
     extended.call("event.offline.get", clear=0)
     result = extended.call("event.offline.list")
@@ -544,8 +538,8 @@ def test_a_list_that_begins_anew_is_read_once(extended: Scene) -> None:
     assert extended.rows == []
 
 
-def test_a_drain_without_reservations_ends_though_rows_stay(plain: Scene) -> None:
-    """Rows that were reserved before the plan changed cannot be taken; they come up once only."""
+def test_drain_without_reservation_ends_although_rows_stay(plain: Scene) -> None:
+    """Rows reserved before a change of plan cannot be removed; each is read only once."""
     plain.portal.offline_extended = True
     plain.delete(2)
     plain.call("event.offline.get", clear=0)
@@ -557,8 +551,8 @@ def test_a_drain_without_reservations_ends_though_rows_stay(plain: Scene) -> Non
 
 
 @pytest.mark.parametrize("drains", [2, 4])
-def test_drains_at_once_lose_nothing_and_record_nothing_twice(scene: Scene, drains: int) -> None:
-    """As during a rollout, before which there were no leases; the next drain sees to the rest."""
+def test_concurrent_drains_lose_and_repeat_nothing(scene: Scene, drains: int) -> None:
+    """As during a rollout from a version without leases; the next drain does the rest."""
     deletions = scene.delete(30)
     with ThreadPoolExecutor(drains) as pool:
         done = list(pool.map(lambda _: scene.drain(reserved=True), range(drains)))
@@ -568,8 +562,8 @@ def test_drains_at_once_lose_nothing_and_record_nothing_twice(scene: Scene, drai
     assert scene.rows == []
 
 
-def test_a_portal_that_asks_to_slow_down_is_drained_slowly(scene: Scene) -> None:
-    """503 QUERY_LIMIT_EXCEEDED in the middle; the drain goes on after a pause."""
+def test_rate_limited_drain_slows_down(scene: Scene) -> None:
+    """503 QUERY_LIMIT_EXCEEDED in the middle; the drain continues after a pause."""
     deletions = scene.delete(5)
     scene.portal.limit_rate(burst=2, per_second=6)
     done = scene.drain()
@@ -583,7 +577,7 @@ def test_a_portal_that_asks_to_slow_down_is_drained_slowly(scene: Scene) -> None
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("data", [None, {"odd": 1}])
 def test_nothing_is_removed_that_is_not_stored(scene: Scene, after: int, data: Value) -> None:
-    """While Firestore is away every row stays: a deletion's, and one for the quarantine."""
+    """While Firestore is unavailable, every row stays: a deletion's, and an invalid one."""
     deletions = scene.delete(60) if data is None else []
     if data is not None:
         for number in range(60):
@@ -623,15 +617,15 @@ STEPS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 @pytest.mark.parametrize(("plan", "method", "after"), STEPS)
-def test_whatever_fails_between_any_two_steps_one_more_drain_makes_up_for_it(
+def test_one_more_drain_repairs_any_failure(
     lasting: Mapping[str, Scene], plan: str, method: str, after: int, fault: Fault
 ) -> None:
-    """A call that has no effect, or an effect and no answer: the records equal the deletions."""
+    """A call without effect, or an effect without answer: the records equal the deletions."""
     scene = lasting[plan]
     scene.portal.batch_offline = plan != "unbatched"
     deletions = scene.delete(1)
     if plan == "extended":
-        scene.call("event.offline.get", clear=0)  # by a drain that crashed then
+        scene.call("event.offline.get", clear=0)  # by an earlier, crashed drain
     deletions += scene.delete(1)
     scene.portal.enqueue(scene.installation, DELETE, {"odd": str(fault), "at": [method, after]})
     before, quarantined = scene.recorded, len(scene.quarantine)
@@ -640,7 +634,7 @@ def test_whatever_fails_between_any_two_steps_one_more_drain_makes_up_for_it(
     assert (done.detail or "").startswith("The offline queue is not empty yet: ") is (
         done.left != 0
     )
-    # A batch that is refused is made up for at once.
+    # A refused batch is replaced immediately.
     refused = isinstance(fault, OtherResult) or fault == Refusal(403, "ACCESS_DENIED")
     assert (done.left == 0) is (method == "batch" and refused)
     assert scene.drain(reserved=True).left == 0
@@ -650,8 +644,8 @@ def test_whatever_fails_between_any_two_steps_one_more_drain_makes_up_for_it(
     assert scene.rows == []
 
 
-def test_a_drain_without_time_does_not_begin(scene: Scene) -> None:
-    """Half a page would be stored and not removed; the next ping goes on."""
+def test_drain_without_time_does_not_start(scene: Scene) -> None:
+    """Half a page would be stored and not removed; the next ping continues."""
     scene.delete(1)
     done = scene.drain(seconds=0.2)
     assert (done.counts, done.left) == (Counts(), "more than 0")
@@ -660,8 +654,8 @@ def test_a_drain_without_time_does_not_begin(scene: Scene) -> None:
     assert len(scene.rows) == 1
 
 
-def test_a_drain_ends_in_time_though_the_queue_never_does(extended: Scene) -> None:
-    """A portal that gives the same rows for ever is asked no longer than the deadline says."""
+def test_drain_of_an_endless_queue_ends_in_time(extended: Scene) -> None:
+    """A portal that always returns the same rows is read until the deadline, not longer."""
     extended.delete(50)
     rows: list[Value] = [*extended.portal.queue(extended.installation)]
     endless = OtherResult({"result": {"process_id": "p", "events": rows}})
@@ -673,8 +667,8 @@ def test_a_drain_ends_in_time_though_the_queue_never_does(extended: Scene) -> No
     assert len(extended.bitrix.calls) <= 12
 
 
-def test_a_drain_tells_how_many_rows_it_leaves(extended: Scene) -> None:
-    """A backlog takes several drains: 50 rows are two calls, of which there is one a second."""
+def test_drain_reports_how_many_rows_it_leaves(extended: Scene) -> None:
+    """A backlog takes several drains: 50 rows are two calls, at one call a second."""
     extended.delete(70)
     extended.bitrix.calls.clear()
     # There is time for one page, and to count what is left; it does not pass.
@@ -704,10 +698,10 @@ class TestPings:
             assert sorted(line[named]) == sorted(names)
         assert installation.portal.queue(installation) == []
 
-    def test_a_recovered_record_has_the_portals_domain_though_the_ping_has_none(
+    def test_recovered_record_has_the_portals_domain(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """As it would have if the deletion itself had come."""
+        """Even if the ping has none, as with the online event."""
         installation.portal.delete_message(deliver=False)
         auth = installation.auth(installation.token()) | {"domain": None}
         app.post(event_body("ONOFFLINEEVENT", None, auth))
@@ -722,14 +716,14 @@ class TestPings:
             (lambda installation: installation.token(expires_in=0), "has expired (expired_token)"),
         ],
     )
-    def test_a_token_that_may_not_read_the_queue_is_told(
+    def test_token_that_may_not_read_the_queue_is_reported(
         self,
         app: App,
         installation: Installation,
         token: Callable[[Installation], Token | None],
         why: str,
     ) -> None:
-        """Bound without the administrator's auth_type, a ping brings whoever's token, or none."""
+        """Bound without the administrator's auth_type, a ping has any user's token, or none."""
         installation.portal.delete_message(deliver=False)
         answer = app.post(installation.offline_ping(token(installation)))
         nothing = dict.fromkeys(("recorded", "duplicates", "quarantined", "ignored"), 0)
@@ -743,7 +737,7 @@ class TestPings:
     def test_the_queue_of_a_portal_without_endpoint_is_not_read(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """A portal entered by hand: the request's own endpoint is not believed."""
+        """A portal entered by hand: the endpoint in the request is not trusted."""
         other = stage.bitrix.add_portal("other.bitrix24.com").install()
         digests = [token_digest(other.application_token)]
         path = f"portals/{other.portal.member_id}"
@@ -757,7 +751,7 @@ class TestPings:
     def test_a_ping_without_a_valid_token_reads_nothing(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """A stranger's ping is as forbidden as all of his events."""
+        """A stranger's ping is forbidden like all of their events."""
         stranger = stage.bitrix.add_portal("strange.bitrix24.com").install()
         stage.bitrix.calls.clear()
         answer = app.post(stranger.offline_ping(installation.token()))

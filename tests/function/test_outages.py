@@ -1,4 +1,4 @@
-"""Firestore away, slow or forgetful, a bug, a stop: what becomes of one event then."""
+"""Firestore unavailable, slow or losing answers, a bug, a stop: what happens to one event."""
 
 import io
 import json
@@ -36,12 +36,12 @@ DEADLINE_OF_PROCESS = 1.5
 RECORDS = f"portals/{MEMBER_ID}/deletions"
 ALWAYS = 1_000
 
-# Of the contract, for 503; what is in `detail` is for people.
+# The fixed part of the 503 answer; its `detail` is for people.
 UNAVAILABLE = (503, "store_unavailable")
 
 
 def deletion(number: int = 1, token: str = TOKEN, **auth: object) -> dict[str, Any]:
-    """Return a deletion inside Bitrix24, with a secret that must never be seen again."""
+    """Return a deletion inside Bitrix24, with a secret that must never be shown."""
     message = {"im": {"chat_id": 1807, "message_id": number}, "message": {"id": f"ext-{number}"}}
     return {
         "event": "ONOPENLINEMESSAGEDELETE",
@@ -64,7 +64,7 @@ def deletion(number: int = 1, token: str = TOKEN, **auth: object) -> dict[str, A
 
 
 def misfit() -> dict[str, Any]:
-    """Return a deletion event that fits no model."""
+    """Return an invalid deletion event."""
     return {**deletion(), "data": {"CONNECTOR": "myconnector", "LINE": "a line", "DATA": []}}
 
 
@@ -92,7 +92,7 @@ KEPT = {**RECORD, "event_at": "2026-03-17T15:59:37+00:00", "via": "online"}
 
 
 def enter(store: Store, member_id: str = MEMBER_ID, token: str = TOKEN) -> None:
-    """Enter a portal by hand."""
+    """Add a portal by hand."""
     fields: Fields = {"token_digests": [token_digest(token)], "active": True}
     store.put(Document(f"portals/{member_id}", fields), Deadline(20))
 
@@ -113,7 +113,7 @@ class Site:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         **changes: Any,  # noqa: ANN401
     ) -> None:
-        """Start the function, with other settings than before if there are any."""
+        """Start the function, with other settings if given."""
         self.settings = replace(self.settings, **changes)
         opened = open_store or LazyStore(self.settings)
         self.receiver = Receiver(self.settings, opened, Log(self.stream), now)
@@ -140,11 +140,11 @@ class Site:
 
     @property
     def letters(self) -> list[dict[str, Any]]:
-        """What the log keeps for a replay."""
+        """The dead letters in the log."""
         return [line for line in self.lines if line["outcome"] == "not_recorded"]
 
     def stored(self, collection: str = "deletions", stamp: str = "recorded_at") -> list[Fields]:
-        """Return what is stored of the portal, without the time at which it was."""
+        """Return the portal's documents, without the time at which they were stored."""
         documents = self.store.newest(f"portals/{MEMBER_ID}/{collection}", stamp, Deadline(20))
         return [
             {name: value for name, value in document.fields.items() if name != stamp}
@@ -152,7 +152,7 @@ class Site:
         ]
 
     def replay(self, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-        """Replay the log; return what the command tells: a problem only of unknown portals."""
+        """Replay the log; return the command's output. Problems may only be unknown portals."""
         self._file.write_text(self.stream.getvalue())
         capsys.readouterr()
         code = main(["replay", str(self._file), "--json"])
@@ -162,13 +162,13 @@ class Site:
 
 
 def told(recorded: int = 0, duplicates: int = 0, quarantined: int = 0, forged: int = 0) -> object:
-    """Return what a replay tells."""
+    """Return a replay's output."""
     counts = {"recorded": recorded, "duplicates": duplicates}
     return {**counts, "quarantined": quarantined, "forged": forged}
 
 
 def outcome(answer: Answer) -> tuple[int, object]:
-    """Return an answer's status, and its code."""
+    """Return an answer's status and code."""
     return answer.status, answer.body.get("error") or answer.body.get("status")
 
 
@@ -176,7 +176,7 @@ def outcome(answer: Answer) -> tuple[int, object]:
 def site(
     double: FirestoreDouble, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Site:
-    """Run the core on the double, with one portal entered; commands use the same database."""
+    """Run the core on the double, with one portal; commands use the same database."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", double.host)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
     settings = Settings(
@@ -188,17 +188,17 @@ def site(
 
 
 def make_trusted(site: Site) -> None:
-    """Let the instance verify the portal's token, as it does with any first event."""
+    """Let the instance verify the portal's token, as with any first event."""
     assert (200, "recorded") == outcome(site.send(deletion(0)))
 
 
 class TestAway:
     """Firestore cannot be reached, or does not answer."""
 
-    def test_what_cannot_be_stored_is_kept_whole_until_a_replay(
+    def test_unstored_records_are_logged_completely_until_a_replay(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A token that is trusted already makes the records verified ones, without Firestore.
+        """With a cached token, they are verified records, even without Firestore.
 
         The answer is 503 with Retry-After; a second replay changes nothing.
         """
@@ -220,10 +220,10 @@ class TestAway:
             name: value for name, value in record.items() if name != "event_at"
         }
 
-    def test_what_cannot_be_verified_is_kept_as_that(
+    def test_unverified_records_are_marked(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The log has the token's digest and no token; the replay verifies, and records."""
+        """The log has the token's digest and no token; the replay verifies and records them."""
         double.stop()
 
         assert UNAVAILABLE == outcome(site.send(deletion()))
@@ -240,7 +240,7 @@ class TestAway:
     def test_a_replay_skips_what_was_forged_during_an_outage(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A wrong token gets the same 503 then, but nothing into Firestore, ever."""
+        """A wrong token gets the same 503, but is never recorded."""
         double.stop()
         assert UNAVAILABLE == outcome(site.send(deletion(1, token="forged")))
         assert UNAVAILABLE == outcome(site.send(deletion(2, member_id="of-nobody")))
@@ -251,8 +251,8 @@ class TestAway:
         assert [] == site.stored()
         assert [] == site.store.names("portals/of-nobody/deletions", Deadline(20), limit=1)
 
-    def test_what_a_stranger_names_is_cut(self, site: Site, double: FirestoreDouble) -> None:
-        """The line about the answer is short, however long the names in the event are."""
+    def test_strangers_names_are_cut(self, site: Site, double: FirestoreDouble) -> None:
+        """The answer's log line is short, however long the names in the event are."""
         double.stop()
 
         answer = site.send({**deletion(member_id="m" * 1_400), "event": "e" * 100})
@@ -262,10 +262,10 @@ class TestAway:
         assert "m" * 100 == line["member_id"]
         assert len(json.dumps(line)) < 1_000
 
-    def test_what_cannot_be_quarantined_is_kept_until_a_replay(
+    def test_event_that_cannot_be_quarantined_is_logged_until_a_replay(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The replay puts it where the event would have gone, into one document with a repeat."""
+        """The replay quarantines it, in one document with a repeat."""
         make_trusted(site)
         double.stop()
 
@@ -281,10 +281,10 @@ class TestAway:
         assert misfit()["data"] == json.loads(str(quarantined["payload"]))
         assert "access-secret" not in site.stream.getvalue()
 
-    def test_an_event_with_an_invalid_element_is_kept_whole_until_a_replay(
+    def test_partly_valid_event_is_logged_completely_until_a_replay(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The replay records what is valid and quarantines the rest; a retry knows it already."""
+        """The replay records the valid part and quarantines the event; a retry finds duplicates."""
         make_trusted(site)
         event = deletion()
         event["data"]["DATA"].append({"im": "?"})
@@ -302,10 +302,10 @@ class TestAway:
         assert "0 recorded, 1 already recorded, 1 left." in capsys.readouterr().out
         assert 1 == len(site.stored("quarantine", "received_at"))
 
-    def test_of_an_unverified_event_what_is_valid_is_kept(
+    def test_only_the_valid_part_of_an_unverified_event_is_logged(
         self, site: Site, double: FirestoreDouble, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Only what parses as a deletion: a stranger may have sent the rest."""
+        """A stranger may have sent the rest."""
         event = deletion()
         event["data"]["DATA"].append({"im": "a stranger's"})
         double.stop()
@@ -321,15 +321,15 @@ class TestAway:
 
 
 class TestBug:
-    """The function itself is at fault."""
+    """The function itself has a bug."""
 
     @pytest.mark.parametrize("method", ["create", "get"])
-    def test_an_event_that_meets_a_bug_is_kept_until_a_replay(
+    def test_event_after_a_bug_is_logged_until_a_replay(
         self, site: Site, method: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The log tells the kind and the place of the bug, but not its text; then the event.
+        """The log has the bug's type and place, but not its text; then the event.
 
-        A bug that strikes before the token is verified leaves an unverified letter.
+        A bug before the token is verified leaves an unverified letter.
         """
         put_bug(site, BrokenAtCreate if method == "create" else BrokenAtGet)
 
@@ -351,15 +351,15 @@ class TestBug:
     def test_a_bug_does_not_let_strangers_fill_the_log(
         self, site: Site, event: dict[str, Any]
     ) -> None:
-        """What is not verified is kept only when it parses as a deletion, here too."""
+        """Here, too, unverified events are logged only if they parse as a deletion."""
         put_bug(site, BrokenAtGet)
 
         assert (500, "internal_error") == outcome(site.send(event))
 
         assert ["internal_error"] == [line["outcome"] for line in site.lines]
 
-    def test_a_bug_that_strikes_twice_is_answered_and_told_nevertheless(self, site: Site) -> None:
-        """One that strikes again while the event is being kept costs neither answer nor line."""
+    def test_second_bug_is_answered_and_logged(self, site: Site) -> None:
+        """A bug while the event is being logged costs neither the answer nor its line."""
 
         def broken_clock() -> datetime:
             raise RuntimeError(TOKEN)
@@ -394,13 +394,13 @@ def put_bug(
 
 
 class TestHang:
-    """Firestore takes a call, and never answers."""
+    """Firestore accepts a call, and never answers."""
 
     @pytest.mark.parametrize("method", ["BatchGetDocuments", "Commit"])
     def test_no_request_takes_longer_than_the_deadline_and_a_second(
         self, site: Site, double: FirestoreDouble, method: str
     ) -> None:
-        """Many at once, while reads or writes hang: each ends in time, and each is kept."""
+        """Many at once, while reads or writes hang: each ends in time, and each is logged."""
         double.hang(method, times=ALWAYS)
 
         def timed(number: int) -> tuple[Answer, float]:
@@ -419,7 +419,7 @@ class TestHang:
     def test_the_time_of_the_verification_counts_too(
         self, site: Site, double: FirestoreDouble
     ) -> None:
-        """A slow read and a hanging write together end with the one deadline."""
+        """A slow read and a hanging write share one deadline."""
         double.delay("BatchGetDocuments", DEADLINE_SECONDS * 0.6)
         double.hang("Commit", times=ALWAYS)
         with Stopwatch() as watch:
@@ -431,12 +431,12 @@ class TestHang:
 
 
 class TestLife:
-    """The events about the application itself, while Firestore is away."""
+    """The application's own events while Firestore is unavailable."""
 
-    def test_an_install_is_refused_for_now_and_can_be_repeated(
+    def test_install_fails_and_can_be_repeated(
         self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
     ) -> None:
-        """Nothing is bound before the portal is stored; later the same install is accepted."""
+        """Nothing is bound before the portal is stored; later, the same install is accepted."""
         app = local_application(bitrix, site)
         double.stop()
 
@@ -451,7 +451,7 @@ class TestLife:
     def test_an_install_whose_answer_is_lost_can_be_repeated(
         self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
     ) -> None:
-        """The portal may be stored, though the answer was 503; the second time is an update."""
+        """The portal may be stored despite the 503; the second time is an update."""
         app = local_application(bitrix, site)
         double.hang("Commit", times=ALWAYS, after_applying=True)
         assert UNAVAILABLE == outcome(site.post(app.install_event(app.token())))
@@ -482,7 +482,7 @@ class TestLife:
         assert (403, "forbidden") == outcome(site.post(app.uninstall_event()))
 
     @pytest.mark.parametrize("fault", ["away", "no writes"])
-    def test_a_ping_that_cannot_be_served_leaves_the_queue_to_the_next(
+    def test_failed_ping_leaves_the_queue_to_the_next_one(
         self, bitrix: Bitrix24, site: Site, double: FirestoreDouble, fault: str
     ) -> None:
         """No row is removed that is not stored; the next ping records them all, once."""
@@ -510,13 +510,13 @@ class TestLife:
 
 @pytest.fixture
 def bitrix() -> Iterator[Bitrix24]:
-    """Stand in for Bitrix24."""
+    """Run a stand-in for Bitrix24."""
     with Bitrix24() as bitrix:
         yield bitrix
 
 
 def local_application(bitrix: Bitrix24, site: Site) -> Installation:
-    """Add a local application in a portal whose installs the function accepts."""
+    """Add a local application at a portal whose installs the function accepts."""
     portal = bitrix.add_portal("ours.bitrix24.com")
     site.start(
         allowed_portals=frozenset({"ours.bitrix24.com"}),
@@ -526,13 +526,13 @@ def local_application(bitrix: Bitrix24, site: Site) -> Installation:
 
 
 def portal_path(app: Installation) -> str:
-    """Return where the portal of an application is stored."""
+    """Return the path of an application's portal."""
     return f"portals/{app.portal.member_id}"
 
 
 @pytest.fixture
 def served(double: FirestoreDouble, project: str, tmp_path: Path) -> Iterator[Function]:
-    """Run the function as a process on the double, with one portal entered."""
+    """Run the function as a process on the double, with one portal."""
     enter(firestore_at(double.host, project))
     with Function(tmp_path / "log", **settings_of(double.host, project)) as function:
         warm_up(function)
@@ -540,7 +540,7 @@ def served(double: FirestoreDouble, project: str, tmp_path: Path) -> Iterator[Fu
 
 
 def settings_of(host: str, project: str) -> dict[str, str]:
-    """Return the settings of a function that gives up soon, and serves many at once."""
+    """Return settings for a function with a short deadline and many threads."""
     return {
         "FIRESTORE_EMULATOR_HOST": host,
         "GOOGLE_CLOUD_PROJECT": project,
@@ -550,7 +550,7 @@ def settings_of(host: str, project: str) -> dict[str, str]:
 
 
 def warm_up(function: Function) -> None:
-    """Wait until it answers in time: just started, it may miss a deadline this short."""
+    """Wait until it answers in time: just after its start, it may miss a deadline this short."""
     give_up = time.monotonic() + 60
     while post(function, {**deletion(), "event": "ONAPPTEST"}).status != 200:
         assert time.monotonic() < give_up
@@ -564,10 +564,10 @@ def post(function: Function, event: dict[str, Any]) -> Response:
 class TestProcess:
     """The function as a process."""
 
-    def test_the_records_are_in_the_log_when_the_answer_comes(
+    def test_records_are_in_the_log_before_the_answer(
         self, served: Function, double: FirestoreDouble
     ) -> None:
-        """What reads the log of the process at that moment finds all of them."""
+        """A reader of the process's log at that moment finds all of them."""
         assert post(served, deletion(0)).status == 200
         double.stop()
 
@@ -577,10 +577,10 @@ class TestProcess:
         assert (503, "store_unavailable") == (answer.status, answer.json["error"])
         assert [[KEPT]] == [letter["records"] for letter in letters]
 
-    def test_requests_in_flight_finish_when_it_is_told_to_stop(
+    def test_requests_in_flight_finish_after_sigterm(
         self, served: Function, double: FirestoreDouble
     ) -> None:
-        """SIGTERM while Firestore is slow: each that has begun is answered 200, and is stored."""
+        """While Firestore is slow, each request that has started is answered 200, and stored."""
         assert post(served, deletion(0)).status == 200
         double.calls.clear()
         double.delay("Commit", 0.7, times=8)

@@ -1,4 +1,4 @@
-"""Whatever the body, the answer is a success or a refusal, and nothing that it must not hold."""
+"""Any body leads to a success or a refusal, and no answer or document has what it must not."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from tests.samples import EVENTS, NAMES, form, typed
 ROUNDS = 20_000
 PROCESSES = 2
 
-# Nobody listens there: no install is ever confirmed.
+# Nothing listens there, so no install is ever confirmed.
 SETTINGS = Settings(oauth_servers=("http://127.0.0.1:9",))
 
 BODIES = [
@@ -42,7 +42,7 @@ TOKENS = {
     if field.endswith("_token")
 }
 
-# Pieces that mean something to a decoder or a model, and bytes that mean nothing to anybody.
+# Pieces with a meaning to a decoder or a model, and bytes without any.
 PIECES = (
     *(b"[", b"]", b"[]", b"%5B", b"%5D", b"=", b"&", b"+", b"%", b"%00", b"\0", b"%26", b"."),
     *(b"{", b"}", b'"', b":", b",", b"null", b"true", b"-1", b"1e999", b"[[[[", b"\\ud800"),
@@ -51,7 +51,7 @@ PIECES = (
     *(b'{"event":', b'"auth":', b"event=ONOPENLINEMESSAGEDELETE", b"NaN", b"\xef\xbb\xbf"),
 )
 
-# What a model has to refuse, or to take for the text, number or list that it is.
+# Values that a model must reject, or accept as text, number or list.
 VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 7, 1.5, float("nan"), float("inf"), 2**63 - 1, 2**63, 10**400),
     *("", "0", "1", "x", "..", "a/b", "é" * 1_001, "😀" * 1_000, "\ud800", "a\0", "9" * 5_000),
@@ -62,7 +62,7 @@ KEYS = ("id", "im", "0", "1", "7", "chat_id", "connector", "DATA", "MESSAGES", "
 
 
 def spoilt_values(chance: random.Random) -> tuple[str, bytes]:
-    """Put anything in up to three places of a sample, or nothing."""
+    """Put anything, or nothing, in up to three places of a sample."""
     body = typed(chance.choice(NAMES))
     for _ in range(chance.choice((0, 1, 1, 2, 3))):
         container, key = chance.choice([*places(body)] or [(body, "event")])
@@ -81,7 +81,7 @@ def spoilt_values(chance: random.Random) -> tuple[str, bytes]:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401
-    """Return everything that a container within a value holds, as the container and a key."""
+    """Return every place within a value, as its container and key."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in items:
         yield value, key
@@ -90,13 +90,13 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401
 
 
 def http_form(body: Any) -> bytes:  # noqa: ANN401
-    """Write a form, with a byte that is not UTF-8 wherever the data has a lone surrogate."""
+    """Write a form, with a byte that is not UTF-8 for each lone surrogate."""
     text = re.sub("[\ud800-\udfff]", "\uffff", json.dumps(body, ensure_ascii=False))
     return http_build_query(json.loads(text)).replace("%EF%BF%BF", "%FF").encode()
 
 
 def spoilt_bytes(chance: random.Random) -> tuple[str, bytes]:
-    """Put pieces over some bytes of a sample."""
+    """Overwrite some bytes of a sample with pieces."""
     kind, body = chance.choice(BODIES)
     for _ in range(chance.choice((0, 1, 1, 1, 2, 5))):
         start = chance.randrange(len(body) + 1)
@@ -106,7 +106,7 @@ def spoilt_bytes(chance: random.Random) -> tuple[str, bytes]:
 
 
 def any_pieces(chance: random.Random) -> tuple[str, bytes]:
-    """Return pieces one after the other, now and then many of one; whatever their type says."""
+    """Return pieces one after the other, sometimes many of one, with any content type."""
     kind = chance.choice((FORM, JSON, f"{JSON}; charset=x", "text/plain", "\udcff"))
     pieces = [chance.choice(PIECES) for _ in range(chance.randrange(20))]
     if chance.random() < 0.01:
@@ -115,21 +115,21 @@ def any_pieces(chance: random.Random) -> tuple[str, bytes]:
 
 
 def fault_of(status: int, log: str, store: MemoryStore) -> str:
-    """Say what is wrong with what a request has done; nothing, if all is well."""
+    """Return what is wrong after a request, if anything."""
     if status not in {200, 400, 403, 415, 422}:
         return f"status {status}"
     for line in map(json.loads, log.splitlines()):
-        # A ping of a portal that was entered by hand leads nowhere, and that is told.
+        # A ping of a portal entered by hand cannot be used, which the answer says.
         if line["severity"] in ("ERROR", "CRITICAL") and line["outcome"] != "portal_problem":
             return log
     documents = [document for path, document in store.documents.items() if path.count("/") > 1]
     if not documents and status == 422:
         return "what is not valid is not kept"
-    return "".join(filter(None, map(unfit_for_firestore, documents)))
+    return "".join(filter(None, map(invalid_for_firestore, documents)))
 
 
-def unfit_for_firestore(document: Document) -> str | None:
-    """Say what Firestore would refuse of a document."""
+def invalid_for_firestore(document: Document) -> str | None:
+    """Return what Firestore would reject in a document, if anything."""
     try:
         document.path.encode()
         for value in document.fields.values():
@@ -143,17 +143,17 @@ def unfit_for_firestore(document: Document) -> str | None:
 
 
 def shows_a_token(text: str) -> bool:
-    """Look for the tokens of the samples."""
+    """Search for the tokens of the samples."""
     return any(token in text for token in TOKENS)
 
 
 def request(kind: str, body: bytes) -> Request:
-    """Make the request that a body comes in."""
+    """Return a request with a body."""
     return Request(method="POST", path="/", content_type=kind, read_body=lambda: body)
 
 
 def send_random_bodies(seed: int) -> tuple[list[str], Counter[str]]:
-    """Return the faults of the first bodies that have one, and how often each outcome was."""
+    """Return the first bodies with a fault, and the number of each outcome."""
     chance = random.Random(seed)
     faults: list[str] = []
     outcomes: Counter[str] = Counter()
@@ -169,7 +169,7 @@ def send_random_bodies(seed: int) -> tuple[list[str], Counter[str]]:
         answer = receiver.receive(request(kind, body))
         outcomes[answer.outcome] += 1
         fault = fault_of(answer.status, log.getvalue(), store)
-        # Bytes that are cut out may well turn a token into something else's value.
+        # Cutting out bytes may turn a token into another field's value.
         if make is spoilt_values and shows_a_token(f"{log.getvalue()} {answer}"):
             fault = "a token is shown"
         if fault and len(faults) < 3:
@@ -179,9 +179,9 @@ def send_random_bodies(seed: int) -> tuple[list[str], Counter[str]]:
     return faults, outcomes
 
 
-def test_no_body_is_answered_with_a_fault() -> None:
-    """Twenty thousand, most of them Bitrix24's own, spoilt: many are accepted, none gives a 5xx."""
-    # In processes of their own, so that nobody counts the lines that they cover.
+def test_no_body_causes_a_server_error() -> None:
+    """Twenty thousand, most of them corrupted samples: many are accepted, none gives a 5xx."""
+    # In separate processes, whose coverage does not count.
     with get_context("spawn").Pool(PROCESSES) as pool:
         results = pool.map(send_random_bodies, range(PROCESSES))
     outcomes = sum((counted for _, counted in results), Counter[str]())

@@ -1,4 +1,4 @@
-"""What messages say comes to their records, and nowhere else: requests in, documents out."""
+"""Messages' texts get into their records, and nowhere else: requests in, documents out."""
 
 import io
 import json
@@ -35,7 +35,7 @@ SECRET = "sécret [b]words[/b] 😀"
 
 
 class Function:
-    """A function on a store, with the portal of the samples and a time of its own."""
+    """A function on a store, with the portal of the samples and its own clock."""
 
     def __init__(self, store: Store, **settings: Any) -> None:  # noqa: ANN401
         self.store: Store | None = store
@@ -48,7 +48,7 @@ class Function:
         store.put(Document(f"portals/{MEMBER_ID}", portal), Deadline(5))
 
     def open(self) -> Store:
-        """Open the store, if it is not away."""
+        """Open the store, unless it is unavailable."""
         if self.store is None:
             raise StoreUnavailable("It is away.")
         return self.store
@@ -59,7 +59,7 @@ class Function:
         return self._post(body, "application/json")
 
     def send_form(self, name: str) -> Answer:
-        """Send a sample as Bitrix24 does."""
+        """Send a sample like Bitrix24."""
         return self._post(form(name), "application/x-www-form-urlencoded")
 
     def _post(self, body: bytes, content_type: str) -> Answer:
@@ -68,7 +68,7 @@ class Function:
         )
 
     def documents(self, collection: str) -> list[Fields]:
-        """Return what the documents of a collection hold."""
+        """Return the documents of a collection."""
         folder = f"portals/{MEMBER_ID}/{collection}"
         names = self.kept.names(folder, Deadline(5), limit=99)
         found = self.kept.get_all([f"{folder}/{name}" for name in names], Deadline(5))
@@ -87,7 +87,7 @@ class Function:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Store:
-    """Open an embedded store in which nothing expires by the time of day."""
+    """Open an embedded store in which nothing expires by the current time."""
     return LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW)
 
 
@@ -114,8 +114,8 @@ DELETED = typed("portal-one-message")
 class TestKept:
     """With the setting."""
 
-    def test_record_tells_the_last_text(self, function: Function) -> None:
-        """Sent, changed and deleted, as the samples are."""
+    def test_record_has_the_last_text(self, function: Function) -> None:
+        """Sent, changed and deleted, as in the samples."""
         for name in ("message-add-operator", "message-update-operator"):
             assert Answer(200, {"status": "kept", "kept": 1}) == function.send_form(name)
         answer = function.send_form("portal-one-message")
@@ -129,7 +129,7 @@ class TestKept:
         assert sent == record["sent_at"] == record["edited_at"]
 
     def test_customers_message_that_an_operator_deletes(self, function: Function) -> None:
-        """It joins by the connector's ids, whoever deletes."""
+        """It is joined by the connector's ids, whoever deletes it."""
         function.send_form("message-add-customer")
         deleted = typed("portal-one-message")
         deleted["data"]["DATA"][0]["message"]["id"] = "ext-msg-006"
@@ -138,7 +138,7 @@ class TestKept:
         assert ["Where is my parcel?"] == function.texts
 
     def test_text_that_comes_after_its_deletion(self, function: Function) -> None:
-        """Nothing orders deliveries."""
+        """The order of delivery is not guaranteed."""
         function.send_form("portal-one-message")
         assert [None] == function.texts
 
@@ -146,8 +146,8 @@ class TestKept:
 
         assert ["[b]Operator:[/b] [br] The parcel is on its way."] == function.texts
 
-    def test_event_without_a_time_happened_when_it_came(self, function: Function) -> None:
-        """A change that says no `ts` counts by the clock, as its deletion does."""
+    def test_event_without_a_time_is_dated_on_receipt(self, function: Function) -> None:
+        """An update without `ts` is dated by the clock, like its deletion."""
         function.send(said("one"), ts=None)
         function.now += timedelta(seconds=1)
         function.send(DELETED, ts=None)
@@ -159,7 +159,7 @@ class TestKept:
         assert NOW == record["sent_at"]
 
     def test_several_messages_of_one_event_are_counted(self, function: Function) -> None:
-        """Those whose text is known then."""
+        """Those whose text is then known."""
         event = typed("message-add-customer")
         one = event["data"]["DATA"]
         other = {**one, "message": {"id": "without text"}}
@@ -167,8 +167,8 @@ class TestKept:
 
         assert Answer(200, {"status": "kept", "kept": 1}) == function.send(event)
 
-    def test_every_other_way_looks_a_text_up_too(self, function: Function) -> None:
-        """A record that came to the log, and one from the queue or the quarantine."""
+    def test_other_routes_look_up_the_text_too(self, function: Function) -> None:
+        """For records from the log, the queue and the quarantine."""
         function.send(said(SECRET))
         function.store = None
         assert 503 == function.send(DELETED).status
@@ -198,7 +198,7 @@ class TestRefused:
     """What is not kept."""
 
     def test_forged_message(self, local: Store) -> None:
-        """As every event without a valid token."""
+        """Like every event without a valid token."""
         function = Function(local)
         event = said(SECRET)
         event["auth"]["application_token"] = "forged"
@@ -207,7 +207,7 @@ class TestRefused:
         assert [] == function.documents("openline_messages")
 
     def test_unreadable_message_is_not_quarantined(self, local: Store) -> None:
-        """It is no deletion that would be lost; the fields are named, the text is not."""
+        """No deletion would be lost; the fields are named, the text is not."""
         function = Function(local)
 
         answer = function.send(said([SECRET]))
@@ -224,7 +224,7 @@ class TestRefused:
         assert ("WARNING", "unprocessable_event") == (line["severity"], line["outcome"])
 
     def test_unwanted_connector_is_ignored(self, local: Store) -> None:
-        """And named in the log, as with deletions; what is valid beside it is kept."""
+        """And named in the log, as for deletions; valid messages next to it are kept."""
         function = Function(local, connectors=frozenset({"other"}))
 
         answer = function.send(said(SECRET))
@@ -235,7 +235,7 @@ class TestRefused:
         assert [] == function.documents("openline_messages")
 
     def test_text_is_not_worth_a_dead_letter(self, local: Store) -> None:
-        """Before its token is verified, and after."""
+        """Neither before its token is verified nor after."""
         function = Function(local)
         function.store = None
         assert 503 == function.send(said(SECRET)).status
@@ -249,7 +249,7 @@ class TestRefused:
         ]
 
     def test_expired_text_is_gone_from_the_file_with_the_next_write(self, tmp_path: Path) -> None:
-        """Of the embedded store, whatever is written; Firestore has its TTL policy."""
+        """In the embedded store, with any write; Firestore has its TTL policy."""
         later = LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW + timedelta(days=30))
         function = Function(LocalStore(str(tmp_path / "store.sqlite3"), lambda: NOW))
         function.send(said(SECRET))
@@ -263,8 +263,8 @@ class TestRefused:
         assert [None, None] == texts
 
 
-def test_no_text_comes_to_a_log_or_an_answer(local: Store) -> None:
-    """Whatever becomes of the event: kept, refused, late, or with a deletion that is not stored."""
+def test_no_text_is_logged_or_answered(local: Store) -> None:
+    """For every outcome: kept, refused, late, or with a deletion that is not stored."""
     function = Function(local)
     answers = [function.send(said(SECRET)), function.send(said([SECRET]))]
     update = typed("message-update-operator")
@@ -286,7 +286,7 @@ class TestWithoutTheSetting:
     """Nothing of a message is stored, and nothing costs more than before."""
 
     def test_messages_are_ignored(self, local: Store) -> None:
-        """However they come, as events that are not for us."""
+        """In every form, like events that are not for us."""
         function = Function(local, keep_text_days=None)
 
         for event in (said(SECRET), said([SECRET])):
@@ -297,8 +297,8 @@ class TestWithoutTheSetting:
         assert [] == function.documents("openline_messages")
         assert [None] == function.texts
 
-    def test_no_event_costs_a_call_more(self) -> None:
-        """A deletion is one commit; a message, nothing once the token is known."""
+    def test_no_event_costs_another_call(self) -> None:
+        """A deletion is one commit; a message costs nothing once the token is cached."""
         with FirestoreDouble() as double:
             function = Function(firestore_at(double.host, "texts"), keep_text_days=None)
             function.send(said(SECRET))
@@ -310,7 +310,7 @@ class TestWithoutTheSetting:
             assert {"Commit": 1} == double.calls
 
     def test_nothing_is_imported_for_it(self, tmp_path: Path) -> None:
-        """A cold start does not pay for what is switched off."""
+        """A cold start does not pay for a feature that is off."""
         code = (
             "import sys, main\n"
             "from handler.receiver import Request\n"
@@ -337,7 +337,7 @@ class TestWithoutTheSetting:
         assert "[]" == imported
 
 
-def test_with_it_a_deletion_costs_one_call_more_and_a_message_two() -> None:
+def test_the_setting_costs_one_call_per_deletion_and_two_per_message() -> None:
     """One read of several documents, and one commit."""
     with FirestoreDouble() as double:
         function = Function(firestore_at(double.host, "texts"))

@@ -1,4 +1,4 @@
-"""It stays right by itself: what a year does to a portal, and the pings that put it right."""
+"""Self-repair: what a year does to a portal, and the pings that repair it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ EMPTY = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0
 
 
 class Life:
-    """A portal whose application is installed, and the function's one instance."""
+    """A portal with the application installed, and the function's only instance."""
 
     def __init__(self, stage: Stage, app: App, installation: Installation) -> None:
         self.stage = stage
@@ -44,7 +44,7 @@ class Life:
         return self.app.post(self.installation.offline_ping(token))
 
     def delete(self) -> None:
-        """Delete a message that only the queue tells of."""
+        """Delete a message that only the queue reports."""
         self.portal.delete_message(deliver=False)
 
     def write(self, **fields: Value) -> None:
@@ -52,7 +52,7 @@ class Life:
         self.stage.write(f"portals/{self.portal.member_id}", fields)
 
     def pass_time(self, **duration: float) -> None:
-        """Let time pass for the portal, as far as its document tells."""
+        """Let time pass for the portal's document."""
         document = self.stage.portal(self.portal)
         passed = timedelta(**duration)
         ends = {name: time for name, time in document.items() if isinstance(time, datetime)}
@@ -68,14 +68,14 @@ class Life:
 
     @property
     def asked(self) -> list[str]:
-        """The methods that were called since it was last asked."""
+        """The methods called since this was last read."""
         methods = [call.method for call in self.stage.bitrix.calls]
         self.stage.bitrix.calls.clear()
         return methods
 
     @property
     def outcomes(self) -> list[str]:
-        """The outcomes of all lines of the log about problems."""
+        """The outcomes of all log lines about problems."""
         told = [str(line["outcome"]) for line in self.app.log_lines]
         return [outcome for outcome in told if outcome.startswith("portal_")]
 
@@ -95,16 +95,16 @@ DRAIN = ["event.offline.get"]
 
 
 class TestChecks:
-    """The bindings are compared once a day, and while there is a problem once in ten minutes."""
+    """The bindings are checked once a day, and every ten minutes while there is a problem."""
 
     @pytest.mark.parametrize(
         ("hours", "problem", "checked"),
         [(23.9, None, False), (24.1, None, True), (0.1, "Any.", False), (0.2, "Any.", True)],
     )
-    def test_a_ping_checks_the_bindings_when_it_is_time(
+    def test_ping_checks_the_bindings_when_due(
         self, life: Life, hours: float, problem: str | None, *, checked: bool
     ) -> None:
-        """And what is found right ends a problem."""
+        """And a successful check ends a problem."""
         life.pass_time(hours=hours)
         if problem:
             life.write(problem=problem)
@@ -117,15 +117,15 @@ class TestChecks:
 
     @pytest.mark.parametrize("event", [DELETE, PING, "ONAPPUNINSTALL", ""])
     def test_lost_bindings_are_bound_again(self, life: Life, event: str) -> None:
-        """Portals lose them by updates and restores, and nothing says so."""
+        """Portals lose them in updates and restores, without notice."""
         life.installation.lose_bindings(event)
         life.pass_time(days=2)
         assert life.ping().json == EMPTY
         events = sorted(one.event for one in life.installation.bindings)
         assert events == sorted([DELETE, DELETE, PING, "ONAPPUNINSTALL"])
 
-    def test_messages_are_bound_with_keep_text_days_alone(self, life: Life) -> None:
-        """Bound while the setting is there, by the next check; unbound without it."""
+    def test_message_events_are_bound_only_with_keep_text_days(self, life: Life) -> None:
+        """Bound by the next check with the setting; unbound without it."""
         messages = ["ONOPENLINEMESSAGEADD", "ONOPENLINEMESSAGEUPDATE"]
         with_texts = life.stage.start(ALLOWED_PORTALS="ours.bitrix24.com", KEEP_TEXT_DAYS="7")
         for app, bound in ((with_texts, messages), (life.app, [])):
@@ -136,16 +136,14 @@ class TestChecks:
             assert len(life.installation.bindings) == 4 + len(bound)
 
     def test_fields_that_another_revision_wrote_survive(self, life: Life) -> None:
-        """Two revisions serve side by side during a rollout."""
+        """Two revisions serve at the same time during a rollout."""
         life.write(newer="field", newest={"a": 1})
         life.pass_time(days=2)
         life.ping()
         assert (life.document["newer"], life.document["newest"]) == ("field", {"a": 1})
 
-    def test_a_check_that_cannot_ask_the_oauth_server_comes_again_after_a_while(
-        self, life: Life
-    ) -> None:
-        """The queue is drained meanwhile, and nothing is changed."""
+    def test_check_without_the_oauth_server_is_repeated_later(self, life: Life) -> None:
+        """Until then, the queue is drained, and nothing is changed."""
         life.pass_time(days=2)
         before = list(life.installation.bindings)
         life.delete()
@@ -161,8 +159,8 @@ class TestChecks:
         assert life.installation.bindings == before
         assert "problem" not in life.document
 
-    def test_what_could_not_be_bound_is_a_problem_until_it_is_bound(self, life: Life) -> None:
-        """The log tells of its beginning and of its end."""
+    def test_missing_binding_is_a_problem_until_it_is_bound(self, life: Life) -> None:
+        """The log reports its beginning and its end."""
         life.installation.lose_bindings("ONAPPUNINSTALL")
         life.pass_time(days=2)
         life.stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
@@ -177,7 +175,7 @@ class TestChecks:
         assert (begun["event"], begun["member_id"]) == (PING, life.portal.member_id)
 
     def test_a_lost_permission_is_a_problem(self, life: Life) -> None:
-        """Without imopenlines the event does not exist."""
+        """Without imopenlines, the event does not exist."""
         life.installation.scope = "crm"
         life.installation.lose_bindings()
         life.pass_time(days=2)
@@ -192,10 +190,10 @@ class TestAdministrators:
     """The token of a ping is that of the user that it is bound as."""
 
     @pytest.mark.parametrize("change", ["demote", "dismiss"])
-    def test_an_administrator_who_goes_is_a_problem_until_another_one_reinstalls(
+    def test_leaving_administrator_is_a_problem_until_another_one_reinstalls(
         self, life: Life, change: str
     ) -> None:
-        """The remedy that is told works: bound as the new one, and everything is drained."""
+        """The suggested remedy works: bound as the new one, and everything is drained."""
         life.portal.promote(7)
         life.delete()
         getattr(life.portal, change)(1)
@@ -217,7 +215,7 @@ class TestAdministrators:
         assert life.outcomes == ["portal_problem", "portal_well"]
 
     def test_a_check_by_a_demoted_user_binds_nothing(self, life: Life) -> None:
-        """Bound without rights, the deletion event's user would be that one for everybody."""
+        """Bound without permission, the deletion event would have that user for everyone."""
         life.installation.lose_bindings()
         life.portal.demote(1)
         life.pass_time(days=2)
@@ -226,7 +224,7 @@ class TestAdministrators:
         assert life.asked == ["app.info", "profile"]
 
     def test_a_plan_that_has_ended_is_a_problem(self, life: Life) -> None:
-        """ACCESS_DENIED means three things; each has its own remedy."""
+        """ACCESS_DENIED has three meanings, each with its own remedy."""
         life.portal.commercial = False
         life.delete()
         life.ping()
@@ -236,8 +234,8 @@ class TestAdministrators:
         assert life.ping().json["recorded"] == 1
         assert "problem" not in life.document
 
-    def test_a_passing_error_is_no_problem(self, life: Life) -> None:
-        """It is told in the answer, and the next ping goes on."""
+    def test_transient_error_is_not_a_problem(self, life: Life) -> None:
+        """It is in the answer, and the next ping continues."""
         life.delete()
         life.stage.bitrix.fault("event.offline.get", Refusal(429, "OPERATION_TIME_LIMIT"))
         assert "in a few minutes" in life.ping().json["detail"]
@@ -250,7 +248,7 @@ class TestRenamed:
 
     @pytest.mark.parametrize("old_address", [None, Disconnect(), Silence()])
     def test_the_next_ping_finds_it(self, life: Life, old_address: Fault | None) -> None:
-        """The old address redirects or is not there; app.info says where it is now."""
+        """The old address redirects or does not answer; app.info has the new one."""
         life.delete()
         former = life.document["client_endpoint"]
         life.portal.rename("renamed.bitrix24.com", old_address=old_address)
@@ -264,7 +262,7 @@ class TestRenamed:
     def test_it_is_found_though_the_event_names_the_old_domain(
         self, life: Life, *, by_hand: bool
     ) -> None:
-        """By its redirect alone; also where `domain` is not known, or a client."""
+        """By its redirect alone; even if `domain` or the client is unknown."""
         life.portal.rename("renamed.bitrix24.com")
         auth = life.installation.auth(life.installation.token())
         if by_hand:
@@ -279,8 +277,8 @@ class TestRenamed:
         assert life.document["domain"] == "renamed.bitrix24.com"
         assert life.document["client_id"] == "local.ours"
 
-    def test_where_it_is_is_asked_once_an_hour(self, life: Life) -> None:
-        """A portal whose licence has ended redirects as well, and is nowhere else."""
+    def test_address_is_looked_up_once_an_hour(self, life: Life) -> None:
+        """A portal whose licence has ended redirects as well, but has no other address."""
         gone = Redirect("https://www.bitrix24.com/")
         for method in ("event.offline.get", "profile"):
             life.stage.bitrix.fault(method, gone, times=None)
@@ -295,34 +293,34 @@ class TestRenamed:
         assert life.ping().json == EMPTY
         assert life.outcomes == ["portal_problem", "portal_well"]
 
-    def test_an_event_that_names_another_domain_asks_once_an_hour(self, life: Life) -> None:
-        """It may be a name of the portal's own that the OAuth server does not know."""
+    def test_event_with_another_domain_causes_a_look_up_once_an_hour(self, life: Life) -> None:
+        """It may be the portal's own domain, which the OAuth server does not know."""
         auth = {**life.installation.auth(life.installation.token()), "domain": "crm.example.com"}
         ping = event_body(PING, [], auth)
         assert [life.app.post(ping).json for _ in range(2)] == [EMPTY] * 2
         assert life.asked.count("app.info") == 1
         assert life.document["domain"] == "ours.bitrix24.com"
 
-    def test_a_portal_that_does_not_answer_anywhere_is_a_problem(self, life: Life) -> None:
-        """Where the OAuth server says that it is, either."""
+    def test_unreachable_portal_is_a_problem(self, life: Life) -> None:
+        """If it does not answer at the OAuth server's address, either."""
         for method in ("event.offline.get", "profile"):
             life.stage.bitrix.fault(method, Disconnect(), times=None)
         assert life.ping().status == 200
         assert life.document["problem"] == problems.SILENT
 
-    def test_a_single_call_that_is_lost_is_no_problem(self, life: Life) -> None:
-        """The portal is asked again where the OAuth server says that it is."""
+    def test_single_lost_call_is_not_a_problem(self, life: Life) -> None:
+        """The portal is called again at the OAuth server's address."""
         life.delete()
         life.stage.bitrix.fault("event.offline.get", Disconnect())
         assert life.ping().json["recorded"] == 1
         assert "problem" not in life.document
         life.delete()
         life.stage.bitrix.fault("event.offline.get", Disconnect())
-        assert "cannot be reached" in life.ping().json["detail"]  # asked within this hour
+        assert "cannot be reached" in life.ping().json["detail"]  # looked up within this hour
         assert "problem" not in life.document
 
     def test_a_reinstall_finds_it_too(self, life: Life) -> None:
-        """Although ALLOWED_PORTALS knows the old name only."""
+        """Although ALLOWED_PORTALS has only the old name."""
         life.delete()
         life.portal.rename("renamed.bitrix24.com")
         assert life.reinstall().json == {"status": "installed", "subscribed": True}
@@ -331,7 +329,7 @@ class TestRenamed:
 
 
 class TestForgedPings:
-    """What a leaked application token can do: delay a drain, and no more."""
+    """What a leaked application token can do: delay a drain, nothing else."""
 
     def forge(self, life: Life, installation: Installation, user: int = 1) -> Response:
         """Ping for our portal, with a valid token of another application or portal."""
@@ -343,7 +341,7 @@ class TestForgedPings:
     def test_an_answer_for_another_portal_or_application_moves_nothing(
         self, life: Life, where: str
     ) -> None:
-        """Nor does it end a problem, or drain what is not there."""
+        """Nor does it end a problem, or drain anything."""
         portal = life.portal
         if where == "another portal":
             portal = life.stage.bitrix.add_portal("evil.bitrix24.com")
@@ -358,7 +356,7 @@ class TestForgedPings:
         assert {name: before[name] for name in kept} == {name: life.document[name] for name in kept}
         assert life.queue == 1
 
-    def test_a_client_is_learnt_from_an_administrator_only(self, life: Life) -> None:
+    def test_client_id_is_set_by_an_administrators_token_only(self, life: Life) -> None:
         """A portal entered by hand has none yet; an employee's token proves too little."""
         known = ("token_digests", "active", "domain", "client_endpoint")
         path = f"portals/{life.portal.member_id}"
@@ -369,8 +367,8 @@ class TestForgedPings:
         assert life.ping().json == EMPTY
         assert life.document["client_id"] == "local.ours"
 
-    def test_a_portal_without_endpoint_asks_nobody(self, life: Life) -> None:
-        """The request's own endpoint is not believed; the problem says what to do."""
+    def test_portal_without_endpoint_makes_no_request(self, life: Life) -> None:
+        """The endpoint in the request is not trusted; the problem says what to do."""
         digests = [token_digest(life.installation.application_token)]
         path = f"portals/{life.portal.member_id}"
         life.stage.replace(path, {"token_digests": digests, "active": True})
@@ -381,10 +379,10 @@ class TestForgedPings:
 
 
 class TestReminders:
-    """While a problem lasts, the first event after a day says so again."""
+    """While a problem lasts, the first event after a day reports it again."""
 
     def test_any_event_reminds_once_a_day(self, life: Life) -> None:
-        """Over all instances: the portal's document says when."""
+        """Across all instances: the time is in the portal's document."""
         life.portal.demote(1)
         life.ping()
         other = life.stage.start(ALLOWED_PORTALS="ours.bitrix24.com")
@@ -400,8 +398,8 @@ class TestReminders:
         assert [line["message"] for line in told] == [problems.ADMINISTRATOR]
         assert [line["outcome"] for line in other.log_lines].count("portal_problem") == 0
 
-    def test_an_uninstalled_portal_has_no_problem(self, life: Life) -> None:
-        """Nobody needs to look after it."""
+    def test_uninstalled_portal_has_no_problem(self, life: Life) -> None:
+        """It needs no attention."""
         life.portal.demote(1)
         life.ping()
         life.app.post(life.installation.uninstall_event())

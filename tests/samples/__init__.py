@@ -21,7 +21,7 @@ PORTAL = Deletion(
     im_chat_id=1807,
     user_id=27,
 )
-"""The deletion that `portal-one-message` and its twin tell."""
+"""The deletion in `portal-one-message` and its twin."""
 
 CUSTOMER = Deletion(
     origin="customer",
@@ -31,7 +31,7 @@ CUSTOMER = Deletion(
     chat_id="channel-123",
     user_id=1985,
 )
-"""The deletion that `customer` tells."""
+"""The deletion in `customer`."""
 
 
 def form(name: str) -> bytes:

@@ -59,7 +59,7 @@ KINDS: Final = {
     "repeat": 4,
     "unheard": 3,
 }
-"""What happens, and how often in per cent; of what is unheard only the portal's queue tells."""
+"""What happens, and how often in per cent; unheard events are only in the portal's queue."""
 
 
 class Backend(Protocol):
@@ -181,7 +181,7 @@ class Chaos:
         """End all faults."""
         self._bitrix.clear_faults()
         self._backend.resume()
-        self._proxy.mend()
+        self._proxy.heal()
         self._restart()
 
     def drain(self) -> int:
@@ -213,7 +213,7 @@ class Chaos:
         return deletions, misfits
 
     def _round(self, name: str, deletions: int) -> None:
-        """Let a fault strike a burst, which ends at so many deletions in all, or with the fault."""
+        """Let a fault strike a burst, which ends with the fault, or at this many deletions."""
         started = time.monotonic()
         self._striking.set()
         burst = [self._senders.submit(self._send, deletions) for _ in range(_SENDERS)]
@@ -327,7 +327,7 @@ class Chaos:
         self._proxy.cut()
         time.sleep(_HANG_SECONDS)
         self._until_told(lambda: min(self._count(503) - before, self._proxy.refused))
-        self._proxy.mend()
+        self._proxy.heal()
         return min(self._count(503) - before, self._proxy.refused)
 
     def _delay(self) -> int:
@@ -335,7 +335,7 @@ class Chaos:
         self._proxy.delay(self._random.uniform(0.05, 0.2))
         time.sleep(1)
         self._until_told(lambda: self._proxy.delayed - before)
-        self._proxy.mend()
+        self._proxy.heal()
         return self._proxy.delayed - before
 
     def _swallow(self) -> int:
@@ -343,7 +343,7 @@ class Chaos:
         self._proxy.swallow()
         time.sleep(self._random.uniform(0.3, 0.8))
         self._until_told(lambda: self._proxy.swallowed - before)
-        self._proxy.mend()
+        self._proxy.heal()
         return self._proxy.swallowed - before
 
     def _kill(self) -> int:

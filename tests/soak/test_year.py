@@ -1,7 +1,7 @@
-"""A year of two portals, over HTTP: whatever happens to them, it comes right by itself.
+"""A year of two portals, over HTTP: the function recovers from every event by itself.
 
-A seed decides the order in which the events of the year strike each portal, both at once, while
-their people delete messages, the portals ping by themselves, and the store fails now and then.
+A seed decides the order in which the events of the year strike each portal, both in parallel, while
+people delete messages, the portals ping by themselves, and the store sometimes fails.
 """
 
 import json
@@ -209,7 +209,7 @@ def test_a_year_ends_well(
                     year.until_it_is_well()
                     act()
                     year.until_it_is_well()
-                    proxy.mend()
+                    proxy.heal()
 
             with ThreadPoolExecutor() as pool:
                 for lived in [pool.submit(live, year) for year in years]:

@@ -1,4 +1,4 @@
-"""HTTP: what comes in over a connection, and what goes out."""
+"""HTTP: the requests and answers of a connection."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ IDLE_SECONDS = 60.0
 
 
 class Site(Protocol):
-    """What the connections need of the stand-in."""
+    """What the connections need from the stand-in."""
 
     sockets: Sockets
     failures: list[BaseException]
@@ -85,7 +85,7 @@ class _Connection(BaseHTTPRequestHandler):
         try:
             params = json.loads(raw)
         except ValueError:
-            return {}  # PHP finds no parameters then, thus no `auth`
+            return {}  # PHP then finds no parameters, and so no `auth`
         return params if isinstance(params, dict) else {}
 
     def write(self, data: bytes) -> None:
@@ -95,4 +95,4 @@ class _Connection(BaseHTTPRequestHandler):
         return not self.server.bitrix.sockets.closing.wait(seconds)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: `calls` has it all."""
+        """Log nothing: `calls` has everything."""

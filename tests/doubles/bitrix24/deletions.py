@@ -1,4 +1,4 @@
-"""What identifies the deletions that a portal has seen, for a test to look for."""
+"""The identities of the deletions that a portal has seen, for tests to compare."""
 
 from dataclasses import dataclass
 

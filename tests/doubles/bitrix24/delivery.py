@@ -1,4 +1,4 @@
-"""One POST of an event to a handler, as Bitrix24's queue server makes it: once, come what may."""
+"""One POST of an event to a handler, as Bitrix24's queue server makes it: exactly once."""
 
 import http.client
 from contextlib import closing
@@ -15,7 +15,7 @@ DEADLINE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """What was posted where, and what came of it: a status, or a failure in words."""
+    """What was posted where, and the result: a status, or a description of the failure."""
 
     event: str
     url: str
@@ -26,7 +26,7 @@ class Delivery:
 
 
 def post(event: str, url: str, body: bytes, sockets: Sockets) -> Delivery:
-    """Post an event; never raises, never repeats, never follows a redirect."""
+    """Post an event; never raises, never retries, never follows a redirect."""
     target = urlsplit(url)
     connection_type = (
         http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection

@@ -32,7 +32,7 @@ def access_denied(reason: str = "") -> RestError:
 
 
 def no_commercial_plan() -> RestError:
-    """Return ACCESS_DENIED: the portal's plan has no REST any more."""
+    """Return ACCESS_DENIED: the portal's plan no longer includes REST."""
     return RestError(403, "ACCESS_DENIED", "REST is available only on commercial plans.")
 
 
@@ -49,7 +49,7 @@ def refuse_license(feature: str) -> NoReturn:
 
 
 def method_not_found() -> RestError:
-    """Return ERROR_METHOD_NOT_FOUND; the portal looks for the method before it looks at tokens."""
+    """Return ERROR_METHOD_NOT_FOUND; a portal checks the method before the token."""
     return RestError(404, "ERROR_METHOD_NOT_FOUND", "Method not found!")
 
 
@@ -74,5 +74,5 @@ def not_installed() -> RestError:
 
 
 def query_limit_exceeded() -> RestError:
-    """Return QUERY_LIMIT_EXCEEDED: slow down."""
+    """Return QUERY_LIMIT_EXCEEDED: the rate limit."""
     return RestError(503, "QUERY_LIMIT_EXCEEDED", "Too many requests")

@@ -1,6 +1,6 @@
-"""What may go wrong between Bitrix24's servers and their callers.
+"""Faults between Bitrix24's servers and their callers.
 
-A fault answers in place of the method. Those that say so let the method take effect first.
+A fault answers instead of the method. Where noted, the method takes effect first.
 """
 
 import json
@@ -18,14 +18,14 @@ class Exchange(Protocol):
     """The connection of one call."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes at once; raises OSError when the caller has gone."""
+        """Send bytes immediately; raises OSError if the caller has gone."""
 
     def pause(self, seconds: float) -> bool:
-        """Wait; false as soon as the stand-in is closing."""
+        """Wait; return false once the stand-in is closing."""
 
 
 class Fault(Protocol):
-    """Answers a call; the connection is closed afterwards. `effect` runs the method."""
+    """Answers a call; the connection is then closed. `effect` runs the method."""
 
     def __call__(self, exchange: Exchange, effect: Callable[[], Message], /) -> None: ...
 
@@ -45,7 +45,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Html:
-    """A page of a proxy or of maintenance where JSON belongs; no effect."""
+    """A page of a proxy or of maintenance instead of JSON; no effect."""
 
     status: int = 200
     page: str = "<!DOCTYPE html><title>Bitrix24</title><h1>We will be back soon</h1>"
@@ -57,7 +57,7 @@ class Html:
 
 @dataclass(frozen=True)
 class Redirect:
-    """A redirect, as of a renamed portal; no effect."""
+    """A redirect, as from a renamed portal; no effect."""
 
     location: str
     status: int = 302
@@ -86,7 +86,7 @@ class Disconnect:
 
 @dataclass(frozen=True)
 class LostAnswer:
-    """Closed before any answer, though the method took effect."""
+    """Closed before any answer, although the method took effect."""
 
     def __call__(self, _exchange: Exchange, effect: Callable[[], Message]) -> None:
         effect()
@@ -94,7 +94,7 @@ class LostAnswer:
 
 @dataclass(frozen=True)
 class HeaderDrip:
-    """Headers without end, one now and then; no effect."""
+    """Endless headers, one at a time; no effect."""
 
     interval: float = 0.02
     seconds: float = 60.0
@@ -106,7 +106,7 @@ class HeaderDrip:
 
 @dataclass(frozen=True)
 class BodyDrip:
-    """A body without end, a space now and then; the method took effect."""
+    """An endless body, a space at a time; the method took effect."""
 
     interval: float = 0.02
     seconds: float = 60.0
@@ -153,7 +153,7 @@ class WrongContentType:
 
 @dataclass(frozen=True)
 class OtherResult:
-    """JSON, status 200, but with another result than any fact allows; no effect."""
+    """JSON, status 200, but a result that is not possible; no effect."""
 
     body: object = None
 
@@ -163,7 +163,7 @@ class OtherResult:
 
 
 def _say_last(exchange: Exchange, message: Message) -> None:
-    """Send a whole answer and say that the connection ends, for callers who keep it alive."""
+    """Send a complete answer and `Connection: close`, for callers that keep connections alive."""
     headers = {**message.headers, "Connection": "close"}
     exchange.write(Message(message.status, headers, message.body).encode())
 

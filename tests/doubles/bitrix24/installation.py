@@ -1,4 +1,4 @@
-"""An application installed in a portal: its life, its tokens, its bindings."""
+"""An application installed at a portal: its life, its tokens, its bindings."""
 
 import secrets
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.doubles.bitrix24.portal import Portal
 
 BRINGS_A_REFRESH_TOKEN = frozenset({"ONAPPINSTALL", "ONAPPTEST", "ONOFFLINEEVENT"})
-"""The other events bring an access token alone, whatever the documentation's sample shows."""
+"""The other events bring only an access token, despite the documentation's sample."""
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Token:
 
     @property
     def admin(self) -> bool:
-        """Whether the token's user is an administrator of the portal at this moment."""
+        """Whether the token's user is currently an administrator of the portal."""
         return self.user_id in self.installation.portal.administrators
 
     def expire(self) -> None:
@@ -47,7 +47,7 @@ class Binding:
     options: Value = None
 
     def same_as(self, other: "Binding") -> bool:
-        """Compare as EventTable::checkUniq does: another `auth_type` makes another binding."""
+        """Compare like EventTable::checkUniq: a different `auth_type` is a different binding."""
         return (self.event, self.handler, self.user_id) == (
             *(other.event, other.handler, other.user_id),
         )
@@ -185,7 +185,7 @@ class Installation:
         return self.event("ONAPPINSTALL", data, token)
 
     def uninstall_event(self, *, clean: bool = False, handler_id: int = 2) -> bytes:
-        """Build ONAPPUNINSTALL: no tokens beside `application_token`; CLEAN is 1 or 0."""
+        """Build ONAPPUNINSTALL: only `application_token`; CLEAN is 1 or 0."""
         data: Mapping[str, Value] = {"LANGUAGE_ID": "en", "CLEAN": clean}
         return self.event("ONAPPUNINSTALL", data, handler_id=handler_id)
 

@@ -40,7 +40,7 @@ def event_offline_list(request: Request) -> Answer:
 
 
 def event_offline_get(request: Request) -> Answer:
-    """Take rows: deleted at once (`clear=1`, the default), or reserved under a process id.
+    """Take rows: deleted immediately (`clear=1`, the default), or reserved under a process id.
 
     Either way the rows are in the answer. Reserved rows come again only with their `process_id`;
     `clear=1` then deletes the whole batch, whatever `limit` left out of the answer.

@@ -58,14 +58,14 @@ class OfflineQueue:
         (self._rows if commit else self._uncommitted).append((client_id, row))
 
     def commit(self) -> None:
-        """Let the rows be seen that were written without."""
+        """Make the rows visible that were written without."""
         self._rows += self._uncommitted
         self._uncommitted.clear()
 
     def select(
         self, client_id: str, tests: Sequence[Test] = (), order: Sequence[tuple[str, str]] = ()
     ) -> list[Row]:
-        """Return an application's rows that pass every test, in the order asked for."""
+        """Return an application's rows that pass every test, in the requested order."""
         rows = [row for owner, row in self._rows if owner == client_id]
         rows = [row for row in rows if all(test(row) for test in tests)]
         for field, direction in reversed(order):
@@ -81,7 +81,7 @@ class OfflineQueue:
         return process_id
 
     def clear(self, client_id: str, process_id: str, ids: Sequence[str] = ()) -> None:
-        """Delete the rows of a process: all of them, or those that have one of the ids."""
+        """Delete the rows of a process: all of them, or those with the given ids."""
         self._rows = [
             (owner, row)
             for owner, row in self._rows

@@ -1,4 +1,4 @@
-"""What is deleted in a portal's open lines, and in which shapes its events tell.
+"""Deletions in a portal's open lines, and the shapes of their events.
 
 Shapes are those of the module `imconnector`.
 """
@@ -45,7 +45,7 @@ class OpenLines:
         deliver: bool = True,
         connector: str | None = None,
     ) -> "list[Delivery]":
-        """Let an event happen; see `Portal.fire`."""
+        """Trigger an event; see `Portal.fire`."""
         raise NotImplementedError
 
     def delete_message(
@@ -101,7 +101,7 @@ class OpenLines:
         extra: "Mapping[str, Value] | None" = None,
         deliver: bool = True,
     ) -> CustomerDeletion:
-        """Let the customer delete a message in the external system: shape (b), never the twin.
+        """Delete a message as the customer, in the external system: shape (b), never the twin.
 
         `chat`, `message` and `extra` (`ref`, `extra`) add to, or replace, what the connector sends,
         unvalidated, and in its own case (inferred). `user_id` is whose token the connector uses,

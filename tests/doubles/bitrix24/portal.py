@@ -1,4 +1,4 @@
-"""A portal: its address and its people, who is installed there, whom it tells."""
+"""A portal: its address and its people, its applications, and the events it sends."""
 
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ Post = tuple[str, str, bytes]
 
 
 class Hub(Protocol):
-    """What a portal needs of the stand-in around it."""
+    """What a portal needs from the stand-in around it."""
 
     lock: "RLock"
     sockets: "Sockets"
@@ -93,7 +93,7 @@ class Portal(OpenLines):
             self.gone.discard(user_id)
 
     def demote(self, user_id: int) -> None:
-        """Make an administrator an employee: their tokens, old and new, may read no queue."""
+        """Make an administrator an employee: their tokens, old and new, may not read queues."""
         with self.bitrix.lock:
             self.administrators.discard(user_id)
 
@@ -140,7 +140,7 @@ class Portal(OpenLines):
             return app
 
     def next_binding_id(self) -> int:
-        """Return the number of the next event handler."""
+        """Return the id of the next event handler."""
         return next(self._binding_ids)
 
     # The offline queue.
@@ -159,7 +159,7 @@ class Portal(OpenLines):
 
     @contextmanager
     def uncommitted_rows(self) -> "Iterator[None]":
-        """Give rows written in the block their ids at once, and show them only after `commit`."""
+        """Give rows written in the block their ids, but show them only after `commit`."""
         self._commits = False
         try:
             yield
@@ -167,7 +167,7 @@ class Portal(OpenLines):
             self._commits = True
 
     def commit(self) -> None:
-        """Show the rows that were written within `uncommitted_rows`."""
+        """Make the rows visible that were written within `uncommitted_rows`."""
         with self.bitrix.lock:
             self.offline.commit()
 
@@ -182,7 +182,7 @@ class Portal(OpenLines):
         deliver: bool = True,
         connector: str | None = None,
     ) -> list[Delivery]:
-        """Let an event happen: rows for offline bindings at once, then the POSTs, pings last.
+        """Trigger an event: rows for offline bindings immediately, then the POSTs, pings last.
 
         With `connector`, only the application that registered it is told. `deliver=False`: the
         handler is down; Bitrix24 does not try again.
@@ -263,7 +263,7 @@ class Portal(OpenLines):
         return self.post_all([(event, url, body)])[0]
 
     def post_all(self, posts: Sequence[Post], *, deliver: bool = True) -> list[Delivery]:
-        """Post one after the other, outside the lock, and keep what came of it."""
+        """Post one after the other, outside the lock, and keep the results."""
         made = []
         for event, url, body in posts:
             if deliver:
@@ -277,7 +277,7 @@ class Portal(OpenLines):
         return made
 
     def wait_for_deliveries(self, number: int, seconds: float = 5.0) -> list[Delivery]:
-        """Wait until there have been so many deliveries; TimeoutError when there are not."""
+        """Wait for this many deliveries; raises TimeoutError."""
         with self._delivered:
             if not self._delivered.wait_for(lambda: len(self.deliveries) >= number, seconds):
                 raise TimeoutError(number, self.deliveries)

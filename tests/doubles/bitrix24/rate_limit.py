@@ -1,4 +1,4 @@
-"""Bitrix24's limit of request intensity: a bucket that leaks (page limits)."""
+"""Bitrix24's rate limit: a leaky bucket (page limits)."""
 
 from time import monotonic
 

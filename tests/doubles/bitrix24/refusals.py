@@ -1,4 +1,4 @@
-"""Refusals of Bitrix24 that come and go: let `Bitrix24.fault` strike with them."""
+"""Bitrix24's temporary refusals, for `Bitrix24.fault`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""One call of a REST method: whose token it is, and what it is answered."""
+"""One call of a REST method: its token and its answer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """One call: whose token, and the parameters, with their names as given and in upper case."""
+    """One call: its token, and its parameters, with their names as given and in upper case."""
 
     token: "Token"
     given: "Mapping[str, Value]"
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A method's result, with `total` and `next` for lists, and what to do once it is sent."""
+    """A method's result, with `total` and `next` for lists, and what to do after sending it."""
 
     result: "Value"
     paging: "Mapping[str, Value]" = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Answer:
 def authorised(
     portal: "Portal | None", token: "Token | None", params: "Mapping[str, Value]"
 ) -> "Token":
-    """Return the call's token if it is the portal's own and valid; raises `RestError`."""
+    """Return the call's token if it is valid and the portal's own; raises `RestError`."""
     if not params.get("auth"):
         raise errors.no_auth()
     if token is None or token.installation.portal is not portal:

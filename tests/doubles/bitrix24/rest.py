@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def profile(request: Request) -> Answer:
-    """Tell who the token's user is; `ADMIN` is a boolean."""
+    """Return the token's user; `ADMIN` is a boolean."""
     token = request.token
     return Answer(
         {

@@ -137,7 +137,7 @@ class Bitrix24:
         portal.client_endpoint = f"{self.url}{home}/"
 
     def fault(self, method: str, fault: Fault, *, after: int = 0, times: int | None = 1) -> None:
-        """Let a fault strike calls of a method, `times` of them (None: all), `after` so many.
+        """Let a fault strike `times` calls of a method (None: all), after the first `after`.
 
         Several faults of one method strike one after the other.
         """
@@ -145,7 +145,7 @@ class Bitrix24:
             self._plans.append(_Plan(method, fault, after, times))
 
     def clear_faults(self) -> None:
-        """Forget every fault that has not struck yet."""
+        """Forget all pending faults."""
         with self.lock:
             self._plans.clear()
 
@@ -155,18 +155,18 @@ class Bitrix24:
             return [call for call in self.calls if call.method == method]
 
     def remember(self, *secret: str) -> None:
-        """Keep something that must never show up in a log."""
+        """Register a secret that must never appear in a log."""
         with self.lock:
             self.secrets.extend(secret)
 
     def issued(self, token: Token) -> None:
-        """Make a token known to its portal and its OAuth server."""
+        """Register a token with its portal and its OAuth server."""
         with self.lock:
             self._tokens[token.access_token] = token
             self.remember(token.access_token, token.refresh_token)
 
     def receive(self, path: str, params: Mapping[str, Value]) -> Fault | None:
-        """Note a call; return the fault that is to strike it."""
+        """Record a call; return the fault that strikes it."""
         home, method = _parts(path)
         with self.lock:
             shown = {name: value for name, value in params.items() if name != "auth"}
@@ -177,7 +177,7 @@ class Bitrix24:
             return plan.fault if plan else None
 
     def answer(self, path: str, params: Mapping[str, Value]) -> tuple[Message, Answer]:
-        """Carry out a call."""
+        """Execute a call."""
         started = self.clock()
         try:
             with self.lock:
@@ -202,6 +202,6 @@ class Bitrix24:
 
 
 def _parts(path: str) -> tuple[str, str]:
-    """Split a path into where it leads and the method, which may end in `.json` or a slash."""
+    """Split a path into its target and the method, which may end in `.json` or a slash."""
     home, _, method = path.removesuffix("/").rpartition("/")
     return home, method.removesuffix(".json")

@@ -1,4 +1,4 @@
-"""The open sockets of the stand-in, so that closing it ends everything that waits on one."""
+"""The stand-in's open sockets, so that closing it ends everything that waits on one."""
 
 import socket
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from threading import Event, Lock
 
 
 class Sockets:
-    """Open sockets; once closed, every one that comes is hung up at once."""
+    """Open sockets; once closed, each new one is shut down immediately."""
 
     def __init__(self) -> None:
         self.closing = Event()
@@ -16,7 +16,7 @@ class Sockets:
 
     @contextmanager
     def holding(self, connection: socket.socket) -> Iterator[None]:
-        """Keep a socket among the open ones for a while."""
+        """Track a socket for the duration of a block."""
         with self._lock:
             self._open.add(connection)
             if self.closing.is_set():
@@ -28,7 +28,7 @@ class Sockets:
                 self._open.discard(connection)
 
     def close(self) -> None:
-        """Hang up every socket, now and from now on."""
+        """Shut down every socket, now and from now on."""
         with self._lock:
             self.closing.set()
             for connection in self._open:
@@ -36,6 +36,6 @@ class Sockets:
 
 
 def hang_up(connection: socket.socket) -> None:
-    """End both directions; the socket's owner still closes it."""
+    """Shut down both directions; the socket's owner still closes it."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""`time`, which every answer of REST has (page limits)."""
+"""`time`, which is in every answer of REST (page limits)."""
 
 from datetime import UTC, datetime
 
