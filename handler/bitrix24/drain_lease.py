@@ -50,6 +50,7 @@ class Held:
         self.deadline = Deadline(WORK_SECONDS)
         self._leases = leases
         self._nonce = nonce
+        self._seen: tuple[Portal, Portal] | None = None
 
     def finish(
         self,
@@ -63,24 +64,24 @@ class Held:
         With `may_continue`, if more rows were announced and no other event waits for them, the note
         is removed instead, the lease continues, and `None` is returned.
         """
-        seen: tuple[Portal, Portal] | None = None
 
         def end(stored: Portal | None) -> Portal | None:
-            nonlocal seen
             lease = stored.drain if stored else None
             if not stored or not lease or lease.nonce != self._nonce:
-                seen = seen or (self.portal, self.portal)  # already ended by this event, or expired
+                # Already ended by this event, perhaps in an earlier call whose answer was lost, or
+                # expired.
+                self._seen = self._seen or (self.portal, self.portal)
                 return None
             if may_continue and lease.again and not lease.follows:
-                seen = None
+                self._seen = None
                 noted = lease.model_copy(update={"again": False})
                 return stored.model_copy(update={"drain": noted})
             changed = change(stored) if stored.active else stored
-            seen = stored, changed.model_copy(update={"drain": None})
-            return seen[1]
+            self._seen = stored, changed.model_copy(update={"drain": None})
+            return self._seen[1]
 
         self._leases.change(end, deadline)
-        return seen
+        return self._seen
 
 
 class Leases:

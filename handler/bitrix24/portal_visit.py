@@ -75,9 +75,7 @@ class Visit:
             yield
         except BaseException:
             with suppress(StoreUnavailable):
-                self._held.finish(
-                    self._noted, may_continue=False, deadline=Deadline(_RELEASE_SECONDS)
-                )
+                self._release(may_continue=False, deadline=Deadline(_RELEASE_SECONDS))
             raise
 
     def drain(self, *, announced: bool = True) -> None:
@@ -93,7 +91,10 @@ class Visit:
         """Release the lease and save the result; `False` if more rows were announced."""
         time_is_left = self._held.deadline.remaining > _SECONDS_FOR_A_DRAIN
         may_continue = may_continue and time_is_left and self.done.error is None
-        seen = self._held.finish(self._noted, may_continue=may_continue)
+        return self._release(may_continue=may_continue)
+
+    def _release(self, *, may_continue: bool, deadline: Deadline | None = None) -> bool:
+        seen = self._held.finish(self._noted, may_continue=may_continue, deadline=deadline)
         if seen is None:
             return False
         log_problem(self._log, *seen, self._event.name)

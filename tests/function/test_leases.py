@@ -24,7 +24,7 @@ from handler.portal import Portal
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder
 from handler.settings import Settings
-from handler.stores.interface import Document, Fields
+from handler.stores.interface import Document, Fields, StoreUnavailable
 from handler.stores.sqlite import LocalStore
 from tests.doubles.app import ADDRESS, App, Stage
 from tests.doubles.bitrix24 import Installation
@@ -219,6 +219,31 @@ class TestLease:
         rival.store.lost = 1  # type: ignore[attr-defined] # it is a lossy one
         assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
+
+    def test_a_release_whose_answer_was_lost_is_known_to_the_next_attempt(self) -> None:
+        """The store became unavailable after the write; what was written is still to be logged."""
+
+        class Away(MemoryStore):
+            away = False
+
+            def put(self, document: Document, deadline: Deadline) -> bool:
+                written = super().put(document, deadline)
+                if self.away:
+                    self.away = False
+                    raise StoreUnavailable("unavailable, said a test")
+                return written
+
+        def change(portal: Portal) -> Portal:
+            return portal.model_copy(update={"scope": "x"})
+
+        rival = Rival(Away())
+        held = rival.held()
+        rival.store.away = True  # type: ignore[attr-defined] # it is one that goes away
+        with pytest.raises(StoreUnavailable):
+            held.finish(change, may_continue=False)
+        seen = held.finish(change, may_continue=False)
+        assert seen
+        assert (None, "x") == tuple(portal.scope for portal in seen)
 
 
 class Second:
