@@ -332,6 +332,7 @@ def test_event_test_misses_a_handler_that_is_bound_after_the_call(handler: Handl
         bitrix.fault("event.test", bind_before_the_answer)
         assert result(app, "event.test", any="too early") == 1
         assert result(app, "event.test", any="data") == 1
+        app.portal.wait_for_deliveries(1, seconds=30)
     assert [body["data"]["QUERY"] for body in handler.bodies] == [{"any": "data"}]
 
 
