@@ -25,6 +25,9 @@ _CHARACTER = 7.8  # pixels of width
 _LINE = 19  # pixels of height
 _LONGEST_PAUSE = 1.2  # seconds
 
+# `make pictures` sets these, and the `make run` below it would print that it enters a directory.
+_OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+
 _STYLE = """
     rect { fill: #0d1117; }
     text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: #d1d7e0;
@@ -114,10 +117,11 @@ def _until_serving(output: IO[str], recording: Recording) -> str:
 
 @contextmanager
 def _running(command: list[str], **variables: str) -> Iterator[IO[str]]:
+    inherited = {name: value for name, value in os.environ.items() if name not in _OUTER_MAKE}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
+        env={**inherited, **variables, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -105,3 +105,11 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
+
+
+def test_the_terminal_in_the_picture_is_that_of_a_user() -> None:
+    """`make pictures` records it; a make within a make prints the folder that it runs in."""
+    picture = (ROOT / "docs" / "pictures" / "terminal.svg").read_text()
+
+    assert ">$ make run</text>" in picture
+    assert "make[" not in picture
