@@ -136,7 +136,7 @@ class FirestoreChannel:
         an operator is needed, and `StoreError` if Firestore would never accept the request.
         """
         pause = _FIRST_PAUSE_SECONDS
-        problem = "no time was left"
+        problem = ""
         while deadline.remaining:
             try:
                 return self._attempt(method, request, deadline)
@@ -146,14 +146,16 @@ class FirestoreChannel:
                 code = error.code()
                 if code in conflicts:
                     raise Conflict from None
-                problem = f"{code.name}: {error.details()}"
+                # A time-out says less than an answer that came before it.
+                if code is not grpc.StatusCode.DEADLINE_EXCEEDED or not problem:
+                    problem = f"{code.name}: {error.details()}"
                 if code in _NEEDS_OPERATOR:
                     break
                 if code not in _TRANSIENT:
                     raise StoreError(problem) from None
             time.sleep(min(random.uniform(0, pause), deadline.remaining))  # noqa: S311 - jitter
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        raise StoreUnavailable(f"Firestore: {problem}")
+        raise StoreUnavailable(f"Firestore: {problem or 'no time was left'}")
 
     def _attempt(self, method: str, request: Message, deadline: Deadline) -> list[Message]:
         """Send a request, and once more with a new token if the first is rejected."""

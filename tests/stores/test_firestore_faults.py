@@ -396,6 +396,16 @@ class TestDeadlines:
         with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
             call(store, deadline)
 
+    def test_an_earlier_answer_says_more_than_a_time_out(
+        self, double: FirestoreDouble, store: Store
+    ) -> None:
+        """If the last attempt times out, the reason of the one before it is reported."""
+        double.refuse("Commit", StatusCode.RESOURCE_EXHAUSTED)
+        double.hang("Commit", times=1_000)
+
+        with unavailable_after(1.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
+            store.create([RECORD], STAMP, deadline)
+
     def test_refused_connection_is_retried_until_the_deadline(self) -> None:
         """And not beyond."""
         store = firestore_at(f"127.0.0.1:{free_port()}", "p")
