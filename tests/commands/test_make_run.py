@@ -11,12 +11,12 @@ import pytest
 
 from tests.doubles.function import ROOT, environment, free_port
 
+INSTALLED = ".venv/.installed"
+
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("make") and shutil.which("curl") and (ROOT / ".venv/.installed").exists()),
+    not (shutil.which("make") and shutil.which("curl") and (ROOT / INSTALLED).exists()),
     reason="needs make, curl, and the environment that `make` makes",
 )
-
-RECORDED = {"status": "recorded", "recorded": 1, "duplicates": 0}
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def port() -> Iterator[int]:
 
 
 def make_run(port: int | str) -> subprocess.Popen[str]:
-    """Start it in its own process group, like a terminal."""
+    """Start it in its own process group, like a terminal; it must not install anything again."""
     return subprocess.Popen(
-        ["/usr/bin/env", "make", "--no-print-directory", "run", f"PORT={port}"],
+        ["/usr/bin/env", "make", "--no-print-directory", "-o", INSTALLED, "run", f"PORT={port}"],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -42,29 +42,28 @@ def make_run(port: int | str) -> subprocess.Popen[str]:
 
 
 def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(port: int) -> None:
-    """The store starts empty; the ids in the printed command vary."""
-    for _ in range(2):
-        with make_run(port) as running:
-            assert running.stdout
-            try:
-                said = []
-                for line in running.stdout:
-                    said.append(line)
-                    if line.startswith("curl "):
-                        break
-                assert any('"recorded": 1, "duplicates": 0' in line for line in said), said
-                (record,) = [json.loads(line) for line in said if line.startswith('{"id":')]
-                assert ("livechat", "2056") == (record["connector"], record["message_id"])
-                for _ in range(2):
-                    answer = subprocess.run(
-                        ["/bin/sh", "-c", said[-1]], capture_output=True, text=True, check=True
-                    ).stdout
-                    assert {"status": "recorded", "recorded": 1, "duplicates": 0} == json.loads(
-                        answer
-                    )
-            finally:
-                os.killpg(running.pid, signal.SIGINT)
-                running.stdout.read()  # to its end, so that the port is free again
+    """An earlier run's store is removed; the ids in the printed command vary."""
+    (ROOT / ".data").mkdir(exist_ok=True)
+    (ROOT / f".data/try-{port}.sqlite3").write_text("left by an earlier run")
+    with make_run(port) as running:
+        assert running.stdout
+        try:
+            said = []
+            for line in running.stdout:
+                said.append(line)
+                if line.startswith("curl "):
+                    break
+            assert any('"recorded": 1, "duplicates": 0' in line for line in said), said
+            (record,) = [json.loads(line) for line in said if line.startswith('{"id":')]
+            assert ("livechat", "2056") == (record["connector"], record["message_id"])
+            for _ in range(2):
+                answer = subprocess.run(
+                    ["/bin/sh", "-c", said[-1]], capture_output=True, text=True, check=True
+                ).stdout
+                assert {"status": "recorded", "recorded": 1, "duplicates": 0} == json.loads(answer)
+        finally:
+            os.killpg(running.pid, signal.SIGINT)
+            running.stdout.read()  # to its end, so that the port is free again
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", ""])
