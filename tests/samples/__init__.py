@@ -1,6 +1,7 @@
 """Requests as Bitrix24 sends them: `<name>.form`, and the same data as `<name>.json`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,48 @@ CUSTOMER = Deletion(
     user_id=1985,
 )
 """The deletion in `customer`."""
+
+
+DELETIONS: dict[str, tuple[Deletion, ...]] = {
+    "portal-one-message": (PORTAL,),
+    "connector-twin": (PORTAL,),
+    "portal-two-external-ids": (
+        replace(
+            PORTAL,
+            message_id="wamid.HBgLNDk4OTY1MzQ1MzQVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA==",
+            chat_id="491701234567",
+            im_message_id=86502,
+        ),
+        replace(
+            PORTAL, message_id="ext/msg 006&b=[1]", chat_id="491701234567", im_message_id=86502
+        ),
+    ),
+    "portal-no-user": (
+        replace(
+            PORTAL, message_id="Сообщение №7", chat_id="канал-7", im_message_id=86503, user_id=None
+        ),
+    ),
+    "documentation-sample": (
+        Deletion(
+            origin="portal",
+            connector="livechat",
+            line_id=128,
+            message_id="2056",
+            chat_id="1024",
+            im_message_id=2056,
+            im_chat_id=1024,
+        ),
+    ),
+    "customer": (CUSTOMER,),
+    "variant-ids-in-array": (PORTAL, replace(PORTAL, message_id="ext-msg-007")),
+    "variant-twin-with-data": (PORTAL,),
+    "variant-customer-in-list": (replace(CUSTOMER, message_id="ext-msg-006"),),
+    "variant-list-with-gaps": (
+        PORTAL,
+        replace(PORTAL, message_id="ext-msg-008", im_message_id=86502),
+    ),
+}
+"""The deletions in each sample, complete."""
 
 
 def form(name: str) -> bytes:

@@ -16,7 +16,6 @@ import grpc
 import pytest
 from google.cloud.firestore_v1 import types
 
-from handler.deadline import Deadline
 from handler.portal import Portal, change_portal
 from handler.stores.interface import (
     EXPIRING,
@@ -31,18 +30,13 @@ from handler.stores.interface import (
     Write,
 )
 from handler.stores.sqlite import LocalStore
+from tests.stores.calls import STAMP, soon
 
 T = TypeVar("T")
 
-STAMP = "recorded_at"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FAR_EAST = timezone(timedelta(hours=12))
 THREADS = 16
-
-
-def soon() -> Deadline:
-    """Return a deadline that only a bug would reach."""
-    return Deadline(30)
 
 
 def at_once(threads: int, action: Callable[[int], T]) -> list[T]:

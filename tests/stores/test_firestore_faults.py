@@ -31,12 +31,10 @@ from tests.doubles.function import free_port
 from tests.doubles.google_cloud import MetadataServer
 from tests.doubles.tcp_proxy import TcpProxy
 from tests.stopwatch import Stopwatch
+from tests.stores.calls import CALLS, RECORD, STAMP, Call, soon
 
 T = TypeVar("T")
 Options: TypeAlias = Sequence[tuple[str, int]]
-
-STAMP = "recorded_at"
-RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
 
 PASSING = [
     StatusCode.UNAVAILABLE,
@@ -60,27 +58,7 @@ FAULTS_OF_OURS = [
     StatusCode.DATA_LOSS,
 ]
 
-# All operations of a store, and the first method that each calls.
-CALLS: dict[str, tuple[str, Callable[[Store, Deadline], object]]] = {
-    "get": ("BatchGetDocuments", lambda store, deadline: store.get("a/1", deadline)),
-    "create": ("Commit", lambda store, deadline: store.create([RECORD], STAMP, deadline)),
-    "put": ("Commit", lambda store, deadline: store.put(RECORD, deadline)),
-    "get_all": ("BatchGetDocuments", lambda store, deadline: store.get_all(["a/1"], deadline)),
-    "newest": ("RunQuery", lambda store, deadline: store.newest("a", STAMP, deadline)),
-    "count": ("RunAggregationQuery", lambda store, deadline: store.count("a", STAMP, deadline)),
-    "names": ("RunQuery", lambda store, deadline: store.names("a", deadline, limit=1)),
-    "names_with": (
-        "RunQuery",
-        lambda store, deadline: store.names_with("a", "n", 1, deadline, limit=1),
-    ),
-    "delete": ("Commit", lambda store, deadline: store.delete(["a/1"], deadline)),
-}
-each_call = pytest.mark.parametrize(("method", "call"), CALLS.values(), ids=CALLS)
-
-
-def soon() -> Deadline:
-    """Return a deadline that only a bug would reach."""
-    return Deadline(30)
+each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 @contextmanager
@@ -181,15 +159,14 @@ class TestAnswers:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
     ) -> None:
         """Every call survives two failures in a row, unnoticed."""
-        double.refuse(method, StatusCode.UNAVAILABLE, times=2)
+        double.refuse(call.method, StatusCode.UNAVAILABLE, times=2)
 
-        call(store, soon())
+        call.run(store, soon())
 
-        assert double.calls == {method: 3}
+        assert double.calls == {call.method: 3}
 
     @pytest.mark.parametrize("code", PASSING, ids=lambda code: code.name)
     def test_every_transient_status_is_retried(
@@ -207,16 +184,15 @@ class TestAnswers:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
     ) -> None:
         """Attempts end in time, are not a storm, and the last problem is reported."""
-        double.refuse(method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
+        double.refuse(call.method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
 
         with unavailable_after(0.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
-            call(store, deadline)
+            call.run(store, deadline)
 
-        assert 2 <= double.calls[method] < 100
+        assert 2 <= double.calls[call.method] < 100
 
     @each_call
     @pytest.mark.parametrize("code", MENDABLE, ids=lambda code: code.name)
@@ -224,17 +200,16 @@ class TestAnswers:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
         code: StatusCode,
     ) -> None:
         """They are neither retried, nor taken for success or a duplicate."""
-        double.refuse(method, code, times=1_000)
+        double.refuse(call.method, code, times=1_000)
 
         with pytest.raises(StoreUnavailable, match=code.name):
-            call(store, soon())
+            call.run(store, soon())
 
-        assert double.calls == {method: 1}
+        assert double.calls == {call.method: 1}
 
     def test_wrong_database_mode_is_not_a_version_conflict(
         self, double: FirestoreDouble, store: Store
@@ -269,18 +244,17 @@ class TestAnswers:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
         code: StatusCode,
     ) -> None:
         """It is a bug in this program: an immediate `StoreError`, without advice to wait."""
-        double.refuse(method, code, times=1_000)
+        double.refuse(call.method, code, times=1_000)
 
         with pytest.raises(StoreError, match=code.name) as caught:
-            call(store, soon())
+            call.run(store, soon())
 
         assert type(caught.value) is StoreError
-        assert double.calls == {method: 1}
+        assert double.calls == {call.method: 1}
 
     def test_name_that_firestore_rejects_is_not_an_outage(self, store: Store) -> None:
         """Firestore's rejection is raised as the caller's error."""
@@ -387,14 +361,13 @@ class TestDeadlines:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
     ) -> None:
         """Every call ends, although none is answered."""
-        double.hang(method, times=1_000)
+        double.hang(call.method, times=1_000)
 
         with unavailable_after(0.5, "DEADLINE_EXCEEDED") as deadline:
-            call(store, deadline)
+            call.run(store, deadline)
 
     def test_an_earlier_answer_says_more_than_a_time_out(
         self, double: FirestoreDouble, store: Store
@@ -435,14 +408,13 @@ class TestDeadlines:
         self,
         double: FirestoreDouble,
         store: Store,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
     ) -> None:
         """Nobody is waiting for it."""
         with pytest.raises(StoreUnavailable, match=r"^Firestore: no time was left$"):
-            call(store, Deadline(-1))
+            call.run(store, Deadline(-1))
 
-        assert double.calls[method] == 0
+        assert double.calls[call.method] == 0
 
     def test_attempt_gets_half_of_the_remaining_time(
         self, double: FirestoreDouble, store: Store
@@ -554,9 +526,9 @@ class TestSilence:
         assert store.create([RECORD], STAMP, soon()) == 1
         proxy.kill_silently()
 
-        calls = [call for _, call in CALLS.values()] * 4
+        calls = [*CALLS.values()] * 4
         with ThreadPoolExecutor(len(calls)) as pool:
-            list(pool.map(lambda call: call(store, Deadline(8)), calls))
+            list(pool.map(lambda call: call.run(store, Deadline(8)), calls))
 
         assert 2 == proxy.accepted
         give_up = soon()
@@ -826,19 +798,18 @@ class TestConnecting:
         self,
         double: FirestoreDouble,
         metadata: MetadataServer,
-        method: str,
-        call: Callable[[Store, Deadline], object],
+        call: Call,
     ) -> None:
         """Once, with a new one from the metadata server."""
         store = Firestore.connect("p", "(default)", None, on_google_cloud=True)
         store.get("a/1", soon())
         double.calls.clear()
-        double.refuse(method, StatusCode.UNAUTHENTICATED)
+        double.refuse(call.method, StatusCode.UNAUTHENTICATED)
         metadata.token = "b"
 
-        call(store, soon())
+        call.run(store, soon())
 
-        assert {method: 2} == double.calls
+        assert {call.method: 2} == double.calls
         assert "Bearer b" == double.headers["authorization"]
         assert 2 == len(metadata.questions)
 

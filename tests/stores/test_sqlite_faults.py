@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,33 +13,14 @@ import pytest
 from handler.deadline import Deadline
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
-from handler.stores.interface import Document, Put, Store, StoreUnavailable
+from handler.stores.interface import Document, Store, StoreUnavailable
 from handler.stores.opening import LazyStore, open_store
 from handler.stores.sqlite import LocalStore
 from tests.doubles.firestore import FirestoreDouble
 from tests.stopwatch import Stopwatch
+from tests.stores.calls import CALLS, COMMIT, RECORD, STAMP, Call, soon
 
-STAMP = "recorded_at"
-RECORD = Document("portals/m/deletions/1", {"connector": "livechat"})
-
-CALLS: dict[str, Callable[[Store, Deadline], object]] = {
-    "get": lambda store, deadline: store.get("a/1", deadline),
-    "create": lambda store, deadline: store.create([RECORD], STAMP, deadline),
-    "put": lambda store, deadline: store.put(RECORD, deadline),
-    "get_all": lambda store, deadline: store.get_all(["a/1"], deadline),
-    "commit": lambda store, deadline: store.commit([Put(RECORD)], deadline),
-    "newest": lambda store, deadline: store.newest("a", STAMP, deadline),
-    "count": lambda store, deadline: store.count("a", STAMP, deadline),
-    "names": lambda store, deadline: store.names("a", deadline, limit=1),
-    "names_with": lambda store, deadline: store.names_with("a", "n", 1, deadline, limit=1),
-    "delete": lambda store, deadline: store.delete(["a/1"], deadline),
-}
-each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-
-
-def soon() -> Deadline:
-    """Return a deadline that only a bug would reach."""
-    return Deadline(30)
+each_call = pytest.mark.parametrize("call", [*CALLS.values(), COMMIT], ids=[*CALLS, "commit"])
 
 
 @contextmanager
@@ -99,13 +80,13 @@ class TestFile:
 
     @each_call
     def test_a_file_that_is_damaged_later_makes_the_store_unavailable(
-        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+        self, path: Path, store: Store, call: Call
     ) -> None:
         """No SQLite exception reaches the caller."""
         path.write_bytes(b"damaged " * 1_000)
 
         with pytest.raises(StoreUnavailable, match="LOCAL_STORE_PATH"):
-            call(store, soon())
+            call.run(store, soon())
 
     def test_a_directory_that_is_gone_makes_the_store_unavailable(
         self, path: Path, store: Store
@@ -132,23 +113,23 @@ class TestLock:
 
     @each_call
     def test_a_locked_file_is_waited_for_until_the_deadline(
-        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+        self, path: Path, store: Store, call: Call
     ) -> None:
         """The wait is not cut short, and ends in time."""
         deadline = Deadline(0.3)
         with locked(path), Stopwatch() as watch, pytest.raises(StoreUnavailable, match="locked"):
-            call(store, deadline)
+            call.run(store, deadline)
 
         assert deadline.remaining < 0.05
         assert watch.seconds < 1.3
 
     @each_call
     def test_a_file_that_is_free_in_time_is_used(
-        self, path: Path, store: Store, call: Callable[[Store, Deadline], object]
+        self, path: Path, store: Store, call: Call
     ) -> None:
         """As soon as the lock is released."""
         with ThreadPoolExecutor(1) as pool, locked(path) as file:
-            waiting = pool.submit(call, store, soon())
+            waiting = pool.submit(call.run, store, soon())
             time.sleep(0.1)
             assert not waiting.done()
             file.execute("ROLLBACK")

@@ -13,47 +13,7 @@ from handler.events.body import FORM, decode_body
 from handler.events.deletion import Contents, Deletion, parse_deletions
 from handler.events.invalid_data import InvalidData
 from tests import samples
-from tests.samples import CUSTOMER, PORTAL
-
-SAMPLES: dict[str, tuple[Deletion, ...]] = {
-    "portal-one-message": (PORTAL,),
-    "connector-twin": (PORTAL,),
-    "portal-two-external-ids": (
-        replace(
-            PORTAL,
-            message_id="wamid.HBgLNDk4OTY1MzQ1MzQVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA==",
-            chat_id="491701234567",
-            im_message_id=86502,
-        ),
-        replace(
-            PORTAL, message_id="ext/msg 006&b=[1]", chat_id="491701234567", im_message_id=86502
-        ),
-    ),
-    "portal-no-user": (
-        replace(
-            PORTAL, message_id="Сообщение №7", chat_id="канал-7", im_message_id=86503, user_id=None
-        ),
-    ),
-    "documentation-sample": (
-        Deletion(
-            origin="portal",
-            connector="livechat",
-            line_id=128,
-            message_id="2056",
-            chat_id="1024",
-            im_message_id=2056,
-            im_chat_id=1024,
-        ),
-    ),
-    "customer": (CUSTOMER,),
-    "variant-ids-in-array": (PORTAL, replace(PORTAL, message_id="ext-msg-007")),
-    "variant-twin-with-data": (PORTAL,),
-    "variant-customer-in-list": (replace(CUSTOMER, message_id="ext-msg-006"),),
-    "variant-list-with-gaps": (
-        PORTAL,
-        replace(PORTAL, message_id="ext-msg-008", im_message_id=86502),
-    ),
-}
+from tests.samples import CUSTOMER, DELETIONS, PORTAL
 
 
 def element(**instead: object) -> dict[str, object]:
@@ -99,14 +59,14 @@ def faults(data: object, name: str = names.DELETION) -> InvalidData:
     return contents.invalid
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", DELETIONS)
 def test_a_sample_holds_its_deletions(name: str) -> None:
     """As a form and as JSON."""
     body: Any = samples.typed(name)
     user_id = int(body["auth"]["user_id"]) if "user_id" in body["auth"] else None
-    assert SAMPLES[name] == valid(body["event"], body["data"], user_id)
+    assert DELETIONS[name] == valid(body["event"], body["data"], user_id)
     form = decode_body(FORM, samples.form(name))
-    assert SAMPLES[name] == valid(body["event"], form["data"], user_id)
+    assert DELETIONS[name] == valid(body["event"], form["data"], user_id)
 
 
 def test_all_elements_are_parsed_in_order() -> None:

@@ -4,8 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder, name_documents
 from handler.settings import Settings
@@ -28,32 +26,6 @@ def recorder(store: Store, **settings: Any) -> Recorder:  # noqa: ANN401
     return Recorder(lambda: store, Settings(**settings), lambda: NOW)
 
 
-def test_every_deletion_of_an_event_is_recorded() -> None:
-    """With the store's own time."""
-    store = MemoryStore()
-    recording = recorder(store)
-    documents = recording.read(ONLINE, data("portal-two-external-ids")).documents
-    assert Counts(recorded=2, duplicates=0) == recording.record(documents, DEADLINE)
-    assert [document.path for document in documents] == list(store.documents)
-    assert {"ext/msg 006&b=[1]", data("portal-two-external-ids")["DATA"][0]["message"]["id"]} == {
-        document.fields["message_id"] for document in store.documents.values()
-    }
-    assert {NOW} == {document.fields["recorded_at"] for document in store.documents.values()}
-
-
-def test_a_record_always_says_when_the_message_was_deleted() -> None:
-    """By the event's own time or else the function's; commands search by it."""
-    recording = recorder(MemoryStore())
-    timed = replace(ONLINE, event_at=datetime(2026, 3, 3, tzinfo=UTC))
-    sample = data("portal-one-message")
-
-    (own,) = recording.read(timed, sample).documents
-    (received,) = recording.read(ONLINE, sample).documents
-
-    assert timed.event_at == own.fields["event_at"]
-    assert NOW == received.fields["event_at"]
-
-
 def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
     """By any route."""
     store = MemoryStore()
@@ -65,31 +37,6 @@ def test_a_repeat_counts_as_a_duplicate_and_changes_nothing() -> None:
     twin = recording.record(recording.read(TWIN, data("connector-twin")).documents, DEADLINE)
     assert Counts(recorded=0, duplicates=1) == again == twin
     assert before == store.documents
-
-
-def test_one_deletion_twice_in_an_event_is_recorded_once() -> None:
-    """A store accepts each path once per call."""
-    store = MemoryStore()
-    recording = recorder(store)
-    sample = data("portal-one-message")
-    documents = recording.read(ONLINE, {**sample, "DATA": sample["DATA"] * 3}).documents
-    assert Counts(recorded=1, duplicates=2) == recording.record(documents, DEADLINE)
-    assert 1 == len(store.documents)
-
-
-@pytest.mark.parametrize(
-    ("connectors", "count"),
-    [((), 1), (("myconnector",), 1), (("whatsapp", "myconnector"), 1), (("whatsapp",), 0)],
-)
-@pytest.mark.parametrize("name", ["portal-one-message", "customer"])
-def test_only_selected_connectors_are_recorded(
-    name: str, connectors: tuple[str, ...], count: int
-) -> None:
-    """Each application gets the events of all connectors; without the setting, all are recorded."""
-    recording = recorder(MemoryStore(), connectors=frozenset(connectors))
-    reading = recording.read(ONLINE, data(name))
-    assert ["myconnector"] * (1 - count) == list(reading.left_out)
-    assert count == len(reading.documents)
 
 
 def test_records_expire_according_to_the_settings() -> None:
@@ -114,14 +61,6 @@ def test_invalid_data_is_quarantined_once() -> None:
     assert NOW == fields["received_at"]
     assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == fields["expires_at"]
     assert invalid.reasons == fields["reasons"]
-
-
-def test_valid_part_of_an_invalid_event_is_read() -> None:
-    """The event is quarantined for the rest."""
-    reading = recorder(MemoryStore()).read(ONLINE, data("variant-one-element-unfit"))
-    assert ["ext-msg-005"] == [document.fields["message_id"] for document in reading.documents]
-    assert reading.invalid
-    assert ["data.DATA.1.message.id"] == reading.invalid.fields
 
 
 def test_counts_of_several_events_add_up() -> None:
