@@ -171,15 +171,6 @@ def test_binding_completes_what_is_missing(
     assert bound.params["event"] == "ONOFFLINEEVENT"
 
 
-def test_missing_permission_is_reported(
-    capsys: pytest.CaptureFixture[str], bitrix: Bitrix24
-) -> None:
-    """One line for each event that could not be bound."""
-    why = "the application lacks the permission imopenlines (ERROR_EVENT_NOT_FOUND)"
-    told = "".join(f"{event} could not be bound: {why}.\n" for event in EVENTS[:2])
-    assert run(capsys, bitrix.add_portal().install(scope="crm"), "bind") == (1, told, "")
-
-
 @pytest.mark.parametrize(
     ("fault", "why"),
     [

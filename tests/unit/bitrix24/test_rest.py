@@ -431,25 +431,6 @@ def missing(caller: Rest, administrator: int = 1) -> list[Binding]:
 class TestSubscription:
     """Existing and missing bindings."""
 
-    def test_subscribing_adds_everything_missing(self, installation: Installation) -> None:
-        """Doing it again changes nothing."""
-        caller = rest(installation)
-        assert missing(caller) == list(BINDINGS)
-        assert subscribe(caller, BINDINGS, URL, 1).problems == []
-        assert missing(caller) == []
-        assert subscribe(caller, BINDINGS, URL, 1).problems == []
-        assert len(installation.bindings) == 4
-
-    def test_bindings_of_another_address_do_not_count(self, installation: Installation) -> None:
-        """Except the offline binding, which has no address."""
-        caller = rest(installation)
-        subscribe(caller, BINDINGS, "https://old.example.com/", 1)
-        assert [str(one) for one in missing(caller)] == [
-            "ONOPENLINEMESSAGEDELETE",
-            "ONOFFLINEEVENT",
-            "ONAPPUNINSTALL",
-        ]
-
     def test_offline_binding_is_not_an_online_one(
         self, bitrix: Bitrix24, installation: Installation
     ) -> None:
@@ -463,24 +444,6 @@ class TestSubscription:
         )
         assert Binding("ONOPENLINEMESSAGEDELETE") not in missing(rest(installation))
 
-    def test_only_an_administrator_can_subscribe(self, installation: Installation) -> None:
-        """Other users' bindings would be theirs alone, and offline ones are refused."""
-        with pytest.raises(Bitrix24Error, match="not an administrator of the portal"):
-            administrator_id(rest(installation, user=27), 1)
-
-    def test_the_administrator_is_the_tokens_user(self, installation: Installation) -> None:
-        """`auth_type` is a user's id: the events bring that user's token."""
-        installation.portal.administrators.add(42)
-        caller = rest(installation, user=42)
-        assert administrator_id(caller, 1) == 42
-        assert subscribe(caller, BINDINGS, URL, 42).problems == []
-        users = {(one.event, one.user_id) for one in installation.bindings}
-        assert users == {
-            ("ONOPENLINEMESSAGEDELETE", 0),
-            ("ONOFFLINEEVENT", 42),
-            ("ONAPPUNINSTALL", 42),
-        }
-
     @pytest.mark.parametrize("profile", [{"ADMIN": True}, {"ADMIN": True, "ID": "many"}])
     def test_profile_may_lack_its_id(
         self, bitrix: Bitrix24, installation: Installation, profile: object
@@ -491,43 +454,6 @@ class TestSubscription:
         assert administrator_id(rest(installation), None) is None
         assert subscribe(rest(installation), BINDINGS, URL, None).problems == []
         assert {one.user_id for one in installation.bindings} == {0}
-
-    @pytest.mark.parametrize(
-        ("fault", "why"),
-        [
-            (Html(), "not JSON"),
-            (Disconnect(), "cannot be reached"),
-            (LostAnswer(), "cannot be reached"),
-            (Refusal(400, "ERROR_CORE", "Something else"), "(ERROR_CORE)"),
-        ],
-    )
-    def test_each_binding_that_fails_is_named(
-        self, bitrix: Bitrix24, installation: Installation, fault: Fault, why: str
-    ) -> None:
-        """The others are bound nevertheless, and a second run completes the rest."""
-        bitrix.fault("event.bind", fault, after=1)
-        (problem,) = subscribe(rest(installation), BINDINGS, URL, 1).problems
-        assert problem.startswith("ONOPENLINEMESSAGEDELETE (offline queue) could not be bound: ")
-        assert why in problem
-        assert subscribe(rest(installation), BINDINGS, URL, 1).problems == []
-        assert len(installation.bindings) == 4
-
-    def test_unsubscribing_removes_what_was_bound_and_nothing_else(
-        self, bitrix: Bitrix24, installation: Installation
-    ) -> None:
-        """Other addresses of the same application stay; the offline queue has only one binding."""
-        caller = rest(installation)
-        subscribe(caller, BINDINGS, "https://other.example.com/", 1)
-        subscribe(caller, BINDINGS, URL, 1)
-        assert unsubscribe(caller, BINDINGS, URL) == 4
-        assert {one.handler for one in installation.bindings} == {"https://other.example.com/"}
-        assert [call.params for call in bitrix.calls_to("event.unbind")] == [
-            {"event": "ONOPENLINEMESSAGEDELETE", "handler": URL},
-            {"event": "ONOPENLINEMESSAGEDELETE", "event_type": "offline"},
-            {"event": "ONOFFLINEEVENT", "handler": URL},
-            {"event": "ONAPPUNINSTALL", "handler": URL},
-        ]
-        assert unsubscribe(caller, BINDINGS, URL) == 0
 
     @pytest.mark.parametrize("result", [None, [], {}, {"count": "2"}, {"count": None}, True])
     def test_invalid_count_counts_as_zero(
