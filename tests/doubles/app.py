@@ -116,12 +116,6 @@ class Stage:
         """Return a portal's document."""
         return self.documents[f"portals/{portal.member_id}"]
 
-    def digests(self, portal: Portal) -> list[str]:
-        """Return the digests of the tokens that a portal accepts."""
-        digests = self.portal(portal)["token_digests"]
-        assert isinstance(digests, list)
-        return digests
-
     def write(self, path: str, fields: Fields) -> None:
         """Write a document by hand, over an existing one."""
         store = LocalStore(str(self.store))
