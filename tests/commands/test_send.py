@@ -8,10 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import BadStatusLine
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple, Self
 from urllib.error import URLError
 from urllib.parse import parse_qsl
 
@@ -27,51 +25,7 @@ from handler.events.envelope import parse_event
 from tests import samples
 from tests.commands.shell import Shell
 from tests.doubles.function import FORM, Function, free_port
-
-
-class Request(NamedTuple):
-    method: str
-    path: str
-    content_type: str | None
-    body: bytes
-
-
-class Receiver(HTTPServer):
-    """Accepts any request in place of the function, during a `with` block."""
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Connection)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.status = {"GET": 200, "POST": 200}
-        self.answer = b"{}"
-        self.requests: list[Request] = []
-
-    def __enter__(self) -> Self:
-        Thread(target=self.serve_forever, args=[0.01]).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class Connection(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(self.command, self.path, self.headers["Content-Type"], body)
-        self.server.requests.append(request)
-        self.send_response(self.server.status[self.command])
-        self.send_header("Location", f"{self.server.url}/elsewhere")  # for a redirect
-        self.end_headers()
-        self.wfile.write(self.server.answer)
-
-    do_POST = do_GET  # noqa: N815 - what http.server calls
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
+from tests.doubles.loopback import Receiver
 
 SAMPLE = samples.form("documentation-sample")
 
@@ -81,6 +35,7 @@ class TestSend:
     def receiver(self) -> Iterator[Receiver]:
         """Run a receiver."""
         with Receiver() as receiver:
+            receiver.answer = b"{}"
             yield receiver
 
     def test_a_sample_of_each_shape_is_recorded(self, shell: Shell, tmp_path: Path) -> None:
@@ -107,7 +62,9 @@ class TestSend:
         done = shell("send", "--url", receiver.url, *ids)
 
         assert (0, f"{receiver.url} answers 200: {{}}\n", "") == done
-        assert [("POST", "/", FORM, SAMPLE)] == receiver.requests
+        (request,) = receiver.requests
+        sent = (request.method, request.path, request.headers["content-type"], request.body)
+        assert ("POST", "/", FORM, SAMPLE) == sent
 
     @pytest.mark.parametrize(
         ("shape", "name"), [("portal", "portal-one-message"), ("customer", "customer")]

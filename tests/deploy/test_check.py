@@ -3,9 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,6 +11,7 @@ import pytest
 
 from tests.doubles.emulator import Emulator
 from tests.doubles.function import ROOT, Function
+from tests.doubles.loopback import Loopback, QuietHandler
 
 _spec = importlib.util.spec_from_file_location("check", ROOT / "deploy/check.py")
 assert _spec
@@ -21,11 +20,11 @@ check = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(check)
 
 
-class Server(ThreadingHTTPServer):
+class Server(Loopback):
     """Firestore's REST API and the function in one: scripted answers, recorded requests."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.documents: dict[str, Any] = {}
         self.refused: dict[str, int] = {}
         self.answers: list[tuple[int, str]] = []
@@ -33,20 +32,14 @@ class Server(ThreadingHTTPServer):
         self.events: list[dict[str, list[str]]] = []
         self.authorized: set[str | None] = set()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
     def paths(self, prefix: str) -> list[str]:
         if self.elsewhere:
             return []
         return [path for path in self.documents if path.startswith(f"{prefix}/")]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Server
-
-    def log_message(self, *_: object) -> None: ...
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -76,10 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             (portal,) = self.server.events[-1]["auth[member_id]"]
             for group in ("deletions", "openline_messages"):
                 self.server.documents[f"/portals/{portal}/{group}/1"] = {}
-        self.send_response(status)
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
+        self.respond(status, text.encode())
 
 
 RECORDED = (200, '{"status": "recorded", "recorded": 1, "duplicates": 0}')
@@ -89,9 +79,7 @@ RECORDED = (200, '{"status": "recorded", "recorded": 1, "duplicates": 0}')
 def server() -> Iterator[Server]:
     """Serve on loopback."""
     with Server() as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def run(server: Server) -> list[float]:

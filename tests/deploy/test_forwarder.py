@@ -10,9 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,46 +21,18 @@ from standardwebhooks import Webhook
 from tests.deploy.cloud import BASH
 from tests.deploy.test_script import gcloud_output, offline_gcloud
 from tests.doubles.function import ROOT, free_port
+from tests.doubles.loopback import Receiver
 
 EXAMPLE = ROOT / "examples/on-deletion"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATH = "projects/p/databases/(default)/documents/portals/{}/deletions/5f2c"
 
 
-class Receiver(ThreadingHTTPServer):
-    """Receives records; answers with `status`."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status = 204
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.requests.append(
-            ({name.lower(): value for name, value in self.headers.items()}, body)
-        )
-        self.send_response(self.server.status)
-        self.send_header("location", "/elsewhere")
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    do_GET = do_POST  # noqa: N815 - the standard library's name
-
-
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     """Serve on loopback."""
     with Receiver() as receiver:
-        Thread(target=receiver.serve_forever, args=(0.01,), daemon=True).start()
         yield receiver
-        receiver.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +40,7 @@ def port(receiver: Receiver) -> Iterator[int]:
     """Run the forwarder like Cloud Run."""
     port = free_port()
     command = [sys.executable, "-m", "functions_framework", "--target=on_deletion"]
-    url = f"http://127.0.0.1:{receiver.server_address[1]}/hook"
+    url = f"{receiver.url}/hook"
     process = subprocess.Popen(
         [*command, "--signature-type=cloudevent", "--host=127.0.0.1", f"--port={port}"],
         cwd=EXAMPLE,
@@ -141,14 +111,14 @@ def deliver(port: int, body: bytes) -> int:
 
 def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> None:
     """The library's own verification accepts it; it has every kind of value."""
-    receiver.status = 204
+    receiver.status["POST"] = 204
     receiver.requests.clear()
 
     assert deliver(port, event()) == 200
 
-    ((headers, body),) = receiver.requests
-    assert headers["webhook-id"] == "5f2c"
-    assert Webhook(SECRET).verify(body, headers) == {
+    (request,) = receiver.requests
+    assert request.headers["webhook-id"] == "5f2c"
+    assert Webhook(SECRET).verify(request.body, dict(request.headers)) == {
         "type": "openline.message.deleted",
         "timestamp": "2026-11-25T10:00:00+00:00",
         "data": {
@@ -176,7 +146,7 @@ def test_rejected_record_is_delivered_again(
     port: int, receiver: Receiver, status: int, answer: int
 ) -> None:
     """An error makes Eventarc retry; with 410, a receiver asks for no more."""
-    receiver.status = status
+    receiver.status["POST"] = status
     receiver.requests.clear()
 
     assert deliver(port, event()) == answer

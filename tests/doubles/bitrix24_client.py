@@ -4,11 +4,11 @@ import http.client
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.doubles.bitrix24 import Installation, Value, parse_str
+from tests.doubles.loopback import Receiver
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 Reply = tuple[int, dict[str, Any]]
@@ -49,31 +49,13 @@ def error(reply: Reply) -> tuple[int, str]:
     return reply[0], reply[1]["error"]
 
 
-class Handler:
-    """Takes the function's place: records every request, answers with `status`."""
+class Handler(Receiver):
+    """Takes the function's place as a receiver of events."""
 
     def __init__(self) -> None:
-        self.status = 200
-        self.raw: list[bytes] = []
-        self.received: list[tuple[str | None, dict[str, Any]]] = []
-        outer = self
-
-        class Receiver(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.raw.append(body)
-                outer.received.append((self.headers["User-Agent"], parse_str(body.decode())))
-                self.send_response(outer.status)
-                self.end_headers()
-
-            def log_message(self, *_args: object) -> None: ...
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 64
-
-        self.server = Server(("127.0.0.1", 0), Receiver)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?x=1"
+        super().__init__()
+        self.url += "/hook?x=1"
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        return [body for _, body in self.received]
+        return [parse_str(request.body.decode()) for request in self.requests]

@@ -1,7 +1,6 @@
 """Bitrix24, a portal, an application and a handler, for the tests of the stand-in itself."""
 
 from collections.abc import Iterator
-from threading import Thread
 
 import pytest
 
@@ -31,10 +30,5 @@ def app(portal: Portal) -> Installation:
 @pytest.fixture
 def handler() -> Iterator[Handler]:
     """Return a receiver of events."""
-    made = Handler()
-    thread = Thread(target=made.server.serve_forever, args=[0.01])
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with Handler() as handler:
+        yield handler

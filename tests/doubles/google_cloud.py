@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from tempfile import TemporaryDirectory
@@ -23,13 +23,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.doubles.loopback import Loopback, QuietHandler
+
 Fault: TypeAlias = tuple[int, str] | threading.Event
 
 _FIRESTORE: Final = "firestore.googleapis.com"
 _ACCOUNT: Final = "instance/service-accounts/default/"
 
 
-class MetadataServer(ThreadingHTTPServer):
+class MetadataServer(Loopback):
     """The metadata server of one project, for as long as a `with` block lasts.
 
     It also gives tokens to those who have the key of a service account: POST /token.
@@ -38,21 +40,13 @@ class MetadataServer(ThreadingHTTPServer):
     token: another status and body, or an event that must be set before the answer comes.
     """
 
-    daemon_threads = True
-
     def __init__(self, project: str = "p") -> None:
-        super().__init__(("127.0.0.1", 0), _MetadataRequest)
-        self.host = f"127.0.0.1:{self.server_port}"
+        super().__init__(_MetadataRequest)
         self.project = project
         self.token = "owner"
         self.seconds: object = 3_600
         self.questions: list[str] = []
         self.faults: deque[Fault] = deque()
-        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
-
-    def __exit__(self, *reason: object) -> None:
-        self.shutdown()
-        self.server_close()
 
     def answer(self, path: str) -> tuple[int, str]:
         """Return the status and the body for a path."""
@@ -74,7 +68,7 @@ class MetadataServer(ThreadingHTTPServer):
         return (200, answers[path]) if path in answers else (404, "")
 
 
-class _MetadataRequest(BaseHTTPRequestHandler):
+class _MetadataRequest(QuietHandler, BaseHTTPRequestHandler):
     server: MetadataServer
 
     def do_GET(self) -> None:
@@ -85,22 +79,14 @@ class _MetadataRequest(BaseHTTPRequestHandler):
         self._answer(status, body)
 
     def _answer(self, status: int, body: str) -> None:
-        self.send_response(status)
-        self.send_header("Metadata-Flavor", "Google")
-        self.send_header(
-            "Content-Type", "application/json" if body.startswith("{") else "text/plain"
-        )
-        self.send_header("Content-Length", str(len(body.encode())))
-        self.end_headers()
+        kind = "application/json" if body.startswith("{") else "text/plain"
+        headers = {"Metadata-Flavor": "Google", "Content-Type": kind}
         with suppress(OSError):  # the client has gone
-            self.wfile.write(body.encode())
+            self.respond(status, body.encode(), **headers)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(*self.server.answer(self.path))
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
 
 
 @contextmanager

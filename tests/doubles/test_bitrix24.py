@@ -45,19 +45,6 @@ def test_form_bodies_are_phps() -> None:
     assert parse_str("id[]=4&id[]=5&f[%3C%3DID]=9") == {"id": ["4", "5"], "f": {"<=ID": "9"}}
 
 
-def test_app_info_confirms_portal_and_application(bitrix: Bitrix24, app: Installation) -> None:
-    """It names the portal and the `client_id`, and says nothing about application tokens."""
-    token = app.token()
-    status, answer = call(f"{bitrix.oauth_url}/rest/app.info", {"auth": token.access_token})
-    assert (status, answer["result"]["client_id"]) == (200, app.client_id)
-    install = answer["result"]["install"]
-    assert install["member_id"] == app.portal.member_id
-    assert install["domain"] == "some-domain.bitrix24.com"
-    assert install["client_endpoint"] == app.portal.client_endpoint
-    assert app.application_token not in json.dumps(answer)
-    assert bitrix.calls[-1].params == {}
-
-
 def test_app_info_refuses_every_other_token(bitrix: Bitrix24, app: Installation) -> None:
     """Missing, unknown, another OAuth server's, expired, uninstalled: 401 with its own code."""
     url = f"{bitrix.oauth_url}/rest/app.info"
@@ -106,7 +93,6 @@ def test_binding_twice_is_an_error_unless_auth_type_differs(
     ]
     app.portal.delete_message(user_id=27)
     assert [body["auth"]["user_id"] for body in handler.bodies] == ["27", "1"]
-    assert result(app, "event.unbind", event=DELETE, handler=handler.url) == {"count": 2}
     assert result(app, "event.unbind", event=DELETE, event_type="offline") == {"count": 1}
 
 
@@ -133,13 +119,13 @@ def test_a_deletion_inside_bitrix24_is_posted_as_shape_a(portal: Portal, handler
     for event in (DELETE, "ONIMCONNECTORMESSAGEDELETE"):
         result(app, "event.bind", event=event, handler=handler.url)
         result(other, "event.bind", event=event, handler=handler.url)
-    handler.status = 503
+    handler.status["POST"] = 503
     deletions = portal.delete_message("ext/msg 006&b=[1]", "ext-2")
     assert [one.message_id for one in deletions] == ["ext/msg 006&b=[1]", "ext-2"]
     names = [body["event"] for body in handler.bodies]
     assert names == [DELETE, DELETE, "ONIMCONNECTORMESSAGEDELETE"], "no retry after a 503"
-    agent, body = handler.received[0]
-    assert agent == "Bitrix24 Webhook Engine"
+    assert handler.requests[0].headers["user-agent"] == "Bitrix24 Webhook Engine"
+    body = handler.bodies[0]
     first = deletions[0]
     im = {"chat_id": str(first.im_chat_id), "message_id": str(first.im_message_id)}
     assert body["data"] == {

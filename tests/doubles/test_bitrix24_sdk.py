@@ -93,6 +93,7 @@ def test_oauth_server_confirms_a_token(app: Installation, token: BitrixToken) ->
     assert info.install.status is B24AppStatus.LOCAL
     assert info.install.member_id == app.portal.member_id
     assert info.install.domain == DOMAIN
+    assert info.install.client_endpoint == app.portal.client_endpoint
 
 
 def test_profile_is_the_tokens_user(app: Installation, token: BitrixToken) -> None:
@@ -204,7 +205,7 @@ def test_the_stand_ins_events_are_read(
 def test_events_of_send_are_read(handler: Handler, shape: str) -> None:
     """In the current form, with a user's token."""
     assert main(["send", "--url", handler.url, "--shape", shape, "--message-id", "ext-1"]) == 0
-    event = read(handler.raw[0])
+    event = read(handler.requests[0].body)
     assert (event.event, event.is_system, event.auth.user_id) == (DELETE, False, 27)
     messages = event.data["DATA"]
     message = messages if shape == "customer" else messages[0]
@@ -215,4 +216,4 @@ def test_the_documentations_sample_is_refused(handler: Handler) -> None:
     """It names its handler `eventId`, and has no user: the body of old servers."""
     assert main(["send", "--url", handler.url, "--shape", "documentation"]) == 0
     with pytest.raises(OAuthEventData.ValidationError, match="event_handler_id"):
-        read(handler.raw[0])
+        read(handler.requests[0].body)
