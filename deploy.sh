@@ -254,7 +254,7 @@ check_gcloud() {
 	local version account number=""
 	step gcloud
 	if [ "$LOOKING" = no ]; then
-		note "Without --project, \"$O_project\" and \"$O_portal\" are placeholders."
+		say placeholders
 	elif ! command -v gcloud >/dev/null; then
 		cannot_look "gcloud is missing. Install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install"
 	else
@@ -271,7 +271,7 @@ check_gcloud() {
 			note "gcloud $version, as $account"
 		fi
 	fi
-	[ "$LOOKING" = yes ] || note "It could not read a project: this is what would be done in an empty one."
+	[ "$LOOKING" = yes ] || say empty-project
 	# This form of the URL is known before the first deployment and never changes.
 	HOST="$O_service-${number:-PROJECT_NUMBER}.$O_region.run.app"
 	note "The function's URL: https://$HOST"
@@ -291,10 +291,9 @@ check_billing() {
 read_service() {
 	SERVICE_EXISTS=no
 	local container='spec.template.spec.containers[0]'
-	if look gcloud run services describe "$O_service" "${HERE[@]}" \
-		--format="flattened[no-pad]($container.env,$container.resources.limits.cpu:label=cpu,$container.resources.limits.memory:label=memory,spec.template.spec.timeoutSeconds:label=timeout,spec.template.metadata.annotations,status.traffic,status.latestReadyRevisionName:label=latest)"; then
+	! look gcloud run services describe "$O_service" "${HERE[@]}" \
+		--format="flattened[no-pad]($container.env,$container.resources.limits.cpu:label=cpu,$container.resources.limits.memory:label=memory,spec.template.spec.timeoutSeconds:label=timeout,spec.template.metadata.annotations,status.traffic,status.latestReadyRevisionName:label=latest)" ||
 		SERVICE_EXISTS=yes
-	fi
 	SERVICE_STATE=$ANSWER
 	DATABASE_BEFORE=$(setting FIRESTORE_DATABASE)
 	DATABASE_BEFORE=${DATABASE_BEFORE:-(default)}
@@ -322,8 +321,7 @@ serving() {
 }
 
 version_at() { # version_at HOST: the version that answers at this host
-	{ curl --silent --max-time 10 "https://$1/health" || :; } 2>/dev/null |
-		sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'
+	{ curl --silent --max-time 10 "https://$1/health" || :; } 2>/dev/null | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'
 }
 
 # Shows how each setting changes. SETTINGS has the given ones; others, or those set by hand, stay.
@@ -438,7 +436,7 @@ indexes() {
 		note "deletions, event_at: not indexed -> indexed"
 		run gcloud firestore indexes fields update event_at "${IN[@]}" --collection-group=deletions --clear-exemption --async
 	fi
-	note "Fields that are never queried get no index:"
+	note "Fields that are never searched get no index:"
 	while read -r group field; do
 		# Expiry changes expires_at again below, so this change is not --async.
 		[ "$field" = expires_at ] || set -- --async
@@ -508,11 +506,20 @@ dead_letters() {
 
 account() { printf '%s-%s@%s.iam.gserviceaccount.com' "$O_service" "$1" "$O_project"; }
 
-# Sets ANSWER to each role of an account with its condition's title, which names a database.
-roles_of() {
-	look gcloud projects get-iam-policy "$O_project" --flatten='bindings[].members' \
-		--filter="bindings.members=\"serviceAccount:$(account "$1")\"" --format='value(bindings.role,bindings.condition.title)' || :
+# look_granted FILTER COLUMNS: sets ANSWER to who has which role in the project.
+look_granted() {
+	look gcloud projects get-iam-policy "$O_project" --flatten='bindings[].members' --filter="$1" --format="value($2)" || :
 }
+
+# By the usual roles that include reading documents or log entries.
+readers() {
+	step readers
+	look_granted 'bindings.role~"^roles/(owner|editor|viewer|datastore[.](owner|admin|user|viewer|importExportAdmin)|firebase[.].*|logging[.](admin|viewer|viewAccessor|privateLogViewer))$"' bindings.members,bindings.role
+	printf '%s\n' "${ANSWER:-(not read; to list them: gcloud projects get-iam-policy $O_project)}" | sed -e 's/^/    /' -e 's/	/, /'
+}
+
+# Sets ANSWER to each role of an account with its condition's title, which names a database.
+roles_of() { look_granted "bindings.members=\"serviceAccount:$(account "$1")\"" bindings.role,bindings.condition.title; }
 
 # condition TITLE: in gcloud's syntax. Roles that version 0.1.0 granted have none.
 condition() {
@@ -532,14 +539,11 @@ service_account() { # service_account PURPOSE WHAT-FOR ROLE [TITLE OF ITS CONDIT
 		run gcloud iam service-accounts create "$O_service-$1" --project="$O_project" --display-name="$O_service: $2 the function"
 	fi
 	roles_of "$1"
-	if printf '%s\n' "$ANSWER" | sed 's/	$//' | grep -Fqx "$3${4:+	$4}"; then
-		note "It has its role."
-	else
-		note "Its only role: $3${4:+, only for the database ${4#database-}}."
-		NEW_ROLE=yes
-		run_patiently 'does not exist' gcloud projects add-iam-policy-binding "$O_project" \
-			--member="serviceAccount:$(account "$1")" --role="$3" --condition="$(condition "${4-}")"
-	fi
+	printf '%s\n' "$ANSWER" | sed 's/	$//' | grep -Fqx "$3${4:+	$4}" && note "It has its role." && return
+	note "Its only role: $3${4:+ (to read and write data), only for the database ${4#database-}}."
+	NEW_ROLE=yes
+	run_patiently 'does not exist' gcloud projects add-iam-policy-binding "$O_project" \
+		--member="serviceAccount:$(account "$1")" --role="$3" --condition="$(condition "${4-}")"
 }
 
 # take_roles PURPOSE [TITLE TO KEEP]: removes all other roles, from version 0.1.0 or for another database.
@@ -649,9 +653,8 @@ channels() {
 		run "${MONITORING[@]}" create --project="$O_project" --type=email \
 			--display-name="$O_alert_email" --channel-labels="email_address=$O_alert_email"
 		# Only a dry run can continue without the name that Google assigns.
-		if dry; then ANSWER="projects/$O_project/notificationChannels/NEW"; else
-			look_email || die "Google Cloud does not list the new channel yet: run this again."
-		fi
+		! dry || ANSWER="projects/$O_project/notificationChannels/NEW"
+		dry || look_email || die "Google Cloud does not list the new channel yet: run this again."
 	fi
 	CHANNELS=$CHANNELS${CHANNELS:+,}$ANSWER
 }
@@ -707,6 +710,7 @@ deploy() {
 	indexes
 	backups
 	dead_letters
+	readers
 	service_account run running roles/datastore.user "database-$DATABASE"
 	service_account build building roles/run.builder
 	deploy_service
@@ -717,11 +721,7 @@ deploy() {
 	metrics
 	uptime
 	alerts
-	if dry; then
-		step dry-run-end
-	else
-		filled <deploy/next.txt
-	fi
+	if dry; then step dry-run-end; else filled <deploy/next.txt; fi
 }
 
 status() {
@@ -782,7 +782,7 @@ main() {
 	read_options "$@"
 	check_options
 	export CLOUDSDK_CORE_DISABLE_PROMPTS=1 CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API=false
-	if dry; then printf 'A dry run: nothing is changed. Each step says what would be done; lines with $ are its commands.\n'; fi
+	! dry || step dry-run
 	check_gcloud
 	read_service
 	"${O_destroy:-${O_status:-deploy}}"

@@ -51,6 +51,11 @@ class Cloud(FakeCloud):
             account="me@example.com",
             billing="True",
             projects={"my-project": "123456789012"},
+            people={
+                "user:me@example.com": ["roles/owner"],
+                "group:support@example.com": ["roles/logging.viewer", "roles/datastore.viewer"],
+                "group:developers@example.com": ["roles/run.developer", "roles/logging.logWriter"],
+            },
             health=["200"],
             check=[(0, "")],
         )

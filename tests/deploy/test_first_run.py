@@ -44,7 +44,7 @@ def test_dry_run_without_access_says_so_and_continues(
     output = cloud.run(*FIRST, "--dry-run")
 
     assert reason in output
-    assert "It could not read a project" in output
+    assert "No project was read" in output
     assert f"https://{SERVICE}-PROJECT_NUMBER.europe-west1.run.app" in output
     assert ["gcloud", "firestore", "databases", "create"] in [call[:4] for call in printed(output)]
     assert cloud.changes == []
@@ -57,6 +57,21 @@ def test_dry_run_treats_unreadable_resources_as_missing(cloud: Cloud) -> None:
 
     assert "(could not be read, so this is shown as if nothing existed: ERROR:" in output
     assert "firestore databases create" in output
+
+
+def test_everyone_who_can_read_the_records_or_logs_is_listed(cloud: Cloud) -> None:
+    """With the role that allows it; an account that may not read the roles learns how to."""
+    command = (*FIRST, "--dry-run")
+    listed = cloud.run(*command).partition("these have one now:\n")[2].partition("\n\n")[0]
+    assert listed.splitlines() == [
+        "    user:me@example.com, roles/owner",
+        "    group:support@example.com, roles/logging.viewer",
+        "    group:support@example.com, roles/datastore.viewer",
+    ]
+
+    cloud.state.update(refused={"get-iam-policy": "PERMISSION_DENIED: no"})
+    unread = "(not read; to list them: gcloud projects get-iam-policy my-project)"
+    assert unread in cloud.run(*command)
 
 
 def test_a_run_does_what_the_dry_run_printed(cloud: Cloud) -> None:

@@ -69,7 +69,7 @@ def test_update_shows_how_each_setting_changes(deployed: Cloud) -> None:
         ) in output
         assert "Days until a record is deleted: no limit, never deleted -> 90\n" in output
         assert "Connectors whose deletions are recorded: all\n" in output
-        assert "Concurrent requests per instance: 32 -> 40\n" in output
+        assert "Concurrent requests per instance (running copy): 32 -> 40\n" in output
         assert "Maximum number of instances: 3 -> 5\n" in output
         assert "Version: 0.1.0" in output
     assert deployed.settings() == {

@@ -5,6 +5,7 @@ each of the thousands of calls would take a minute.
 """
 
 import json
+import re
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
@@ -159,6 +160,18 @@ class FakeCloud:
         title = self.flags["condition"].partition("title=")[2]
         return f"{self.flags['role']}\t{title}"
 
+    def list_roles(self, key: str, wanted: str) -> NoReturn:
+        """Answer with a member's roles, or with the members whose role matches."""
+        bindings = {**self.things("people"), **self.things("bindings")}
+        if key == "bindings.members=":
+            answer("\n".join(bindings.get(wanted, [])))
+        granted = [
+            (member, binding.split("\t")[0])
+            for member, several in bindings.items()
+            for binding in several
+        ]
+        answer("\n".join("\t".join(each) for each in granted if re.search(wanted, each[1])))
+
     def deploy(self, name: str) -> None:
         """Create a revision; it gets traffic by default."""
         service = self.things("services").setdefault(
@@ -223,8 +236,7 @@ class FakeCloud:
             case ["services", "enable", *names]:
                 self.things("apis").update(dict.fromkeys(names, ""))
             case ["projects", "get-iam-policy", _]:
-                member = self.flags["filter"].split('"')[-2]
-                answer("\n".join(self.things("bindings").get(member, [])))
+                self.list_roles(*self.flags["filter"].split('"')[:2])
             case ["projects", "add-iam-policy-binding", _]:
                 if self.state.get("unknown_accounts"):
                     self.state["unknown_accounts"] -= 1
