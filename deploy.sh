@@ -689,6 +689,7 @@ alerts() {
 	monitoring policies alpha
 	for name in $ALERTS; do policy "$name"; done
 	! on "$O_uptime_check" || policy health
+	for name in not-recorded install-refused; do remove "$O_service-$name" gcloud logging metrics; done # of version 0.1.0
 }
 
 uptime() {
@@ -766,7 +767,6 @@ destroy() {
 	for name in $ALERTS health; do remove_listed "$(policy_title "$name")" list "${MONITORING[@]}"; done
 	remove_listed "$O_service health" list-configs gcloud monitoring uptime
 	remove_listed "$O_service" list gcloud monitoring dashboards
-	# The last two are from version 0.1.0.
 	for name in outcomes known-forbidden not-recorded install-refused; do remove "$O_service-$name" gcloud logging metrics; done
 	remove "$O_service-dead-letters" gcloud logging sinks
 	step destroy-accounts

@@ -120,8 +120,17 @@ def test_one_run_upgrades_version_0_1_0(old: Cloud) -> None:
     assert f"{SERVICE}-dead-letters" in old.state["sinks"]
     assert old.service["env"]["THREADS"] == "16", "what is not given stays"
 
+    assert set(old.state["metrics"]) == {f"{SERVICE}-outcomes", f"{SERVICE}-known-forbidden"}
+
     old.run(*FIRST, "--alert-email=ops@example.com")
     assert old.changed == DEPLOY
+
+
+def test_counters_of_version_0_1_0_stay_as_long_as_its_alerts_use_them(old: Cloud) -> None:
+    """A run without an address does not replace the alerts, so it leaves their counters."""
+    old.run(*FIRST)
+
+    assert {f"{SERVICE}-not-recorded", f"{SERVICE}-install-refused"} < set(old.state["metrics"])
 
 
 def test_wide_role_is_removed_only_when_the_new_version_serves(old: Cloud) -> None:
