@@ -165,37 +165,26 @@ class Chromium:
 
     def press(self, key: str, code: int) -> None:
         """Press a key, for navigation without a mouse."""
-        text = {"Enter": "\r", "Space": " "}.get(key, "")
+        text = {"Enter": "\r"}.get(key, "")
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
                 type=kind,
-                key=" " if key == "Space" else key,
+                key=key,
                 code=key,
                 windowsVirtualKeyCode=code,
                 **({"text": text} if text and kind == "keyDown" else {}),
             )
 
-    def picture(self, *, whole: bool = True) -> bytes:
-        """Return a picture of the page as PNG."""
-        answer = (
-            self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-            if not whole
-            else self._whole_picture()
-        )
+    def picture(self) -> bytes:
+        """Return a picture of the window as PNG."""
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
         return base64.b64decode(answer["data"])
 
     def paper(self) -> bytes:
         """Return the page as PDF, as it is printed."""
         answer = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
         return base64.b64decode(answer["data"])
-
-    def _whole_picture(self) -> dict[str, Any]:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        return self.call(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
-        )
 
     def _event(self) -> dict[str, Any]:
         return self._events.popleft() if self._events else self._receive()

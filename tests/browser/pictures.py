@@ -25,7 +25,7 @@ def main() -> None:
         for scheme in ("light", "dark"):
             browser.show(1180, 1560, prefers_color_scheme=scheme)
             browser.open(page)
-            picture = browser.picture(whole=False)
+            picture = browser.picture()
             (_FOLDER / f"report-{scheme}.png").write_bytes(picture)
 
 

@@ -177,28 +177,6 @@ def test_the_twin_event_meets_the_same_document(site: Site) -> None:
     assert before == site.deletions(MEMBER_ID)
 
 
-def test_missing_records_of_an_event_are_added(site: Site) -> None:
-    """If some elements are already recorded, the others are added."""
-    member_id, token = site.new_portal()
-    site.send(deletion_event(member_id, token, **in_portal("b")))
-
-    answer = site.send(deletion_event(member_id, token, **in_portal("a", "b", "c", "c")))
-
-    assert _said(answer) == (200, {"status": "recorded", "recorded": 2, "duplicates": 2})
-    ids = {document.fields["message_id"] for document in site.deletions(member_id)}
-    assert {"a", "b", "c"} == ids
-
-
-def test_bulk_deletion_is_recorded_completely(site: Site) -> None:
-    """All elements of DATA; the official PHP SDK reads only the first."""
-    member_id, token = site.new_portal()
-
-    answer = site.send(deletion_event(member_id, token, **in_portal(*range(200))))
-
-    assert _said(answer) == (200, {"status": "recorded", "recorded": 200, "duplicates": 0})
-    assert 200 == len(site.deletions(member_id))
-
-
 def test_invalid_element_does_not_affect_the_others(site: Site) -> None:
     """The event is quarantined for the rest; the answer counts what is recorded."""
     member_id, token = site.new_portal()
@@ -223,24 +201,6 @@ def test_invalid_element_does_not_affect_the_others(site: Site) -> None:
 
 def _without(response: Response, *names: str) -> dict[str, Any]:
     return {name: value for name, value in response.json.items() if name not in names}
-
-
-def test_an_uninstalled_portal_is_a_stranger(site: Site) -> None:
-    """After ONAPPUNINSTALL, the token is useless, and the records stay."""
-    member_id, token = site.new_portal()
-    event = deletion_event(member_id, token, **in_portal("one"))
-    site.send(event)
-
-    gone = site.send({**event, "event": "ONAPPUNINSTALL", "data": {"CLEAN": "1"}})
-    after = site.send(event)
-
-    assert _said(gone) == (200, {"status": "uninstalled"})
-    assert 403 == after.status
-    assert 1 == len(site.deletions(member_id))
-    portal = site.store.get(f"portals/{member_id}", Deadline(20))
-    assert portal is not None
-    assert (False, []) == (portal.fields["active"], portal.fields["token_digests"])
-    assert isinstance(portal.fields["clean_requested_at"], datetime)
 
 
 def test_strangers_cannot_see_why_they_are_refused(site: Site) -> None:

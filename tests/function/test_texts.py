@@ -128,24 +128,6 @@ class TestKept:
         sent = datetime(2026, 3, 17, 15, 16, 17, tzinfo=UTC)
         assert sent == record["sent_at"] == record["edited_at"]
 
-    def test_customers_message_that_an_operator_deletes(self, function: Function) -> None:
-        """It is joined by the connector's ids, whoever deletes it."""
-        function.send_form("message-add-customer")
-        deleted = typed("portal-one-message")
-        deleted["data"]["DATA"][0]["message"]["id"] = "ext-msg-006"
-        function.send(deleted)
-
-        assert ["Where is my parcel?"] == function.texts
-
-    def test_text_that_comes_after_its_deletion(self, function: Function) -> None:
-        """The order of delivery is not guaranteed."""
-        function.send_form("portal-one-message")
-        assert [None] == function.texts
-
-        function.send_form("message-add-operator")
-
-        assert ["[b]Operator:[/b] [br] The parcel is on its way."] == function.texts
-
     def test_event_without_a_time_is_dated_on_receipt(self, function: Function) -> None:
         """An update without `ts` is dated by the clock, like its deletion."""
         function.send(said("one"), ts=None)

@@ -203,16 +203,6 @@ class TestPut:
 
         assert read(store, "portals/m").fields == {"scope": "b"}
 
-    def test_second_of_two_writers_fails(self, store: Store) -> None:
-        """A writer that read before the other wrote never overwrites, however often it tries."""
-        first = put_new(store, "portals/m", {"scope": "a"})
-
-        assert store.put(Document("portals/m", {"scope": "b"}, first.version), soon())
-        assert not store.put(Document("portals/m", {"scope": "c"}, first.version), soon())
-        assert not store.put(Document("portals/m", {"scope": "c"}, first.version), soon())
-
-        assert read(store, "portals/m").fields == {"scope": "b"}
-
     def test_writer_succeeds_after_reading_again(self, store: Store) -> None:
         """Each write creates a version, which the next one needs."""
         document = put_new(store, "portals/m", {"line_id": 0})
@@ -652,15 +642,6 @@ class TestChangePortal:
             sorted(own) == own
             for own in ([m for m in marks if m.startswith(f"{t}.")] for t in range(threads))
         )
-
-    def test_unknown_fields_stay(self, store: Store) -> None:
-        """Other fields in a portal's document are kept when the portal is changed."""
-        put_new(store, "portals/m", {"note": "ours", "seen": NOON, "scope": "a"})
-
-        change_portal(store, "m", marking("b"), soon())
-
-        expected = {"note": "ours", "seen": NOON, "scope": "a b"}
-        assert expected == read(store, "portals/m").fields
 
     @pytest.mark.parametrize("kind", ["emulator", "double"])
     def test_unknown_types_stay(

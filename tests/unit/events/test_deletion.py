@@ -405,15 +405,6 @@ def test_every_part_of_the_identity_counts(
     assert 3 == len({deletion.id("m"), other.id("m"), deletion.id("n")})
 
 
-def test_repeats_the_twin_and_the_offline_queue_share_an_id() -> None:
-    """Time, event and types differ; the deletion is the same."""
-    data = in_portal(element())
-    twin: Any = samples.typed("connector-twin")
-    typed = valid(names.DELETION, data, None)
-    from_twin = valid(names.DELETION_TWIN, twin["data"], 27)
-    assert typed[0].id("m") == from_twin[0].id("m") == PORTAL.id("m")
-
-
 def test_faults_say_where_an_object_was_expected() -> None:
     """In words for people who read the quarantine, not in Python's."""
     fault = faults(in_portal(DATA=[{**element(), "im": "text"}]))

@@ -355,12 +355,6 @@ class TestEvents:
         )
         assert (1, result(found=some, problems=[problem])) == replay(*saved[1:])
 
-    def test_invalid_event_goes_to_quarantine(self, replay: Replay) -> None:
-        """As it would have at the time."""
-        saved = [*event_lines({"LINE": "x"}), *event_lines({"LINE": "y"})]
-        assert (0, result(found=2, quarantined=2)) == replay(*saved)
-        assert 2 == len(replay.store.names("portals/M/quarantine", Deadline(5), limit=9))
-
     def test_a_damaged_part_is_reported(self, replay: Replay) -> None:
         """Its payload is no longer JSON."""
         (line,) = event_lines(data("a"))
