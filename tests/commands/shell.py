@@ -15,18 +15,11 @@ from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.stores.interface import Document, Fields
 from handler.stores.sqlite import LocalStore
+from tests.samples import in_portal
 
 MOMENT = datetime(2026, 3, 17, 12, tzinfo=UTC)
 
-FITS = json.dumps(
-    {
-        "CONNECTOR": "livechat",
-        "LINE": 1,
-        "DATA": [
-            {"im": {"chat_id": 1, "message_id": 2}, "message": {"id": "a"}, "chat": {"id": "b"}}
-        ],
-    }
-)
+FITS = json.dumps(in_portal("a"))
 
 
 class Shell:
@@ -69,18 +62,9 @@ class Shell:
 
     def record(self, member_id: str, *message_ids: str) -> None:
         """Record deletions like the function."""
-        im = {"chat_id": 1, "message_id": 2}
-        data = {
-            "CONNECTOR": "livechat",
-            "LINE": 128,
-            "DATA": [
-                {"im": im, "message": {"id": message_id}, "chat": {"id": "c"}}
-                for message_id in message_ids
-            ],
-        }
         delivery = Delivery(member_id=member_id, event="ONOPENLINEMESSAGEDELETE", via="online")
         recorder = Recorder(lambda: self.store, Settings(), lambda: datetime.now(UTC))
-        recorder.record(recorder.read(delivery, data).documents, Deadline(5))
+        recorder.record(recorder.read(delivery, in_portal(*message_ids)).documents, Deadline(5))
 
     def write(self, path: str, **fields: Any) -> None:  # noqa: ANN401
         """Write a document."""

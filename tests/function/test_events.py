@@ -17,7 +17,7 @@ from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.emulator import Emulator
 from tests.doubles.function import FORM, Function, Response
-from tests.samples import DELETIONS, form, typed
+from tests.samples import DELETIONS, form, in_portal, typed
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
 TOKEN = "831c76b092f9f135d9b6b36c3a720757"
@@ -86,19 +86,6 @@ def deletion_event(member_id: str, token: str, **data: object) -> dict[str, Any]
     """Return a deletion event with little more than its data."""
     auth = {"member_id": member_id, "application_token": token}
     return {"event": "ONOPENLINEMESSAGEDELETE", "data": data, "auth": auth}
-
-
-def in_portal(*message_ids: object) -> dict[str, Any]:
-    """Return the data of a deletion inside Bitrix24: one message with these external ids."""
-    im = {"chat_id": 5, "message_id": 1}
-    return {
-        "CONNECTOR": "myconnector",
-        "LINE": 107,
-        "DATA": [
-            {"im": im, "message": {"id": message_id}, "chat": {"id": "channel"}}
-            for message_id in message_ids
-        ],
-    }
 
 
 def records(name: str) -> list[dict[str, object]]:

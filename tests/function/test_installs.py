@@ -1,7 +1,6 @@
 """Verified installs: stored, bound, updated, removed and added again, in any order."""
 
 import json
-from collections.abc import Mapping
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.doubles.bitrix24 import (
     Value,
 )
 from tests.doubles.function import Response
+from tests.samples import in_portal
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
 EVERYTHING = [
@@ -28,17 +28,6 @@ EVERYTHING = [
     {"event": "ONOFFLINEEVENT", "handler": f"{ADDRESS}/", "auth_type": "1", "offline": 0},
     {"event": "ONAPPUNINSTALL", "handler": f"{ADDRESS}/", "auth_type": "1", "offline": 0},
 ]
-DELETION: Mapping[str, Value] = {
-    "CONNECTOR": "myconnector",
-    "LINE": 107,
-    "DATA": [
-        {
-            "im": {"chat_id": 1807, "message_id": 86500},
-            "message": {"id": "ext-msg-1"},
-            "chat": {"id": "channel-123"},
-        }
-    ],
-}
 INSTALLED = {"status": "installed", "subscribed": True}
 
 
@@ -576,7 +565,7 @@ def test_uninstall_stores_the_request_to_delete_data_and_deletes_nothing(
     """`data[CLEAN]` is 1 if the user asked for it; `portals purge` deletes."""
     installation = portal.install()
     install(app, installation)
-    assert app.post(installation.event(DELETE, DELETION)).json["recorded"] == 1
+    assert app.post(installation.event(DELETE, in_portal("ext-msg-1"))).json["recorded"] == 1
     event = {"event": "ONAPPUNINSTALL", "data": {"CLEAN": clean}, "auth": installation.auth(None)}
     answer = app.post(json.dumps(event).encode(), "application/json")
     assert answer.json == {"status": "uninstalled"}

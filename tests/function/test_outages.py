@@ -26,6 +26,7 @@ from tests.conftest import firestore_at
 from tests.doubles.bitrix24 import Bitrix24, Installation
 from tests.doubles.firestore import FirestoreDouble
 from tests.doubles.function import FORM, Function, Response
+from tests.samples import in_portal
 from tests.stopwatch import Stopwatch
 
 MEMBER_ID = "bac1cd5c8940947a75e0d71b1a84e348"
@@ -42,14 +43,9 @@ UNAVAILABLE = (503, "store_unavailable")
 
 def deletion(number: int = 1, token: str = TOKEN, **auth: object) -> dict[str, Any]:
     """Return a deletion inside Bitrix24, with a secret that must never be shown."""
-    message = {"im": {"chat_id": 1807, "message_id": number}, "message": {"id": f"ext-{number}"}}
     return {
         "event": "ONOPENLINEMESSAGEDELETE",
-        "data": {
-            "CONNECTOR": "myconnector",
-            "LINE": 107,
-            "DATA": [{**message, "chat": {"id": "channel"}}],
-        },
+        "data": in_portal(f"ext-{number}", im_message_id=number),
         "ts": 1773763177,
         "auth": {
             "member_id": MEMBER_ID,
@@ -83,7 +79,7 @@ RECORD = {
     "connector": "myconnector",
     "line_id": 107,
     "message_id": "ext-1",
-    "chat_id": "channel",
+    "chat_id": "channel-123",
     "im_message_id": 1,
     "im_chat_id": 1807,
     "user_id": 27,

@@ -21,6 +21,7 @@ from handler.stores.sqlite import LocalStore
 from tests.conftest import firestore_at
 from tests.doubles.app import ADDRESS, App, Stage, stored
 from tests.doubles.bitrix24 import Installation, Portal
+from tests.samples import in_portal
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "version-0.1.0"
 TOKEN = "51856fefc120afa4b628cc82d3935cce"
@@ -112,17 +113,10 @@ def bind_as_0_1_0(installation: Installation) -> None:
     rest.call("event.bind", event="ONAPPUNINSTALL", handler=ADDRESS, auth_type=1)
 
 
-def deletion(message_id: str, number: int) -> dict[str, Any]:
-    """Return the data of one deletion."""
-    im = {"chat_id": 1807, "message_id": number}
-    element = {"im": im, "message": {"id": message_id}, "chat": {"id": "channel-1"}}
-    return {"CONNECTOR": "myconnector", "LINE": 107, "DATA": [element]}
-
-
 def test_events_are_accepted_without_an_install(left: Left) -> None:
     """And a deletion that 0.1.0 recorded has the same document today."""
     for message_id, number, new in (("no-time", 99, 0), ("new", 100, 1)):
-        body = left.installation.event(DELETE, deletion(message_id, number), None)
+        body = left.installation.event(DELETE, in_portal(message_id, im_message_id=number), None)
         answer = left.app.post(body)
         assert answer.json == {"status": "recorded", "recorded": new, "duplicates": 1 - new}
 

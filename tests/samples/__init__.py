@@ -85,3 +85,16 @@ def form(name: str) -> bytes:
 def typed(name: str) -> dict[str, Any]:
     """Return a request's data with types and lists."""
     return json.loads((HERE / f"{name}.json").read_bytes())  # type: ignore[no-any-return]
+
+
+def in_portal(*message_ids: object, im_message_id: int = 86501) -> dict[str, Any]:
+    """Return the data of a deletion inside Bitrix24: one message with these external ids."""
+    im = {"chat_id": 1807, "message_id": im_message_id}
+    return {
+        "CONNECTOR": "myconnector",
+        "LINE": 107,
+        "DATA": [
+            {"im": im, "message": {"id": message_id}, "chat": {"id": "channel-123"}}
+            for message_id in message_ids
+        ],
+    }

@@ -20,6 +20,7 @@ from handler.records.replay import read_letters
 from handler.stores.interface import Document, Store
 from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
+from tests.samples import in_portal
 from tests.stopwatch import Stopwatch
 
 DELIVERY = Delivery(
@@ -32,22 +33,10 @@ DELIVERY = Delivery(
 )
 
 
-def data(*message_ids: str, im_message_id: int = 86501) -> dict[str, Any]:
-    """Return the data of a deletion inside Bitrix24."""
-    im = {"chat_id": 1807, "message_id": im_message_id}
-    return {
-        "CONNECTOR": "myconnector",
-        "LINE": 107,
-        "DATA": [
-            {"im": im, "message": {"id": message_id}, "chat": {"id": "канал"}}
-            for message_id in message_ids
-        ],
-    }
-
-
 def records(*message_ids: str, im_message_id: int = 86501) -> list[Document]:
     """Return the records of a deletion inside Bitrix24."""
-    found = parse_deletions(DELIVERY.event, data(*message_ids, im_message_id=im_message_id), 27)
+    data = in_portal(*message_ids, im_message_id=im_message_id)
+    found = parse_deletions(DELIVERY.event, data, 27)
     return [deletion_document(deletion, DELIVERY, None) for deletion in found.deletions]
 
 
@@ -299,7 +288,7 @@ class TestDecisions:
         self, replay: Replay, expires_at: datetime | None
     ) -> None:
         """Or none; and its connector was to be recorded."""
-        found = parse_deletions(DELIVERY.event, data("a"), 27).deletions
+        found = parse_deletions(DELIVERY.event, in_portal("a"), 27).deletions
         documents = [deletion_document(one, DELIVERY, expires_at) for one in found]
 
         assert (0, result(recorded=1)) == replay(*lines(documents))
@@ -311,7 +300,7 @@ class TestDecisions:
     ) -> None:
         """Recorded or quarantined."""
         delivery = replace(DELIVERY, expires_at=expires_at)
-        saved = [*event_lines(data("a"), delivery), *event_lines({"LINE": "x"}, delivery)]
+        saved = [*event_lines(in_portal("a"), delivery), *event_lines({"LINE": "x"}, delivery)]
 
         assert (0, result(found=2, recorded=1, quarantined=1)) == replay(*saved)
 
@@ -324,8 +313,8 @@ class TestDecisions:
     def test_event_has_its_connectors_setting(self, replay: Replay) -> None:
         """It was not parsed before it was logged, so its letter has the setting."""
         saved = [
-            *event_lines(data("a"), connectors=["myconnector", "z"]),
-            *event_lines(data("b"), connectors=["z"]),
+            *event_lines(in_portal("a"), connectors=["myconnector", "z"]),
+            *event_lines(in_portal("b"), connectors=["z"]),
         ]
 
         assert (0, result(found=2, recorded=1)) == replay(*saved)
@@ -337,13 +326,13 @@ class TestEvents:
         """Its data is JSON text, which no log changes."""
         documents = records("a", "b")
 
-        saved = [*event_lines(data("a")), *event_lines(data("b"))]
+        saved = [*event_lines(in_portal("a")), *event_lines(in_portal("b"))]
         assert (0, result(recorded=2)) == replay(*saved)
         assert replayed(documents) == replay.stored()
 
     def test_a_large_event_comes_in_parts_in_any_order(self, replay: Replay) -> None:
         """No line is longer than 100 kB; Cloud Logging prints the newest first."""
-        saved = event_lines({**data("a"), "more": '"\\\x00' * 60_000})
+        saved = event_lines({**in_portal("a"), "more": '"\\\x00' * 60_000})
 
         assert len(saved) > 1
         assert max(map(len, saved)) < 100_000
@@ -357,7 +346,7 @@ class TestEvents:
 
     def test_a_damaged_part_is_reported(self, replay: Replay) -> None:
         """Its payload is no longer JSON."""
-        (line,) = event_lines(data("a"))
+        (line,) = event_lines(in_portal("a"))
         letter = json.loads(line)
         letter["records"][0]["payload"] = "{"
 
