@@ -11,6 +11,7 @@ from hypothesis import settings
 from handler.stores.firestore import Firestore
 from handler.stores.interface import Store
 from handler.stores.sqlite import LocalStore
+from tests.doubles.bitrix24 import Bitrix24
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
 
@@ -55,6 +56,13 @@ def double() -> Iterator[FirestoreDouble]:
     """Run a separate double, which may fail."""
     with FirestoreDouble() as double:
         yield double
+
+
+@pytest.fixture
+def bitrix() -> Iterator[Bitrix24]:
+    """Run a Bitrix24."""
+    with Bitrix24() as bitrix:
+        yield bitrix
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -29,13 +28,6 @@ EVENTS = [
     "ONAPPUNINSTALL",
 ]
 Ran = tuple[int, str, str]
-
-
-@pytest.fixture
-def bitrix() -> Iterator[Bitrix24]:
-    """Run a Bitrix24."""
-    with Bitrix24() as bitrix:
-        yield bitrix
 
 
 @pytest.fixture

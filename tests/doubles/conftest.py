@@ -9,13 +9,6 @@ from tests.doubles.bitrix24_client import Handler
 
 
 @pytest.fixture
-def bitrix() -> Iterator[Bitrix24]:
-    """Run a stand-in during the test."""
-    with Bitrix24() as running:
-        yield running
-
-
-@pytest.fixture
 def portal(bitrix: Bitrix24) -> Portal:
     """Return a portal whose plan includes everything."""
     return bitrix.add_portal()

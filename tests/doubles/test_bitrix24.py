@@ -16,13 +16,10 @@ from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
     HeaderDrip,
-    Html,
     HugeBody,
     Installation,
     LostAnswer,
     Portal,
-    Redirect,
-    Refusal,
     Silence,
     TruncatedBody,
     Value,
@@ -266,13 +263,6 @@ def test_deletions_in_bulk_arrive_one_by_one(app: Installation, handler: Handler
     assert [row["ID"] for row in app.portal.queue(app)] == [str(n) for n in range(1, 41)]
 
 
-def test_reserving_needs_a_plan_that_has_it(bitrix: Bitrix24) -> None:
-    """WRONG_LICENSE without rest_offline_extended; the default `clear=1` works on every plan."""
-    app = bitrix.add_portal(offline_extended=False).install()
-    assert error(rest(app, "event.offline.get", clear=0)) == (403, "WRONG_LICENSE")
-    assert result(app, "event.offline.get") == {"process_id": None, "events": []}
-
-
 def test_an_offline_ping_carries_the_administrators_tokens(
     bitrix: Bitrix24, app: Installation, handler: Handler
 ) -> None:
@@ -356,27 +346,6 @@ def test_handler_that_is_down_is_not_retried(app: Installation, handler: Handler
     assert [one.status for one in app.portal.deliveries] == [None, None]
     assert "ConnectionRefusedError" in app.portal.deliveries[0].failure
     assert handler.bodies == []
-
-
-def test_rate_limit_answers_503(app: Installation) -> None:
-    """Page limits."""
-    app.portal.limit_rate(burst=2, per_second=0)
-    assert [rest(app, "profile")[0] for _ in range(2)] == [200, 200]
-    assert error(rest(app, "profile")) == (503, "QUERY_LIMIT_EXCEEDED")
-
-
-def test_faults_strike_their_calls(bitrix: Bitrix24, app: Installation) -> None:
-    """After a number of calls, until cleared, or one by one."""
-    bitrix.fault("profile", Refusal(500, "INTERNAL_SERVER_ERROR"), after=1)
-    assert [rest(app, "profile")[0] for _ in range(3)] == [200, 500, 200]
-    bitrix.fault("profile", Redirect("http://127.0.0.1:9/"), times=None)
-    raw = [post(app.portal.client_endpoint + "profile", "", "application/json") for _ in "12"]
-    assert [status for status, _, _ in raw] == [302, 302]
-    bitrix.clear_faults()
-    bitrix.fault("profile", Html(502))
-    status, content_type, _ = post(app.portal.client_endpoint + "profile", "", "application/json")
-    assert (status, content_type) == (502, "text/html; charset=UTF-8")
-    assert len(bitrix.calls_to("profile")) == 6
 
 
 @pytest.mark.parametrize("fault", [HugeBody(), WrongContentType(), TruncatedBody(), LostAnswer()])

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Mapping
 
 import pytest
 
@@ -67,20 +66,6 @@ def test_demoted_administrators_ping_may_not_read_the_queue(
     assert [body["auth"]["user_id"] for body in handler.bodies] == ["1", "1", "7"]
 
 
-def test_the_three_meanings_of_access_denied(app: Installation) -> None:
-    """Distinguished by description: permissions, the plan, the user."""
-    dismissed = app.token(27).access_token
-    url = app.portal.client_endpoint
-    assert rest(app, "event.offline.list", user=27)[1]["error_description"] == "Access denied!"
-    app.portal.dismiss(27)
-    denied = call(f"{url}profile", {"auth": dismissed})
-    assert denied[1]["error_description"] == "Current user can't be authorized in this context"
-    app.portal.commercial = False
-    unpaid = rest(app, "profile")
-    assert unpaid[1]["error_description"] == "REST is available only on commercial plans."
-    assert {one[1]["error"] for one in (denied, unpaid)} == {"ACCESS_DENIED"}
-
-
 def test_a_dismissed_administrators_ping_brings_no_tokens(
     app: Installation, handler: Handler
 ) -> None:
@@ -121,30 +106,6 @@ def test_deleting_and_adding_again_loses_token_bindings_and_queue(
     assert new.application_token != app.application_token
     assert (app.bindings, new.bindings) == ([], [])
     assert (app.portal.queue(app), app.portal.queue(new)) == ([], [])
-
-
-def test_bindings_are_lost_one_event_or_all(app: Installation, handler: Handler) -> None:
-    """Without any notice."""
-    bind_the_queue(app, handler)
-    app.lose_bindings(PING)
-    assert [bound.event for bound in app.bindings] == [DELETE]
-    app.lose_bindings()
-    assert app.bindings == []
-
-
-def test_unbinding_removes_every_users_binding_unless_one_is_named(
-    app: Installation, handler: Handler
-) -> None:
-    """`auth_type` 0 means those bound without one; an omitted parameter does not restrict."""
-    app.portal.promote(7)
-    where: Mapping[str, Value] = {"event": DELETE, "handler": handler.url}
-    for user in (0, 1, 7):
-        result(app, "event.bind", **where, auth_type=user)
-    assert [one["auth_type"] for one in result(app, "event.get")] == ["0", "1", "7"]
-    assert result(app, "event.unbind", **where, auth_type=0) == {"count": 1}
-    assert result(app, "event.unbind", **where, auth_type=7) == {"count": 1}
-    result(app, "event.bind", **where, auth_type=7)
-    assert result(app, "event.unbind", **where) == {"count": 2}
 
 
 def test_portal_pings_once_a_second_regardless_of_min_timeout(handler: Handler) -> None:

@@ -147,24 +147,21 @@ class Scene:
 
 
 @pytest.fixture(params=["extended", "plain"])
-def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest, bitrix: Bitrix24) -> Scene:
     """Return the scene on a plan with `rest_offline_extended`, and on one without."""
-    with Bitrix24() as bitrix:
-        yield Scene(bitrix, extended=request.param == "extended")
+    return Scene(bitrix, extended=request.param == "extended")
 
 
 @pytest.fixture
-def extended() -> Iterator[Scene]:
+def extended(bitrix: Bitrix24) -> Scene:
     """Return the scene on a plan with `rest_offline_extended`."""
-    with Bitrix24() as bitrix:
-        yield Scene(bitrix, extended=True)
+    return Scene(bitrix, extended=True)
 
 
 @pytest.fixture
-def plain() -> Iterator[Scene]:
+def plain(bitrix: Bitrix24) -> Scene:
     """Return the scene on a plan without."""
-    with Bitrix24() as bitrix:
-        yield Scene(bitrix, extended=False)
+    return Scene(bitrix, extended=False)
 
 
 @pytest.fixture(scope="module")

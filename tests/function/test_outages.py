@@ -504,13 +504,6 @@ class TestLife:
         assert [] == app.portal.queue(app)
 
 
-@pytest.fixture
-def bitrix() -> Iterator[Bitrix24]:
-    """Run a stand-in for Bitrix24."""
-    with Bitrix24() as bitrix:
-        yield bitrix
-
-
 def local_application(bitrix: Bitrix24, site: Site) -> Installation:
     """Add a local application at a portal whose installs the function accepts."""
     portal = bitrix.add_portal("ours.bitrix24.com")
