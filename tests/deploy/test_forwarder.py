@@ -1,14 +1,9 @@
 """The forwarder as functions-framework runs it, from Eventarc's event to the receiver."""
 
-import http.client
 import json
-import os
 import shlex
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +15,19 @@ from standardwebhooks import Webhook
 
 from tests.deploy.cloud import BASH
 from tests.deploy.test_script import gcloud_output, offline_gcloud
-from tests.doubles.function import ROOT, free_port
+from tests.doubles.function import ROOT, Function
 from tests.doubles.loopback import Receiver
 
 EXAMPLE = ROOT / "examples/on-deletion"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATH = "projects/p/databases/(default)/documents/portals/{}/deletions/5f2c"
+
+
+class Forwarder(Function):
+    """The forwarder in place of our function."""
+
+    command = ("--target=on_deletion", "--signature-type=cloudevent")
+    folder = EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -36,41 +38,12 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def port(receiver: Receiver) -> Iterator[int]:
+def forwarder(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forwarder]:
     """Run the forwarder like Cloud Run."""
-    port = free_port()
-    command = [sys.executable, "-m", "functions_framework", "--target=on_deletion"]
-    url = f"{receiver.url}/hook"
-    process = subprocess.Popen(
-        [*command, "--signature-type=cloudevent", "--host=127.0.0.1", f"--port={port}"],
-        cwd=EXAMPLE,
-        env={**os.environ, "WEBHOOK_URL": url, "WEBHOOK_SECRET": SECRET},
-    )
-    try:
-        with connected(port):
-            yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-@contextmanager
-def connected(port: int) -> Iterator[None]:
-    """Wait until it serves."""
-    end = time.monotonic() + 60
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        try:
-            connection.request("GET", "/robots.txt")
-            connection.getresponse().read()
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        else:
-            break
-        finally:
-            connection.close()
-    yield
+    log = tmp_path_factory.mktemp("forwarder") / "log"
+    settings = {"WEBHOOK_URL": f"{receiver.url}/hook", "WEBHOOK_SECRET": SECRET}
+    with Forwarder(log, **settings) as forwarder:
+        yield forwarder
 
 
 def event(portal: str = "a223") -> bytes:
@@ -92,7 +65,7 @@ def event(portal: str = "a223") -> bytes:
     return serialized
 
 
-def deliver(port: int, body: bytes) -> int:
+def deliver(forwarder: Forwarder, body: bytes) -> int:
     """Deliver an event like Eventarc; return the status."""
     headers = {
         "content-type": "application/protobuf",
@@ -101,20 +74,15 @@ def deliver(port: int, body: bytes) -> int:
         "ce-specversion": "1.0",
         "ce-type": "google.cloud.firestore.document.v1.created",
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/", body, headers)
-    with connection.getresponse() as response:
-        response.read()
-    connection.close()
-    return response.status
+    return forwarder.request("POST", "/", body, headers).status
 
 
-def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> None:
+def test_a_record_arrives_signed_with_its_id(forwarder: Forwarder, receiver: Receiver) -> None:
     """The library's own verification accepts it; it has every kind of value."""
     receiver.status["POST"] = 204
     receiver.requests.clear()
 
-    assert deliver(port, event()) == 200
+    assert deliver(forwarder, event()) == 200
 
     (request,) = receiver.requests
     assert request.headers["webhook-id"] == "5f2c"
@@ -133,23 +101,25 @@ def test_a_record_arrives_signed_with_its_id(port: int, receiver: Receiver) -> N
     }
 
 
-def test_the_made_up_portals_of_the_deployment_are_skipped(port: int, receiver: Receiver) -> None:
+def test_the_made_up_portals_of_the_deployment_are_skipped(
+    forwarder: Forwarder, receiver: Receiver
+) -> None:
     """Deploying a new version sends nothing to the receiver."""
     receiver.requests.clear()
 
-    assert deliver(port, event("deploy-check-1f")) == 200
+    assert deliver(forwarder, event("deploy-check-1f")) == 200
     assert receiver.requests == []
 
 
 @pytest.mark.parametrize(("status", "answer"), [(500, 500), (302, 500), (404, 500), (410, 200)])
 def test_rejected_record_is_delivered_again(
-    port: int, receiver: Receiver, status: int, answer: int
+    forwarder: Forwarder, receiver: Receiver, status: int, answer: int
 ) -> None:
     """An error makes Eventarc retry; with 410, a receiver asks for no more."""
     receiver.status["POST"] = status
     receiver.requests.clear()
 
-    assert deliver(port, event()) == answer
+    assert deliver(forwarder, event()) == answer
     assert len(receiver.requests) == 1
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,9 @@ class Response:
 class Function:
     """A running function; `settings` are added to the usual environment variables."""
 
+    command: Sequence[str] = ("--target=handle",)
+    folder = ROOT
+
     def __init__(self, log: Path, **settings: str) -> None:
         self._log = log
         self._settings = settings
@@ -53,11 +56,11 @@ class Function:
 
     def start(self) -> None:
         """Start it and wait until it serves; also again, on the same port."""
-        command = [sys.executable, "-m", "functions_framework", "--target=handle"]
+        command = [sys.executable, "-m", "functions_framework", *self.command]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--host=127.0.0.1", f"--port={self.port}"],
-                cwd=ROOT,
+                cwd=self.folder,
                 env=environment(**self._settings),
                 stdout=log,
                 stderr=subprocess.STDOUT,

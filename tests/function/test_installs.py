@@ -337,16 +337,6 @@ def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
     assert stage.portal(portal)["server_endpoint"] == portal.server_endpoint
 
 
-def test_the_queue_is_drained_by_a_reinstall(stage: Stage, portal: Portal, app: App) -> None:
-    """Events missed while the portal's address was unknown arrive immediately."""
-    installation = portal.install()
-    install(app, installation)
-    portal.delete_message("one", "two", deliver=False)
-    assert install(app, installation).json == INSTALLED
-    assert portal.queue(installation) == []
-    assert sum("/deletions/" in path for path in stage.documents) == 2
-
-
 def test_reinstall_by_another_administrator_replaces_the_bindings(
     stage: Stage, portal: Portal, app: App
 ) -> None:

@@ -18,7 +18,6 @@ from handler.records.documents import Delivery
 from handler.records.recorder import Counts, Recorder
 from handler.settings import Settings
 from handler.stores.interface import Document, Fields, StoreUnavailable
-from handler.tokens import token_digest
 from tests.doubles.app import App, Stage, event_body
 from tests.doubles.bitrix24 import (
     Bitrix24,
@@ -730,20 +729,6 @@ class TestPings:
         assert app.log_lines[-1]["message"] == answer.json["detail"]
         assert app.log_lines[-1]["severity"] == "WARNING"
         assert len(installation.portal.queue(installation)) == 1
-
-    def test_the_queue_of_a_portal_without_endpoint_is_not_read(
-        self, stage: Stage, app: App, installation: Installation
-    ) -> None:
-        """A portal entered by hand: the endpoint in the request is not trusted."""
-        other = stage.bitrix.add_portal("other.bitrix24.com").install()
-        digests = [token_digest(other.application_token)]
-        path = f"portals/{other.portal.member_id}"
-        stage.write(path, {"token_digests": digests, "active": True})
-        stage.bitrix.calls.clear()
-        answer = app.post(other.offline_ping(other.token()))
-        assert "entered by hand, without --endpoint" in answer.json["detail"]
-        assert stage.bitrix.calls == []
-        assert installation.portal.queue(installation) == []
 
     def test_a_ping_without_a_valid_token_reads_nothing(
         self, stage: Stage, app: App, installation: Installation

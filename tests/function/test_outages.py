@@ -461,22 +461,6 @@ class TestLife:
         assert stored
         assert [token_digest(app.application_token)] == stored.fields["token_digests"]
 
-    def test_an_uninstall_that_cannot_be_stored_changes_nothing(
-        self, bitrix: Bitrix24, site: Site, double: FirestoreDouble
-    ) -> None:
-        """The portal stays active, and the same uninstall works later."""
-        app = local_application(bitrix, site)
-        site.post(app.install_event(app.token()))
-        before = site.store.get(portal_path(app), Deadline(20))
-        double.stop()
-
-        assert UNAVAILABLE == outcome(site.post(app.uninstall_event()))
-
-        double.start()
-        assert before == site.store.get(portal_path(app), Deadline(20))
-        assert (200, "uninstalled") == outcome(site.post(app.uninstall_event()))
-        assert (403, "forbidden") == outcome(site.post(app.uninstall_event()))
-
     @pytest.mark.parametrize("fault", ["away", "no writes"])
     def test_failed_ping_leaves_the_queue_to_the_next_one(
         self, bitrix: Bitrix24, site: Site, double: FirestoreDouble, fault: str

@@ -319,14 +319,6 @@ class TestRenamed:
         assert "cannot be reached" in life.ping().json["detail"]  # looked up within this hour
         assert "problem" not in life.document
 
-    def test_a_reinstall_finds_it_too(self, life: Life) -> None:
-        """Although ALLOWED_PORTALS has only the old name."""
-        life.delete()
-        life.portal.rename("renamed.bitrix24.com")
-        assert life.reinstall().json == {"status": "installed", "subscribed": True}
-        assert life.document["domain"] == "renamed.bitrix24.com"
-        assert life.queue == 0
-
 
 class TestForgedPings:
     """What a leaked application token can do: delay a drain, nothing else."""
