@@ -17,22 +17,10 @@ SCRIPT = ROOT / "deploy.sh"
 READS = {"version", "info", "list", "describe", "list-configs", "get-iam-policy", "read"}
 READS |= {"print-access-token", "--help"}
 # The programs that deploy.sh needs apart from gcloud and curl; the tests provide no others.
-TOOLS = (
-    "awk",
-    "bash",
-    "cat",
-    "cksum",
-    "cut",
-    "dirname",
-    "env",
-    "grep",
-    "head",
-    "mktemp",
-    "rm",
-    "sed",
-    "tee",
-    "tr",
-)
+TOOLS = [
+    *("awk", "bash", "cat", "cksum", "cut", "dirname", "env", "grep", "head", "mktemp", "rm"),
+    *("sed", "tee", "tr"),
+]
 SERVICE = "bitrix24-deletions"
 HOST = f"{SERVICE}-123456789012.europe-west1.run.app"
 RUN = f"serviceAccount:{SERVICE}-run@my-project.iam.gserviceaccount.com"

@@ -123,13 +123,8 @@ class TestCreate:
         )
 
         assert created == 3
-        assert [read(store, f"a/{n}").fields["by"] for n in range(5)] == [
-            "second",
-            "first",
-            "second",
-            "first",
-            "second",
-        ]
+        by = [read(store, f"a/{n}").fields["by"] for n in range(5)]
+        assert by == ["second", "first", "second", "first", "second"]
 
     def test_creating_nothing_does_nothing(self, store: Store) -> None:
         """As for an event without wanted deletions."""

@@ -26,23 +26,8 @@ VECTORS = json.loads((PHP_SAMPLES / "parse_str.json").read_bytes())
 
 # Everything with a meaning in a body, and neighbours without one.
 PIECES = [
-    *(
-        b"a",
-        b"b",
-        b"0",
-        b"1",
-        b"=",
-        b"&",
-        b"+",
-        b" ",
-        b".",
-        b"%",
-        b"%2",
-        b"%zz",
-        b"\0",
-        b"\t",
-        b"'",
-    ),
+    *(b"a", b"b", b"0", b"1", b"=", b"&", b"+", b" ", b".", b"%", b"%2", b"%zz"),
+    *(b"\0", b"\t", b"'"),
     *(b"[", b"[", b"]", b"]", b"[]", b"[]", b"[a]", b"[0]", b"[1]", b"[01]", b"[-0]", b"[-5]"),
     *(b"[ ]", b"[\t", b"[ a", b"[\x0b]", b"[\xa0]", b"%5B", b"%5D", b"%00", b"%20", b"%26", b"%3D"),
     *(b"[9223372036854775806]", b"[9223372036854775807]", b"[9223372036854775808]"),
