@@ -100,6 +100,8 @@ def event_unbind(request: Request) -> Answer:
     if offline:
         request.require_admin("Offline events unbinding requires administrator access rights")
         handler = ""
+    elif not handler:
+        errors.miss_argument("HANDLER")
     user_id = None if request.token.admin or offline else request.token.user_id
     if "AUTH_TYPE" in request.params and not offline:
         asked = intval(request.text("AUTH_TYPE"))

@@ -148,5 +148,5 @@ def sequence(order: Value, fields: Sequence[str]) -> list[tuple[str, str]]:
         return []
     assert isinstance(order, Mapping)
     wanted = [(field.upper(), str(direction).upper()) for field, direction in order.items()]
-    assert all(field in fields for field, _ in wanted)
+    assert all(field in fields and way in {"ASC", "DESC"} for field, way in wanted)
     return wanted
