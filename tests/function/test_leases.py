@@ -1,6 +1,7 @@
 """One drain per portal at a time, by a lease in its document, across all instances."""
 
 import itertools
+import json
 import sqlite3
 import threading
 import time
@@ -24,7 +25,7 @@ from handler.portal import Portal
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder
 from handler.settings import Settings
-from handler.stores.interface import Document, Fields, StoreUnavailable
+from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 from handler.stores.sqlite import LocalStore
 from tests.doubles.app import ADDRESS, App, Stage
 from tests.doubles.bitrix24 import Installation
@@ -460,30 +461,67 @@ class TestPings:
         self, stage: Stage, installation: Installation
     ) -> None:
         """Rows in the second after a ping are not announced, so an earlier look proves nothing."""
-        store, settings = LocalStore(str(stage.store)), Settings()
-        held = Leases(store, installation.portal.member_id, now, 8).take(1)
-        assert isinstance(held, Held)
-        held.deadline = Deadline(0.9, lambda: 0)
-        body = installation.offline_ping(installation.token())
-        event = parse_event(decode_body(FORM, body))
-        upkeep = Upkeep(
-            event.auth, held.portal, url=ADDRESS, deadline=Deadline(10), settings=settings, now=now
-        )
-        visit = Visit(
-            event,
-            held,
-            upkeep,
-            settings=settings,
-            recorder=Recorder(lambda: store, settings, now),
-            ping=Delivery(member_id=event.auth.member_id, event=event.name, via="online"),
-            log=Log(StringIO()),
-            now=now,
-        )
+        store = LocalStore(str(stage.store))
+        visit, _ = begin_visit(installation, store, StringIO(), deadline=Deadline(0.9, lambda: 0))
         visit.drain()
         assert (visit.done.left, visit.done.error) == ("more than 0", None)
         left = stage.portal(installation.portal)["queue_left"]
         assert isinstance(left, dict)
         assert left["rows"] == "more than 0"
+
+    def test_a_problem_that_ends_is_logged_even_if_the_drain_then_fails(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """Its end is stored with the lease's release, so no later event would log it."""
+        portal, log = installation.portal, StringIO()
+        checked = datetime.now(UTC) - timedelta(days=2)
+        stage.write(f"portals/{portal.member_id}", {"problem": "Any.", "checked_at": checked})
+        portal.delete_message(deliver=False)
+        visit, upkeep = begin_visit(
+            installation, LocalStore(str(stage.store)), log, open_records=unavailable
+        )
+        assert upkeep.begin()
+        with pytest.raises(StoreUnavailable), visit.released():
+            visit.drain()
+        assert not {"problem", "drain"} & set(stage.portal(portal))
+        (line,) = map(json.loads, log.getvalue().splitlines())
+        assert (line["outcome"], line["message"]) == ("portal_well", "Resolved: Any.")
+
+
+def begin_visit(
+    installation: Installation,
+    store: LocalStore,
+    log: StringIO,
+    *,
+    deadline: Deadline | None = None,
+    open_records: Callable[[], Store] | None = None,
+) -> tuple[Visit, Upkeep]:
+    """Take the lease for a ping; `open_records` opens the store for what is drained."""
+    portal = installation.portal
+    settings = Settings(oauth_servers=(portal.server_endpoint.removesuffix("/rest/"),))
+    held = Leases(store, portal.member_id, now, 8).take(1)
+    assert isinstance(held, Held)
+    held.deadline = deadline or held.deadline
+    event = parse_event(decode_body(FORM, installation.offline_ping(installation.token())))
+    upkeep = Upkeep(
+        event.auth, held.portal, url=ADDRESS, deadline=Deadline(10), settings=settings, now=now
+    )
+    visit = Visit(
+        event,
+        held,
+        upkeep,
+        settings=settings,
+        recorder=Recorder(open_records or (lambda: store), settings, now),
+        ping=Delivery(member_id=event.auth.member_id, event=event.name, via="online"),
+        log=Log(log),
+        now=now,
+    )
+    return visit, upkeep
+
+
+def unavailable() -> Store:
+    """Fail like a store that cannot be opened."""
+    raise StoreUnavailable("unavailable, said a test")
 
 
 def now() -> datetime:
