@@ -46,10 +46,11 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
             "It has no accepted token. Enter one with `python -m handler portals add`, or install"
             " the application."
         )
+    drain = _drain_cut_short(portal, now)
     if portal.problem:
         since = f" (Since {_moment(portal.problem_since)}.)" if portal.problem_since else ""
-        found.append(f"{portal.problem}{since}")
-    if drain := _drain_cut_short(portal, now):
+        found.append(f"{portal.problem}{since} {drain}".rstrip())
+    elif drain:
         found.append(f"{drain} {_NEXT_PING}")
     if stopped := _pings_stopped(store, portal, now):
         found.append(stopped)

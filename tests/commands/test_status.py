@@ -129,9 +129,9 @@ def test_programs_read_one_object(shell: Shell) -> None:
     found = _json(out)
     moment = "2026-03-17T12:00:00+00:00"
     assert found.pop("answer_ms") >= 0
-    left = (
-        "The drain at 2026-03-17 12:00:00 UTC left more than 49 rows in the portal's offline queue."
-        f" {NEXT}"
+    need = (
+        "P. (Since 2026-03-17 12:00:00 UTC.) The drain at 2026-03-17 12:00:00 UTC left more than 49"
+        " rows in the portal's offline queue."
     )
     assert found == {
         "store": str(shell.path),
@@ -148,7 +148,7 @@ def test_programs_read_one_object(shell: Shell) -> None:
                 "quarantined": 0,
                 "queue_left": {"rows": "more than 49", "at": moment},
                 "drain_until": FUTURE.isoformat(),
-                "needs": ["P. (Since 2026-03-17 12:00:00 UTC.)", left],
+                "needs": [need],
             },
             {"member_id": "N", "state": "active", "quarantined": 0, "needs": []},
         ],
@@ -178,7 +178,7 @@ def test_no_portal_is_not_well(shell: Shell, portals: list[Any], missing: str) -
 
 
 def test_problem_is_shown_as_stored(shell: Shell) -> None:
-    """It already says what to do."""
+    """It already says what to do, also about the queue."""
     assert ["Do this."] == needs(shell, problem="Do this.")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.doubles.app import App, Stage
 from tests.doubles.bitrix24 import Installation, Portal
+from tests.function.life import Life
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     In these tests nobody deletes meanwhile.
     """
     monkeypatch.setattr(time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def life(stage: Stage, app: App, installation: Installation) -> Life:
+    """Install the application, a moment ago."""
+    stage.bitrix.calls.clear()
+    return Life(stage, app, installation)

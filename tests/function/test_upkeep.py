@@ -1,13 +1,12 @@
 """Self-repair: what a year does to a portal, and the pings that repair it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from handler.bitrix24 import portal_problems as problems
-from handler.stores.interface import Fields, Value
 from handler.tokens import token_digest
-from tests.doubles.app import App, Stage, event_body
+from tests.doubles.app import event_body
 from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
@@ -17,77 +16,11 @@ from tests.doubles.bitrix24 import (
     Silence,
 )
 from tests.doubles.function import Response
+from tests.function.life import DELETE, PING, Life
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
 
-DELETE = "ONOPENLINEMESSAGEDELETE"
-PING = "ONOFFLINEEVENT"
 EMPTY = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0, "ignored": 0}
-
-
-class Life:
-    """A portal with the application installed, and the function's only instance."""
-
-    def __init__(self, stage: Stage, app: App, installation: Installation) -> None:
-        self.stage = stage
-        self.app = app
-        self.portal = installation.portal
-        self.installation = installation
-
-    def reinstall(self, user: int = 1) -> Response:
-        """Choose Reinstall as an administrator."""
-        return self.app.post(self.installation.install_event(self.installation.token(user)))
-
-    def ping(self, user: int | None = 1) -> Response:
-        """Ping with a user's token, or with none."""
-        token = self.installation.token(user) if user else None
-        return self.app.post(self.installation.offline_ping(token))
-
-    def delete(self) -> None:
-        """Delete a message that only the queue reports."""
-        self.portal.delete_message(deliver=False)
-
-    def write(self, **fields: Value) -> None:
-        """Change the portal's document by hand."""
-        self.stage.write(f"portals/{self.portal.member_id}", fields)
-
-    def pass_time(self, **duration: float) -> None:
-        """Let time pass for the portal's document."""
-        document = self.stage.portal(self.portal)
-        passed = timedelta(**duration)
-        ends = {name: time for name, time in document.items() if isinstance(time, datetime)}
-        self.write(**{name: time - passed for name, time in ends.items()})
-
-    @property
-    def document(self) -> Fields:
-        return self.stage.portal(self.portal)
-
-    @property
-    def queue(self) -> int:
-        return len(self.portal.queue(self.installation))
-
-    @property
-    def asked(self) -> list[str]:
-        """The methods called since this was last read."""
-        methods = [call.method for call in self.stage.bitrix.calls]
-        self.stage.bitrix.calls.clear()
-        return methods
-
-    @property
-    def outcomes(self) -> list[str]:
-        """The outcomes of all log lines about problems."""
-        told = [str(line["outcome"]) for line in self.app.log_lines]
-        return [outcome for outcome in told if outcome.startswith("portal_")]
-
-    def users_of(self, event: str) -> list[int]:
-        return [one.user_id for one in self.installation.bindings if one.event == event]
-
-
-@pytest.fixture
-def life(stage: Stage, app: App, installation: Installation) -> Life:
-    """Install the application, a moment ago."""
-    stage.bitrix.calls.clear()
-    return Life(stage, app, installation)
 
 
 CHECK = ["app.info", "profile", "event.get"]
@@ -173,17 +106,6 @@ class TestChecks:
         begun = next(one for one in life.app.log_lines if one["outcome"] == "portal_problem")
         assert (begun["severity"], begun["message"]) == ("ERROR", problems.BINDINGS)
         assert (begun["event"], begun["member_id"]) == (PING, life.portal.member_id)
-
-    def test_a_lost_permission_is_a_problem(self, life: Life) -> None:
-        """Without imopenlines, the event does not exist."""
-        life.installation.scope = "crm"
-        life.installation.lose_bindings()
-        life.pass_time(days=2)
-        life.ping()
-        assert life.document["problem"] == problems.PERMISSION
-        life.installation.scope = "crm,imopenlines"
-        assert life.reinstall().json["subscribed"] is True
-        assert "problem" not in life.document
 
 
 class TestAdministrators:
@@ -301,13 +223,6 @@ class TestRenamed:
         assert life.asked.count("app.info") == 1
         assert life.document["domain"] == "ours.bitrix24.com"
 
-    def test_unreachable_portal_is_a_problem(self, life: Life) -> None:
-        """If it does not answer at the OAuth server's address, either."""
-        for method in ("event.offline.get", "profile"):
-            life.stage.bitrix.fault(method, Disconnect(), times=None)
-        assert life.ping().status == 200
-        assert life.document["problem"] == problems.SILENT
-
     def test_single_lost_call_is_not_a_problem(self, life: Life) -> None:
         """The portal is called again at the OAuth server's address."""
         life.delete()
@@ -366,8 +281,6 @@ class TestForgedPings:
         life.stage.replace(path, {"token_digests": digests, "active": True})
         assert life.ping().json["detail"] == problems.BY_HAND
         assert life.asked == []
-        assert life.reinstall().json["subscribed"] is True
-        assert "problem" not in life.document
 
 
 class TestReminders:
