@@ -13,7 +13,7 @@ from handler.tokens import TrustedTokens
 if TYPE_CHECKING:
     from handler.bitrix24.application import Application
 
-# Forged installs must neither occupy all threads (deploy.sh gives the function 16) nor flood the
+# Forged installs must neither occupy all threads (deploy.sh gives the function 32) nor flood the
 # OAuth server with requests.
 _MAX_CONCURRENT_PROOFS = 8
 

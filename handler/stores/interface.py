@@ -22,7 +22,10 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - it names the state, as in `store_unavailable`
-    """The store could not be reached or did not answer in time; a retry may succeed."""
+    """The store cannot be used: it is unreachable or too slow, denies access, or is not set up.
+
+    The request itself is valid, so it can be repeated once that is solved.
+    """
 
 
 @dataclass(frozen=True)
