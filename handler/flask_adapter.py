@@ -9,8 +9,8 @@ from urllib.parse import quote
 import flask
 
 from handler.answers import Answer, Refused, malformed_body
-from handler.events.body import MAX_REQUEST_BYTES
 from handler.receiver import Request
+from handler.settings import MAX_REQUEST_BYTES
 
 _CHUNK_BYTES = 65_536
 

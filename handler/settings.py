@@ -7,11 +7,13 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from handler import VERSION
-from handler.events.body import MAX_REQUEST_BYTES
 from handler.log import SEVERITIES
 from handler.urls import MAX_HANDLER_URL, domain_in, is_secure_url
 
 T = TypeVar("T")
+
+# Cloud Run rejects longer requests.
+MAX_REQUEST_BYTES: Final = 33_554_432
 
 # Google's clients accept any text, and then wait until they time out.
 _HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")

@@ -3,16 +3,12 @@
 import json
 import math
 from collections.abc import Collection, Mapping
-from typing import Final
 
 from handler.answers import Refused, malformed_body
 from handler.events.php_form import MAX_FIELDS, MAX_NESTING, parse_php_form
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
-
-# Cloud Run rejects longer requests.
-MAX_REQUEST_BYTES: Final = 33_554_432
 
 
 def decode_body(content_type: str, body: bytes) -> Mapping[str, object]:
