@@ -45,8 +45,9 @@ def prove(
         )
     if auth.access_token is None:
         raise NotProven("The install has no access_token, so it cannot be confirmed.")
+    token = auth.access_token.get_secret_value()
     try:
-        confirmed = confirm(auth, settings, deadline)
+        confirmed = confirm(auth, token, settings, deadline)
     except UnknownServerError:
         raise NotProven(
             "The install names an OAuth server that is not in BITRIX24_OAUTH_SERVERS."
@@ -64,7 +65,7 @@ def prove(
             " Bitrix24.",
         )
     try:
-        rest = Rest(str(portal.client_endpoint), auth.access_token.get_secret_value(), deadline)
+        rest = Rest(str(portal.client_endpoint), token, deadline)
         return portal, administrator_id(rest, confirmed.user_id)
     except Bitrix24Error as error:
         raise NotProven(f"The portal {portal.domain} does not confirm: {error}.") from None

@@ -51,22 +51,19 @@ class Confirmed(Model):
     user_id: int | None
 
 
-def confirm(auth: Auth, settings: Settings, deadline: Deadline) -> Confirmed:
+def confirm(auth: Auth, token: str, settings: Settings, deadline: Deadline) -> Confirmed:
     """Look up the event's access token; raises `Bitrix24Error`.
 
     The server is the one that the event names, if it is known. If it names none, both are asked,
     starting with the one of the portal's zone.
     """
-    token = auth.access_token
-    if token is None:
-        raise Bitrix24Error("the event has no access token")
     *others, last = _servers(auth, settings.oauth_servers)
     for server in others:
         try:
-            return _ask(server, token.get_secret_value(), deadline)
+            return _ask(server, token, deadline)
         except Bitrix24Error:
             continue  # the other server may know the token
-    return _ask(last, token.get_secret_value(), deadline)
+    return _ask(last, token, deadline)
 
 
 def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:

@@ -57,6 +57,7 @@ class Upkeep:
         self.queue_is_new = False
         self.update: dict[str, object] = {}
         self._auth = auth
+        self._token = auth.access_token.get_secret_value() if auth.access_token else ""
         self._url = url
         self._settings = settings
         self._deadline = deadline
@@ -72,7 +73,7 @@ class Upkeep:
         """Check what is due; return whether the queue can be drained with the event's token."""
         if self.portal.client_endpoint is None:
             return self._fails(problems.BY_HAND)
-        if self._auth.access_token is None:
+        if not self._token:
             return self._fails(problems.NO_TOKEN)
         if self._is_due():
             return self._confirm(is_check=True)
@@ -117,10 +118,9 @@ class Upkeep:
 
     def rest(self, budget: Budget | None = None) -> Rest:
         """Return a client for the portal's confirmed endpoint with the event's token."""
-        token = self._auth.access_token
         return Rest(
             self.portal.client_endpoint or "",
-            token.get_secret_value() if token else "",
+            self._token,
             self._deadline,
             longest=_LONGEST_CALL_SECONDS,
             pace=budget.spend if budget else lambda: None,
@@ -133,7 +133,7 @@ class Upkeep:
         """
         self.update["asked_at"] = self._now()
         try:
-            confirmed = confirm(self._auth, self._settings, self._deadline)
+            confirmed = confirm(self._auth, self._token, self._settings, self._deadline)
         except Bitrix24Error as error:
             self.details.append(f"The portal could not be checked: {error}.")
             return True

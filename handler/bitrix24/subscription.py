@@ -1,7 +1,7 @@
 """The function's event bindings at a portal: which are needed, checking and correcting them."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -236,7 +236,7 @@ def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> 
     pauses = iter(_BUSY_PAUSES_SECONDS)
     while True:
         try:
-            rest.call("event.bind", **dict(_parameters(binding, url, administrator)))
+            rest.call("event.bind", **_parameters(binding, url, administrator))
         except Bitrix24Error as error:
             if _ALREADY_BOUND in error.description:
                 return
@@ -248,12 +248,11 @@ def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> 
             return
 
 
-def _parameters(
-    binding: Binding, url: str, administrator: int | None
-) -> Iterator[tuple[str, object]]:
-    yield "event", binding.event
-    yield ("event_type", "offline") if binding.offline else ("handler", url)
+def _parameters(binding: Binding, url: str, administrator: int | None) -> dict[str, object]:
+    where = {"event_type": "offline"} if binding.offline else {"handler": url}
+    parameters: dict[str, object] = {"event": binding.event, **where}
     if binding.as_administrator and administrator is not None:
-        yield "auth_type", administrator
+        parameters["auth_type"] = administrator
     if binding.minimum_pause:
-        yield "options", {"minTimeout": binding.minimum_pause}
+        parameters["options"] = {"minTimeout": binding.minimum_pause}
+    return parameters

@@ -104,17 +104,7 @@ def _list(options: argparse.Namespace) -> int:
                 )
             )
     if rows:
-        print_table(
-            (
-                "MEMBER ID",
-                "DOMAIN",
-                "STATE",
-                "LAST DELETION (UTC)",
-                "QUEUE LAST EMPTY (UTC)",
-                "PROBLEM",
-            ),
-            rows,
-        )
+        print_table(_TITLES, rows)
     return 0
 
 

@@ -82,11 +82,6 @@ def zone(name: str) -> tzinfo:
         ) from None
 
 
-def zone_name(zone: tzinfo) -> str:
-    """Return a zone's name, for titles."""
-    return str(zone)
-
-
 def time_text(moment: datetime, zone: tzinfo) -> str:
     """Format a moment as local time in a zone; such texts sort by time."""
     try:

@@ -123,5 +123,5 @@ def _newest(
     return None
 
 
-def _moment(time: datetime | None) -> str:
-    return f"{printable(time.astimezone(UTC))} UTC" if time else "an unknown time"
+def _moment(time: datetime) -> str:
+    return f"{printable(time.astimezone(UTC))} UTC"

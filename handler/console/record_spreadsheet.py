@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
 from typing import Final, cast
 
-from handler.console.moments import time_text, zone_name
+from handler.console.moments import time_text
 from handler.console.record_view import View
 
 BYTE_ORDER_MARK: Final = "\ufeff"
@@ -31,7 +31,7 @@ def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
 
 def spreadsheet(views: Iterable[View], zone: tzinfo) -> Iterator[str]:
     """Return the lines of a spreadsheet, starting with the mark and the header."""
-    name = zone_name(zone)
+    name = str(zone)
     yield BYTE_ORDER_MARK + _line([title.format(zone=name) for title in _COLUMNS])
     for one in views:
         yield _line([_cell(value, zone) for value in _values(one)])

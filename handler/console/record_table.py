@@ -5,7 +5,7 @@ from datetime import tzinfo
 from itertools import islice
 from typing import Final
 
-from handler.console.moments import time_text, zone_name
+from handler.console.moments import time_text
 from handler.console.printing import print_table, printable
 from handler.console.record_view import View
 
@@ -36,7 +36,7 @@ def print_records(views: Iterable[View], zone: tzinfo) -> None:
             if any(getattr(one, name) is not None for one in block)
         }
         rows = ([*_cells(one, zone, columns.values())] for one in block)
-        print_table([f"DELETED ({zone_name(zone)})", *columns], rows)
+        print_table([f"DELETED ({zone})", *columns], rows)
         block = list(islice(remaining, _BLOCK))
         if not block:
             return

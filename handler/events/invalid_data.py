@@ -13,14 +13,16 @@ class Fault(NamedTuple):
     reason: str
 
 
-class InvalidData(Exception):  # noqa: N818 - the data is at fault, nothing went wrong here
-    """An event's data is invalid: the `fields` at fault, and `reasons` that name them."""
+class InvalidData:
+    """The invalid fields of an event's data, and the `reasons`, which name them."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        by_field = {fault.field: fault.reason for fault in faults}
+        by_field = dict(faults)
         self.fields: list[str] = list(by_field)
         self.reasons: list[str] = [f"{field}: {reason}" for field, reason in by_field.items()]
-        super().__init__("; ".join(self.reasons))
+
+    def __str__(self) -> str:
+        return "; ".join(self.reasons)
 
 
 def faults_of(error: ValidationError, *place: str) -> list[Fault]:

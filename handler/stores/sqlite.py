@@ -36,14 +36,30 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 
+# These mark timestamps and maps, to tell them apart in JSON.
+_TIME = "time"
+_MAP = "map"
+
+
+def _time_of(stamp: str) -> str:
+    """Return the SQL expression of a timestamp; SQLite matches an index by its exact text."""
+    return f"json_extract(fields, '$.{stamp}.{_TIME}')"
+
+
 # For pages of a large collection, newest first: without an index, each page would sort all of it.
-_INDEX = "CREATE INDEX IF NOT EXISTS documents_by_{0} ON documents (collection, {1}, name)"
-_INDEXED = ("event_at", "recorded_at")
+_INDEXES = [
+    f"CREATE INDEX IF NOT EXISTS documents_by_{stamp}"
+    f" ON documents (collection, {_time_of(stamp)}, name)"
+    for stamp in ("event_at", "recorded_at")
+]
 
 # Where each write looks for expired documents.
 _EXPIRING = f"collection GLOB '*/{EXPIRING}'"
-_EXPIRY_INDEX = "CREATE INDEX IF NOT EXISTS expiring ON documents ({}) WHERE {}"
-_SWEEP = "DELETE FROM documents WHERE {1} AND {0} <= ?"
+_EXPIRES_AT = _time_of("expires_at")
+_EXPIRY_INDEX = (
+    f"CREATE INDEX IF NOT EXISTS expiring ON documents ({_EXPIRES_AT}) WHERE {_EXPIRING}"
+)
+_SWEEP = f"DELETE FROM documents WHERE {_EXPIRING} AND {_EXPIRES_AT} <= ?"  # noqa: S608 - no value is in the text
 
 _TABLES = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'documents'"
 
@@ -53,10 +69,6 @@ _UPDATE = (
     "UPDATE documents SET fields = ?, version = random()"
     " WHERE collection = ? AND name = ? AND version = ?"
 )
-
-# These mark timestamps and maps, to tell them apart in JSON.
-_TIME = "time"
-_MAP = "map"
 
 
 class _PreconditionFailed(Exception):  # noqa: N818 - it rolls back a commit, nothing went wrong
@@ -92,9 +104,8 @@ class LocalStore:
             raise self._unavailable(f" cannot be created: {error}") from None
         with self._open(Deadline(5)) as file:
             file.execute(_SCHEMA)
-            for stamp in _INDEXED:
-                file.execute(_INDEX.format(stamp, _time_of(stamp)))
-            file.execute(_EXPIRY_INDEX.format(_time_of("expires_at"), _EXPIRING))
+            for index in (*_INDEXES, _EXPIRY_INDEX):
+                file.execute(index)
 
     def _check(self) -> None:
         if not Path(self._path).exists():
@@ -220,9 +231,7 @@ class LocalStore:
             file.execute("BEGIN IMMEDIATE")
             with file:
                 yield file
-                file.execute(
-                    _SWEEP.format(_time_of("expires_at"), _EXPIRING), (_time_text(self._now()),)
-                )
+                file.execute(_SWEEP, (_time_text(self._now()),))
 
     @contextmanager
     def _open(self, deadline: Deadline) -> Iterator[sqlite3.Connection]:
@@ -257,11 +266,6 @@ def _patch(file: sqlite3.Connection, patch: Patch) -> None:
     changed = {**found.fields, **patch.fields}
     fields = {name: value for name, value in changed.items() if value is not None}
     _put(file, replace(found, fields=fields), {})
-
-
-def _time_of(stamp: str) -> str:
-    """Return the SQL expression of a timestamp; SQLite matches an index by its exact text."""
-    return f"json_extract(fields, '$.{stamp}.{_TIME}')"
 
 
 def _between(

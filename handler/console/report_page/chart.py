@@ -17,8 +17,8 @@ HEIGHT: Final = 100
 SLOT: Final = 10
 _BAR: Final = 7.2
 
-# Round numbers for the top of the grid, and their number of steps, apart from 1 and 2.
-_TOPS: Final = ((3, 3), (4, 4), (5, 5), (6, 3), (8, 4))
+# Round numbers for the top of the grid, also times ten, a hundred, ..., and their number of steps.
+_TOPS: Final = ((2, 4), (3, 3), (4, 4), (5, 5), (6, 3), (8, 4), (10, 5))
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,7 @@ def _by_month(days: Mapping[date, Tally], last: date) -> list[tuple[str, str, Ta
 
 def _top(number: int) -> tuple[int, int]:
     """Return the number at the top of the grid, and its number of steps."""
-    magnitude = 1
-    while True:
-        for top, steps in (
-            (1, 1 if magnitude == 1 else 5),
-            (2, 2 if magnitude == 1 else 4),
-            *_TOPS,
-        ):
-            if number <= top * magnitude:
-                return top * magnitude, steps
-        magnitude *= 10
+    if number in (0, 1, 2):  # each step is at least 1
+        return max(1, number), max(1, number)
+    magnitude = 10 ** (len(str(number - 1)) - 1)
+    return next((top * magnitude, steps) for top, steps in _TOPS if number <= top * magnitude)

@@ -15,7 +15,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from handler.console.moments import time_text, zone_name
+from handler.console.moments import time_text
 from handler.console.report_page.chart import day_text, draw
 from handler.console.report_page.figures import Figures, day_of, ranked
 from handler.console.report_page.portal_facts import PortalFacts
@@ -67,7 +67,7 @@ def render(report: Report) -> Iterator[str]:
         employees=ranked(figures.employees)[:_MAX_RANKED],
         has_portals=len(figures.portals) > 1,
         range=_range(report, zone),
-        zone=zone_name(zone),
+        zone=str(zone),
         time=lambda moment: time_text(moment, zone),
         notes=lambda one: notes(one, zone),
         style=Markup(style),  # noqa: S704 - a file of this package

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from handler.console.moments import time_text, zone_name
+from handler.console.moments import time_text
 from handler.console.printing import store_deadline
 from handler.portal import PORTALS, Portal, read_portal
 from handler.records.documents import QUARANTINE, RECEIVED_AT
@@ -73,4 +73,4 @@ def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
 
 
 def _time(moment: datetime, zone: tzinfo) -> str:
-    return f"{time_text(moment, zone)[:16]} {zone_name(zone)}"
+    return f"{time_text(moment, zone)[:16]} {zone}"

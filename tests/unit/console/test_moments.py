@@ -109,7 +109,7 @@ def test_unknown_zone_is_an_error(name: str) -> None:
 def test_utc_needs_no_time_zone_database(name: str) -> None:
     """A minimal machine may have none."""
     assert UTC is moments.zone(name)
-    assert "UTC" == moments.zone_name(moments.zone(name))
+    assert "UTC" == str(moments.zone(name))
 
 
 def test_moments_are_shown_in_local_time() -> None:
