@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from handler.log import MAX_LINE_BYTES, Log, count
 from handler.records.documents import Delivery
+from handler.records.redaction import redacted
 from handler.stores.interface import Document
 
 NOT_RECORDED = "not_recorded"
@@ -46,9 +47,10 @@ def log_event(log: Log, delivery: Delivery, data: object, connectors: Iterable[s
     """Log the data of an event that could be neither recorded nor quarantined.
 
     `connectors` are those to record, empty for all; replay cannot know the setting. The data is
-    JSON text, so that its numbers stay exact, in as many parts as needed.
+    JSON text, so that its numbers stay exact, in as many parts as needed, and without texts and
+    credentials.
     """
-    payload = json.dumps(data)
+    payload = json.dumps(redacted(data))
     # JSON text within JSON grows by escaped quotes and backslashes, at most twofold.
     size = _MAX_RECORDS_BYTES // 3
     parts = [payload[start : start + size] for start in range(0, len(payload), size)]

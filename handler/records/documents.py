@@ -14,6 +14,7 @@ from handler.events.envelope import MemberId
 from handler.events.fields import Number, Text
 from handler.events.invalid_data import InvalidData
 from handler.portal import portal_path
+from handler.records.redaction import redacted
 from handler.stores.interface import Document, Value
 
 DELETIONS = "deletions"
@@ -59,8 +60,9 @@ def quarantine_document(
     """Return the quarantine document of an event with invalid data, for a later retry.
 
     The same data gives the same document, whether it came as text in a form or typed from the
-    offline queue.
+    offline queue. Texts and credentials in it are redacted.
     """
+    data = redacted(data)
     identity = [delivery.member_id, delivery.event, *_as_in_a_form(data)]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     payload = json.dumps(data)

@@ -205,6 +205,32 @@ class TestRefused:
         (line,) = function.lines
         assert ("WARNING", "unprocessable_event") == (line["severity"], line["outcome"])
 
+    def test_a_text_or_token_in_a_deletion_is_neither_quarantined_nor_logged(
+        self, local: Store
+    ) -> None:
+        """If a deletion's valid part is recorded, and the event quarantined or logged for the rest.
+
+        The replay of what was logged records the same, in the same documents.
+        """
+        function = Function(local)
+        event = {**DELETED, "data": {**DELETED["data"], "access_token": "sécret"}}
+        wrong = {"message": {"text": SECRET, "files": [SECRET]}, "auth": {"refresh_token": SECRET}}
+        event["data"]["DATA"] = [*event["data"]["DATA"], wrong]
+        assert 422 == function.send(event).status
+        stored = [*function.documents("quarantine"), *function.documents("deletions")]
+        function.store = None
+        assert 503 == function.send(event).status
+        assert "cret" not in f"{stored} {function.out.getvalue()}"
+
+        (letter,), _ = read_letters(function.out.getvalue())
+        recorder = Recorder(lambda: local, function.settings, lambda: NOW)
+        replay = Replay(local, recorder, lambda: Deadline(5))
+        replay.take(letter)
+
+        done = replay.finish()
+        assert (1, 1, []) == (done.counts.duplicates, done.quarantined, done.problems)
+        assert stored == [*function.documents("quarantine"), *function.documents("deletions")]
+
     def test_unwanted_connector_is_ignored(self, local: Store) -> None:
         """And named in the log, as for deletions; valid messages next to it are kept."""
         function = Function(local, connectors=frozenset({"other"}))
