@@ -6,6 +6,7 @@ every text that is not English. LibreOffice and Google Sheets accept both.
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
@@ -17,8 +18,12 @@ from handler.console.record_view import View
 BYTE_ORDER_MARK: Final = "\ufeff"
 
 # A spreadsheet runs a cell that starts like this as a formula, and customers choose their ids and
-# texts. https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# texts. Some versions read full-width characters like ASCII. Where the list separator is a
+# semicolon, Excel splits cells there, and at tabs and line ends, whether quoted or not.
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA: Final = re.compile(
+    r"""^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=(?:[^\S\t\r\n]|")*[=+@＝＋－＠-])"""  # noqa: RUF001
+)
 
 
 def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
@@ -78,8 +83,7 @@ def _cell(value: object, zone: tzinfo) -> str:
         return "yes"
     if isinstance(value, datetime):
         return time_text(value, zone)
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub("'", str(value))
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -98,15 +98,15 @@ def test_unknown_values_are_empty_cells() -> None:
     } == {title: cell for title, cell in cells.items() if cell}
 
 
-@pytest.mark.parametrize("first", "=+-@\t\r")
+@pytest.mark.parametrize("first", [*"=+-@\t\r\n＝＋－＠", " =", '"=', "\u3000+"])  # noqa: RUF001
 def test_no_cell_is_a_formula(first: str) -> None:
     """A customer may choose how a message or its id starts."""
     attack = f"{first}cmd|' /C calc'!A0"
-    harmless = f"a{attack}"
+    harmless = f"a{attack.lstrip()}"
 
     titles, row, other = rows(
         record(text=attack, message_id=attack, connector=attack, files=[attack]),
-        record(text=harmless, files=[harmless, attack]),
+        record(text=harmless, files=[harmless, f"={attack}"]),
     )
     cells = dict(zip(titles, row, strict=True))
 
@@ -114,7 +114,18 @@ def test_no_cell_is_a_formula(first: str) -> None:
         cells[name] for name in ("text", "message_id", "connector", "files")
     ]
     assert harmless == other[titles.index("text")]
-    assert f"{harmless}\n{attack}" == other[titles.index("files")]
+    assert f"{harmless}\n'={attack}" == other[titles.index("files")]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "\r", "\n", "\r\n", "; ", ';"', "\n;"])
+def test_no_part_of_a_cell_is_a_formula(separator: str) -> None:
+    """Excel splits a cell at a semicolon where that is the list separator, even if quoted."""
+    titles, row = rows(record(text=f"a{separator}=1{separator}b-1{separator}{separator}-2"))
+
+    space = separator.lstrip(";\t\r\n")
+    before = separator.removesuffix(space) + "'" + space
+    text = f"a{before}=1{separator}b-1{separator}{before}-2"
+    assert text == row[titles.index("text")]
 
 
 def test_lines_end_with_cr_and_lf() -> None:
