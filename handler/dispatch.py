@@ -162,7 +162,7 @@ def _dead_letter_unless_verified(
 ) -> Iterator[None]:
     """If the token cannot be checked, log what parses as a deletion, and nothing else.
 
-    A stranger may have sent it; replay checks the token by its digest.
+    It may be forged; replay checks the token by its digest.
     """
     try:
         yield
@@ -170,7 +170,7 @@ def _dead_letter_unless_verified(
         raise
     except Exception:
         if event.name in names.DELETIONS:
-            with suppress(Exception):  # the same bug may strike again
+            with suppress(Exception):  # the same bug may raise again
                 reading = instance.recorder.read(_delivery(instance, event, None), event.data)
                 dead_letter.log_records(log, reading.documents, unverified_digest=digest)
         raise
@@ -186,7 +186,7 @@ def _dead_letter_unless_stored(
     except Refused:
         raise
     except Exception as fault:
-        with suppress(Exception):  # the same bug may strike again
+        with suppress(Exception):  # the same bug may raise again
             if documents and isinstance(fault, StoreUnavailable):
                 dead_letter.log_records(log, documents)
             else:

@@ -71,7 +71,7 @@ class Portal(Model, strict=True):
     drain: Annotated[Lease | None, OrNone] = None
     drained_at: Annotated[datetime | None, OrNone] = None
     queue_left: Annotated[QueueLeft | None, OrNone] = None
-    # When the drains' calls so far will have been paid for, at one a second.
+    # When the drains' calls so far are covered, at one a second.
     calls_until: Annotated[datetime | None, OrNone] = None
 
     @classmethod

@@ -32,7 +32,7 @@ class NotTaken(Enum):
     POSTPONED = auto()
     """The same user's drain is under way, and will read the new rows."""
     HELD = auto()
-    """The event waited, but another one was faster."""
+    """The event waited, but another took the lease first."""
     GONE = auto()
     """The portal is no longer active."""
 
@@ -159,7 +159,7 @@ class Leases:
 def _meet(
     lease: Lease, left: float, user: int, *, postponable: bool, waits: bool
 ) -> tuple[NotTaken | Lease, Lease | None]:
-    """Decide what an event does if there is a lease: the outcome, and the note for its holder."""
+    """Decide whether an event waits or is postponed, and what it sets in the lease."""
     if lease.user != user or not postponable:
         return lease, None
     if left >= _LAST_SECONDS:

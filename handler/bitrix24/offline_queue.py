@@ -207,7 +207,7 @@ class Queue:
         return list(results.values()) if isinstance(results, Mapping) else None
 
     def _store_unasked(self, done: Drained, asked: set[int], events: object) -> None:
-        """Store other rows that a range removed: rows that were committed late."""
+        """Store rows that removing a range deleted unread, because they were committed late."""
         for one in events if isinstance(events, list) else ():
             _, rows = _rows([one])
             if rows and rows[0].id in asked:

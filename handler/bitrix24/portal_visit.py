@@ -19,8 +19,8 @@ from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.stores.interface import StoreUnavailable
 
-# What a holder that never released its lease may still owe: at most 20 calls in its 10 seconds of
-# work, and its lease lasted 12.
+# Calls that an interrupted drain may have left uncounted, at one a second: at most 20 in its 10
+# seconds of work, and its lease lasted 12.
 _UNKNOWN_DEBT = timedelta(seconds=8)
 
 # After a ping, a portal sends no other for a second (source), so rows added in that second are not
@@ -33,7 +33,7 @@ _RELEASE_SECONDS = 1
 # With less left, another drain would not reach its second call.
 _SECONDS_FOR_A_DRAIN = 0.6
 
-_MORE = "More rows of the offline queue were announced at the end; the next ping continues."
+_MORE = "More rows were added to the offline queue while the drain ended; the next ping reads them."
 
 
 class Visit:

@@ -1,4 +1,4 @@
-"""`messages`: the texts that KEEP_TEXT_DAYS keeps."""
+"""`messages`: manages the message texts stored by KEEP_TEXT_DAYS."""
 
 import argparse
 import json
@@ -28,7 +28,7 @@ _NOT_ERASED = (
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "messages", help="erase what one person wrote", description=__doc__
+        "messages", help="manage stored message texts", description=__doc__
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     purge = actions.add_parser(
@@ -86,13 +86,13 @@ def _purge(options: argparse.Namespace) -> int:
 
 
 def erase(store: Store, member_id: str, user: int) -> tuple[int, int]:
-    """Erase what a user wrote; return how many messages and how many records it concerned."""
+    """Erase what a user wrote; return how many messages and records were affected."""
 
     def delete(paths: Sequence[str]) -> None:
         store.delete(paths, store_deadline())
 
     def forget(paths: Sequence[str]) -> None:
-        # If a record expires in between, none is changed, and the next round finds the rest.
+        # If a record has expired meanwhile, the whole commit fails, and the next round retries.
         store.commit(
             [Patch(path, dict.fromkeys(COPIED_FIELDS)) for path in paths], store_deadline()
         )

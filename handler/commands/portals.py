@@ -23,7 +23,9 @@ from handler.urls import rest_endpoint
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
-    parser = commands.add_parser("portals", help="whose events are accepted", description=__doc__)
+    parser = commands.add_parser(
+        "portals", help="manage the portals whose events are accepted", description=__doc__
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     add = actions.add_parser("add", help="accept a portal's application token")

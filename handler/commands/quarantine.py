@@ -115,8 +115,8 @@ def _drop(options: argparse.Namespace) -> int:
     document = _find(store, options)
     store.delete([document.path], store_deadline())
     print(
-        f"Event {document.name} of portal {_member_id(document)} is deleted. Its deletions that are"
-        " not recorded never will be."
+        f"Event {document.name} of portal {_member_id(document)} is deleted. Any of its deletions"
+        " that were not recorded are lost."
     )
     return 0
 

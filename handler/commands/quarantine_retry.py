@@ -39,8 +39,8 @@ def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried
         done.counts += recorder.record(reading.documents, store_deadline())
         if reading.invalid:
             done.problems.append(
-                f"{document.name} is still not valid: {reading.invalid}. Keep it for an update that"
-                f" can read it, or delete it: `quarantine drop {document.name}`."
+                f"{document.name} is still not valid: {reading.invalid}. Retry after an upgrade,"
+                f" or delete it: `quarantine drop {document.name}`."
             )
         else:
             options.open_store().delete([document.path], store_deadline())

@@ -1,4 +1,4 @@
-"""`report`: the records as one HTML file, for people who prefer to look."""
+"""`report`: writes the records to one HTML file that needs no network."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "report",
-        help="the records as one HTML file, to look at",
+        help="write the records to an HTML file",
         description=__doc__,
     )
     add_selection_options(parser, since="30d")
@@ -27,7 +27,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="FILE.html",
         required=True,
         type=Path,
-        help="where to write it; only you can read the file, so that you decide who else may",
+        help="where to write it; the file is created readable only by you",
     )
     parser.set_defaults(run=_report)
 

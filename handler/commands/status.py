@@ -1,4 +1,4 @@
-"""`status`: whether all is well with the store and the portals, and what needs attention."""
+"""`status`: checks the store and all portals, and lists what needs attention."""
 
 import argparse
 import json
@@ -59,7 +59,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "status",
-        help="whether all is well, and what needs attention",
+        help="check the store and all portals, and list what needs attention",
         description=__doc__,
         epilog="The exit code is 1 if something needs attention, or without an active portal.",
     )

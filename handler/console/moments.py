@@ -1,4 +1,4 @@
-"""`WHEN` arguments: times as people type them, and their time zone."""
+"""Parses `--since`, `--until` and `--timezone`."""
 
 import argparse
 import re

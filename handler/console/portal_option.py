@@ -117,7 +117,7 @@ def _has_domain(portal: Portal, name: str) -> bool:
 def _unknown(name: str, portals: Sequence[Portal]) -> CommandError:
     if not portals:
         return CommandError(
-            f"There is no portal {name}, and no other either. Is this the right store?"
+            f"Portal {name} not found: this store has no portals. Is it the right store?"
         )
     known = [
         f"{portal.member_id} ({portal.domain})" if portal.domain else portal.member_id

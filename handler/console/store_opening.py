@@ -12,7 +12,7 @@ from handler.settings import Settings
 from handler.stores.interface import Store, StoreError
 from handler.stores.opening import open_store
 
-# A store that answers at all does so sooner, and nobody should stare at a silent prompt.
+# A store that can be reached answers well within this; a notice is printed meanwhile.
 _ANSWER_SECONDS = 15
 _NOTICE_SECONDS = 3
 

@@ -36,7 +36,7 @@ class Deletion:
     user_id: Number | None = None
 
     def id(self, member_id: str) -> str:
-        """Return a digest of what identifies the deletion, and nothing else.
+        """Return the record's id: a digest of the identifying fields only.
 
         The time, the event's name and the handler differ between deliveries. Without them, repeats,
         the twin event and the offline queue share one id.

@@ -1,4 +1,4 @@
-"""The envelope of every Bitrix24 event: its name, its data, its sender and the proof."""
+"""The envelope of every Bitrix24 event: its name, its data, its sender and the credentials."""
 
 import re
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ _AccessToken = Annotated[SecretStr, Field(min_length=1), AfterValidator(_unicode
 
 
 class Auth(Model):
-    """Who sent the event, and the proof.
+    """The sender and its credentials.
 
     Only `member_id` and `application_token` are always present. The OAuth tokens are absent when no
     user caused the event (a robot, a workflow, an agent, an uninstall).

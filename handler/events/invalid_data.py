@@ -37,7 +37,7 @@ def faults_of(error: ValidationError, *place: str) -> list[Fault]:
 
 
 def _reason(kind: str, message: str) -> str:
-    """Reword pydantic's message for people who do not know Python."""
+    """Reword pydantic's message for operators."""
     return _PLAIN_REASONS.get(kind) or message.removeprefix("Value error, ")
 
 

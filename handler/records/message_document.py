@@ -25,7 +25,7 @@ EXPIRES_AT: Final = "expires_at"
 
 @dataclass(frozen=True)
 class Join:
-    """A record that takes the message's text, and the name of its other key, if it has two.
+    """A deletion's record to copy the text to, and that record's other key, if it has one.
 
     `deleted_at` is the record's `event_at`, in Unix seconds.
     """
@@ -46,7 +46,7 @@ class Join:
 
 @dataclass(frozen=True)
 class MessageDocument:
-    """What is stored under one key: versions, oldest first, and the records that take them.
+    """The versions of one message, oldest first, and the records that copy from them.
 
     `contested`: the other key of one of the records has versions, too.
     """

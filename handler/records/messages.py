@@ -1,8 +1,8 @@
 """Keeps the texts of messages, and copies them to the records of their deletion.
 
-A deletion and its message meet in documents that both can find. The first to arrive writes there,
-in the same commit as everything else: a message its text, a deletion the id of its record, to which
-later texts are copied. So a crash in between loses nothing.
+Either may arrive first. Both derive the same document path: a message stores its text there, a
+deletion the id of its record, and later texts are copied to that record. All of this is one commit,
+so a crash loses nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -52,7 +52,7 @@ class Reading:
 
 
 def as_decided(settings: Settings) -> Settings:
-    """Return settings that do not override what the service has already decided.
+    """Return the settings without CONNECTORS and RETENTION_DAYS, which the service has applied.
 
     A dead letter or a quarantined event is recorded later from an operator's shell, where
     CONNECTORS and RETENTION_DAYS may be missing or different.

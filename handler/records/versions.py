@@ -1,4 +1,4 @@
-"""The versions of a message, and which text was its last; pure, without a store.
+"""The versions of a message, and which text was its last. No I/O.
 
 The last text is the one with the greatest `ts`; at equal `ts`, an update wins over the addition,
 and of two updates, the later arrival. An update after the deletion does not count: that is how
@@ -85,7 +85,7 @@ class Version:
 def with_version(
     history: Sequence[Version], version: Version, deleted_at: int | None
 ) -> list[Version]:
-    """Add a version that has just arrived; if there are too many, drop the least needed.
+    """Add a version; beyond the limits, drop those after the deletion first, then the oldest.
 
     `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
     """

@@ -75,7 +75,7 @@ def set_value(field: Message, value: Value) -> None:
 
 
 def decode(value: Message) -> Any:  # noqa: ANN401
-    """Return a field's value; types that only people write stay protobuf messages."""
+    """Return a field's value; types that this program never writes stay protobuf messages."""
     kind = value.WhichOneof("value_type")
     if kind == "timestamp_value":
         return value.timestamp_value.ToDatetime(tzinfo=UTC)

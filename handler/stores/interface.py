@@ -32,7 +32,7 @@ class StoreUnavailable(StoreError):  # noqa: N818 - it names the state, as in `s
 class Document:
     """One document. Its path alternates collections and names: `portals/M/deletions/ID`.
 
-    `version` identifies what the store had when the document was read; it is opaque to others.
+    `version` is the store's version of the document, opaque like an ETag.
     """
 
     path: str

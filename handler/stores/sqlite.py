@@ -110,8 +110,8 @@ class LocalStore:
     def _check(self) -> None:
         if not Path(self._path).exists():
             raise self._unavailable(
-                ": no such file. The function creates it when it first stores something, and so"
-                " does `portals add`; or is it somewhere else?"
+                ": no such file. It is created by the function's first write or by `portals add`;"
+                " check LOCAL_STORE_PATH."
             )
         with self._open(Deadline(5)) as file:
             if not file.execute(_TABLES).fetchone():

@@ -20,8 +20,8 @@ def main() -> None:
         page = make_report(store, "--since=2026-03-01", "--until=2026-03-31")
         # The time of creation changes with each run.
         html = page.read_text()
-        before, _, rest = html.partition("Made on <time>")
-        page.write_text(f"{before}Made on <time>2026-04-01 09:00{rest[16:]}")
+        before, _, rest = html.partition("Generated on <time>")
+        page.write_text(f"{before}Generated on <time>2026-04-01 09:00{rest[16:]}")
         for scheme in ("light", "dark"):
             browser.show(1180, 1560, prefers_color_scheme=scheme)
             browser.open(page)

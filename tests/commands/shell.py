@@ -31,9 +31,9 @@ class Shell:
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; return its exit code, what it printed, and what it complained about.
+        """Run a command; return its exit code, stdout and stderr.
 
-        That it says which store it is, on stderr, is left out.
+        The line on stderr that names the store is left out.
         """
         try:
             code = main(arguments)

@@ -62,8 +62,8 @@ def test_reading_creates_neither_files_nor_folders(
     monkeypatch.setenv("STORE", "local")
     monkeypatch.setenv("LOCAL_STORE_PATH", str(path))
     told = (
-        f"LOCAL_STORE_PATH={path}: no such file. The function creates it when it first stores"
-        " something, and so does `portals add`; or is it somewhere else?\n"
+        f"LOCAL_STORE_PATH={path}: no such file. It is created by the function's first write"
+        " or by `portals add`; check LOCAL_STORE_PATH.\n"
     )
 
     for line in ("portals list", "portals remove M", "deletions", "quarantine retry"):

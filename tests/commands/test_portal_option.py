@@ -87,7 +87,7 @@ def test_portal_with_only_records_left_is_found(
     assert "left" == find_portal(store, "left")
     with pytest.raises(CommandError) as error:
         find_portals(store, "nope")
-    told = "There is no portal nope, and no other either. Is this the right store?"
+    told = "Portal nope not found: this store has no portals. Is it the right store?"
     assert told == str(error.value)
 
     assert [] == find_portals(store, None)

@@ -200,7 +200,7 @@ e          -               not active   -                    -                  
 
     def test_remove_of_an_unknown_portal_is_a_failure(self, shell: Shell) -> None:
         """And creates none."""
-        told = "There is no portal M, and no other either. Is this the right store?\n"
+        told = "Portal M not found: this store has no portals. Is it the right store?\n"
 
         assert (1, "", told) == shell("portals", "remove", "M")
         assert None is shell.fields("portals/M")

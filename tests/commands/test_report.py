@@ -132,7 +132,7 @@ def test_output_is_required(shell: Shell) -> None:
     ("portal", "sentence"),
     [
         ({"active": True, "drained_at": MOMENT}, "last empty on 2026-03-17 12:00 UTC. Later"),
-        ({"active": True}, "It is not known whether the portal&#39;s queue"),
+        ({"active": True}, "has never been read to its end"),
         ({"active": False}, "This portal is not active: nothing new is recorded"),
         (
             {"active": True, "problem": "Choose <Reinstall>."},
@@ -215,7 +215,7 @@ def test_notes_are_shown_below_the_text(shell: Shell, page: Path) -> None:
     html = make(shell, page)
 
     assert {
-        "this is when it was recorded; when it was deleted is not known",
+        "time recorded; the time of deletion is unknown",
         "sent 2026-03-17 12:00:00",
         (
             "sent 2026-03-17 12:00:00 by 27; edited 2026-03-17 12:01:00; the text after the last"
@@ -223,4 +223,4 @@ def test_notes_are_shown_below_the_text(shell: Shell, page: Path) -> None:
         ),
     } == {row[9] for row in data(html)["rows"]}
     assert "<li>For 1 of the records, the time of the deletion" in html
-    assert "<li>For 1 of the messages, the text is not known" in html
+    assert "<li>For 1 of the messages, the text is not available" in html

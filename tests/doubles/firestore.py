@@ -1,7 +1,7 @@
 """A double of Firestore on 127.0.0.1, which can be made to fail.
 
 It knows the calls that the project makes, and answers them as Google's emulator does (the same
-tests run against both); what it does not know it refuses with UNIMPLEMENTED.
+tests run against both); anything else is UNIMPLEMENTED.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""As much of Google Cloud as a function sees before its first answer, on loopback.
+"""A minimal Google Cloud on loopback: a metadata server, and a TLS proxy to Firestore.
 
 The metadata server is named by GCE_METADATA_HOST. Firestore's real name is reached over TLS
 through a proxy that only gRPC uses, and that leads to one address, whatever name is asked for; so

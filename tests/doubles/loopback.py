@@ -1,4 +1,4 @@
-"""HTTP servers on loopback, and one that takes any request in place of another program."""
+"""HTTP servers on loopback, and one that records every request."""
 
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

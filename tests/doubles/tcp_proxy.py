@@ -87,7 +87,7 @@ class TcpProxy:
             return (len(self._open) + 1) // 2
 
     def heal(self) -> None:
-        """Be a good network again; connections that have lost data are shut down."""
+        """Clear all faults; connections that have lost data are shut down."""
         with self._lock:
             lossy = self._swallowing
             self._cut = self._swallowing = False

@@ -1,6 +1,6 @@
-"""What version 0.1.0 left behind is served by this one, in every store.
+"""Upgrading from 0.1.0: its documents, bindings and dead letters keep working, in every store.
 
-The samples were made by running 0.1.0: its embedded store, and its log while Firestore was away.
+The samples were written by 0.1.0: its embedded store, and its log while Firestore was unavailable.
 """
 
 import json
@@ -41,7 +41,7 @@ class Left:
     capsys: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; return its exit code, what it printed, and what it said besides."""
+        """Run a command; return its exit code, stdout and stderr."""
         self.capsys.readouterr()
         code = main(arguments)
         return code, *self.capsys.readouterr()
@@ -103,7 +103,7 @@ def copy_documents(path: Path, store: Store) -> None:
 
 
 def bind_as_0_1_0(installation: Installation) -> None:
-    """Make the bindings of then: without the slash that the address was called with."""
+    """Bind as 0.1.0 did: without the trailing slash."""
     token = installation.token().access_token
     rest = Rest(installation.portal.client_endpoint, token, Deadline(30))
     rest.call("event.bind", event=DELETE, handler=ADDRESS)
@@ -114,7 +114,7 @@ def bind_as_0_1_0(installation: Installation) -> None:
 
 
 def test_events_are_accepted_without_an_install(left: Left) -> None:
-    """And a deletion that 0.1.0 recorded has the same document today."""
+    """A deletion that 0.1.0 recorded has the same document today."""
     for message_id, number, new in (("no-time", 99, 0), ("new", 100, 1)):
         body = left.installation.event(DELETE, in_portal(message_id, im_message_id=number), None)
         answer = left.app.post(body)
@@ -122,9 +122,9 @@ def test_events_are_accepted_without_an_install(left: Left) -> None:
 
 
 def test_a_ping_brings_the_portal_up_to_date(left: Left) -> None:
-    """Its document gets the new fields, its bindings the address as it is called.
+    """Its document gets the new fields, and its bindings the URL as requested.
 
-    Rows that drains of then reserved and did not remove are listed, since no lease tells of them.
+    Rows that 0.1.0 left reserved are found by listing: it had no leases.
     """
     answer = left.app.post(left.installation.offline_ping(left.installation.token()))
     assert answer.json["status"] == "recovered"
@@ -142,7 +142,7 @@ def test_a_ping_brings_the_portal_up_to_date(left: Left) -> None:
 
 
 def test_records_are_listed_also_of_a_portal_that_was_removed(left: Left) -> None:
-    """`portals remove` of then deleted the portal's document; one record had no `event_at`."""
+    """0.1.0's `portals remove` deleted the portal's document; one record had no `event_at`."""
     assert 5 == len(left.records("--portal", "ours.bitrix24.com"))
     assert {"no-time"} == {
         one["message_id"] for one in left.records("--all") if "event_at" not in one
@@ -169,14 +169,14 @@ def test_its_dead_letters_are_replayed(left: Left) -> None:
 def test_a_portal_that_was_removed_can_be_purged(
     left: Left, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although no document of its own is left, which says that it exists."""
+    """Even though its portal document is gone."""
     monkeypatch.setenv("STORE_DEADLINE_SECONDS", "1")  # it waits so long for events under way
     code, _, _ = left.run("portals", "purge", REMOVED, "--yes", "--cache-seconds", "0")
     assert code == 0
     assert [] == left.records("--portal", REMOVED)
 
 
-def test_status_shows_both_portals_and_what_needs_a_person(left: Left) -> None:
+def test_status_shows_both_portals_and_what_needs_attention(left: Left) -> None:
     """Two events are in quarantine; a portal that was entered by hand is well."""
     code, out, _ = left.run("status", "--json")
     portals = {one["member_id"]: one for one in json.loads(out)["portals"]}

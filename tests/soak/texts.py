@@ -1,4 +1,4 @@
-"""Random interleavings of what is said and what is deleted, and what must have come of them.
+"""Random interleavings of messages and deletions, checked against a reference model.
 
 The expectation is written from the contract alone, by going through everything that could be
 true: which unanswered events took effect, and in which order changes of one second arrived.

@@ -1,4 +1,4 @@
-"""What may be missing from a report: whether all deletions of each portal have arrived."""
+"""Why deletions of a portal may be missing: quarantine, problems, offline queue."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,8 +67,8 @@ def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
         )
     else:
         yield (
-            "It is not known whether the portal's queue, which holds events that could not be"
-            " delivered, was ever empty: deletions may be missing."
+            "The portal's queue, which holds events that could not be delivered, has never been"
+            " read to its end. Deletions may be missing."
         )
 
 

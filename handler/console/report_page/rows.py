@@ -65,7 +65,7 @@ def notes(one: View, zone: tzinfo) -> str:
 
 def _notes(one: View, zone: tzinfo) -> Iterable[str]:
     if one.is_untimed:
-        yield "this is when it was recorded; when it was deleted is not known"
+        yield "time recorded; the time of deletion is unknown"
     if one.sent_at:
         author = f" by {one.author_id}" if one.author_id is not None else ""
         yield f"sent {time_text(one.sent_at, zone)}{author}"

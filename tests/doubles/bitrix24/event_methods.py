@@ -33,7 +33,7 @@ EVENT_SCOPES = {
 def event_bind(request: Request) -> Answer:
     """Register a handler, or an offline binding; binding twice is an error.
 
-    `options.minTimeout` is stored, and read by nothing: see `Portal.announce`.
+    `options.minTimeout` is stored and ignored: see `Portal.announce`.
     """
     event, handler = request.text("EVENT").upper(), request.text("HANDLER")
     user_id = intval(request.text("AUTH_TYPE"))
@@ -91,7 +91,7 @@ def event_get(request: Request) -> Answer:
 
 
 def event_unbind(request: Request) -> Answer:
-    """Remove bindings by event and handler; what is not given does not restrict.
+    """Remove bindings by event and handler; an omitted parameter matches everything.
 
     Without `auth_type` every user's binding goes; 0 means those that were bound without one.
     """
@@ -122,7 +122,7 @@ def event_unbind(request: Request) -> Answer:
 def event_test(request: Request) -> Answer:
     """Send ONAPPTEST with the parameters as QUERY, to the handlers bound to it (page test-handler).
 
-    Who is told is decided while the call is answered; the POST comes after the answer:
+    The recipients are chosen while the call is answered; the POST comes after the answer:
     `Portal.wait_for_deliveries`.
     """
     app, portal = request.app, request.portal

@@ -1,4 +1,4 @@
-"""`make fuzz`: let coverage guide the search for a body that is answered with a fault.
+"""`make fuzz`: a coverage-guided search for a body that causes a 5xx.
 
 What it finds belongs into tests/samples/fuzz/, which tests/soak/test_fuzz_regressions.py replays.
 """
