@@ -19,7 +19,8 @@ from handler.stores.interface import Store
 
 _EXPORT: Final = (
     "Export the log with: gcloud logging read 'jsonPayload.outcome=\"not_recorded\"' --project=ID"
-    " --freshness=30d --format=json"
+    " --bucket=bitrix24-deletions-dead-letters --location=europe-west1 --view=_AllLogs"
+    " --freshness=400d --format=json (docs/operate.md, Replay)"
 )
 
 # A Cloud Logging field at the start of a line: gcloud's default output.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from handler.commands.deletions import add_selection_options, select
+from handler.console.moments import time_text
 from handler.console.printing import CommandError
 from handler.console.record_reading import Progress, Reading, say_what_is_missing
 from handler.console.record_view import Domains, view
@@ -60,7 +61,9 @@ def _report(options: argparse.Namespace) -> int:
             filters=_filters(options),
         )
         _write(options.output, page.render(report))
-    print(f"{options.output}: {counted.all.total:,} deletions.")
+    day = time_text(report.since, options.timezone)[:10]
+    noun = "deletion" if counted.all.total == 1 else "deletions"
+    print(f"{options.output}: {counted.all.total:,} {noun} since {day}.")
     sys.stdout.flush()
     say_what_is_missing(reading, selection, remedy="")
     return 0

@@ -16,8 +16,10 @@ from handler.records.documents import QUARANTINE, RECEIVED_AT
 from handler.stores.interface import Store
 
 _NOT_SEEN_HERE = (
-    "Not visible from here: events that were refused or could not be stored. They are in the log,"
-    " as forbidden, install_refused and not_recorded (docs/reference.md, Outcomes)."
+    "Not visible from here: events that were refused or could not be stored, which are in the log"
+    " (forbidden, install_refused and not_recorded: docs/reference.md, Outcomes), and deletions of"
+    " which no event arrived. If messages were deleted after a portal's last deletion above, its"
+    " bindings may be lost: choose Reinstall for the application in Bitrix24."
 )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from handler.console.moments import time_text
 from handler.console.printing import store_deadline
 from handler.portal import PORTALS
 from handler.records.documents import DELETIONS, EVENT_AT, QUARANTINE, RECEIVED_AT, RECORDED_AT
@@ -221,7 +222,7 @@ def _records(count: int) -> str:
 
 def _why_nothing(selection: Selection) -> str:
     options = [
-        name
+        f"{name} {time_text(value, UTC)} UTC" if isinstance(value, datetime) else name
         for name, value in (
             ("--since", selection.since),
             ("--until", selection.until),
@@ -231,7 +232,5 @@ def _why_nothing(selection: Selection) -> str:
         if value
     ]
     if options:
-        return (
-            f"No records: none match {', '.join(options)}. Try without them, or with other values."
-        )
+        return f"No records match {', '.join(options)}: try other values."
     return "No records: nothing has been recorded yet. `status` shows whether events arrive."

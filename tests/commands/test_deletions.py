@@ -300,7 +300,7 @@ class TestDeletions:
             "No records: nothing has been recorded yet. `status` shows whether events arrive.\n"
         )
         assert before == (
-            "No records: none match --until, --by. Try without them, or with other values.\n"
+            "No records match --until 2026-03-17 12:00:00 UTC, --by: try other values.\n"
         )
 
     def test_quarantined_events_are_counted(self, shell: Shell) -> None:

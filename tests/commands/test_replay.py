@@ -13,7 +13,8 @@ from tests.commands.shell import FITS, Shell
 
 EXPORT = (
     "Export the log with: gcloud logging read 'jsonPayload.outcome=\"not_recorded\"' --project=ID"
-    " --freshness=30d --format=json\n"
+    " --bucket=bitrix24-deletions-dead-letters --location=europe-west1 --view=_AllLogs"
+    " --freshness=400d --format=json (docs/operate.md, Replay)\n"
 )
 
 

@@ -51,7 +51,7 @@ def test_report_is_readable_only_by_its_owner(shell: Shell, page: Path) -> None:
 
     code, out, err = shell("report", "--since", "2026-03-01", "--output", str(page))
 
-    assert (0, f"{page}: 2 deletions.\n", "") == (code, out, err)
+    assert (0, f"{page}: 2 deletions since 2026-03-01.\n", "") == (code, out, err)
     assert stat.S_IRUSR | stat.S_IWUSR == stat.S_IMODE(page.stat().st_mode)
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
@@ -66,8 +66,9 @@ def test_default_range_is_the_last_thirty_days(shell: Shell, page: Path) -> None
 
     code, out, _ = shell("report", "--output", str(page))
 
-    assert (0, f"{page}: 2 deletions.\n") == (code, out)
-    assert f"{now - timedelta(days=30):%Y-%m-%d} " in page.read_text()
+    since = f"{now - timedelta(days=30):%Y-%m-%d}"
+    assert (0, f"{page}: 2 deletions since {since}.\n") == (code, out)
+    assert f"{since} " in page.read_text()
 
 
 def test_report_names_its_selection(shell: Shell, page: Path) -> None:
@@ -96,10 +97,14 @@ def test_empty_report_says_so(shell: Shell, page: Path) -> None:
     """And so does the command, with a reason."""
     shell.write("portals/M", active=True)
 
-    code, out, err = shell("report", "--output", str(page))
+    times = ("--since=2026-03-01", "--until=2026-03-31")
+    code, out, err = shell("report", *times, "--output", str(page))
 
-    told = "No records: none match --since, --until. Try without them, or with other values.\n"
-    assert (0, f"{page}: 0 deletions.\n", told) == (code, out, err)
+    told = (
+        "No records match --since 2026-03-01 00:00:00 UTC, --until 2026-04-01 00:00:00 UTC:"
+        " try other values.\n"
+    )
+    assert (0, f"{page}: 0 deletions since 2026-03-01.\n", told) == (code, out, err)
     assert "<dd>0</dd>" in page.read_text()
     assert "<script" not in page.read_text()
 
@@ -134,6 +139,10 @@ def test_output_is_required(shell: Shell) -> None:
         ({"active": True, "drained_at": MOMENT}, "last empty on 2026-03-17 12:00 UTC. Later"),
         ({"active": True}, "has never been read to its end"),
         ({"active": False}, "This portal is not active: nothing new is recorded"),
+        (
+            {"active": True, "installed_at": MOMENT},
+            "installed on 2026-03-17 12:00 UTC: earlier deletions may not have been recorded",
+        ),
         (
             {"active": True, "problem": "Choose <Reinstall>."},
             "a problem: Choose &lt;Reinstall&gt;.",

@@ -29,7 +29,7 @@ def portal_facts(
         quarantined = store.count(
             f"{PORTALS}/{member}/{QUARANTINE}", RECEIVED_AT, store_deadline(), since=since
         )
-        sentences = [*_quarantined(quarantined), *_state(portal, zone)]
+        sentences = [*_quarantined(quarantined), *_state(portal, since, zone)]
         found.append(PortalFacts((portal and portal.domain) or member, sentences))
     return found
 
@@ -42,18 +42,23 @@ def _quarantined(count: int) -> Iterator[str]:
         )
 
 
-def _state(portal: Portal | None, zone: tzinfo) -> Iterator[str]:
+def _state(portal: Portal | None, since: datetime | None, zone: tzinfo) -> Iterator[str]:
     if portal is None:
         yield "This portal is no longer known: nothing new is recorded."
         return
+    if portal.installed_at and since and portal.installed_at > since:
+        yield (
+            f"The application was last installed on {_time(portal.installed_at, zone)}: earlier"
+            " deletions may not have been recorded."
+        )
     if not portal.active:
         yield (
             "This portal is not active: nothing new is recorded until the application is"
             " installed again."
         )
     if portal.problem:
-        since = f" (since {_time(portal.problem_since, zone)})" if portal.problem_since else ""
-        yield f"There is a problem{since}: {portal.problem}"
+        begun = f" (since {_time(portal.problem_since, zone)})" if portal.problem_since else ""
+        yield f"There is a problem{begun}: {portal.problem}"
     if portal.queue_left:
         left = portal.queue_left
         yield (
