@@ -1,6 +1,6 @@
 # make run    try the function here: embedded store, one sample event, then keep serving
 # make test   everything that must pass before a change is merged
-# make chaos  the suite's chaos run, fifty times longer: CHAOS_DELETIONS=50000 CHAOS_SEED=4
+# make chaos  the suite's chaos run, fifty times longer, and ten of its years: CHAOS_DELETIONS=50000 YEAR_ROUNDS=10
 # make bench  the function's costs compared with references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that causes a server error: FUZZ_SECONDS=60
 # make mutants  mutation testing: which changes of handler/ the tests do not detect (hours)
@@ -11,6 +11,8 @@ PYTHON ?= python3
 PORT ?= 8080
 CHAOS_DELETIONS ?= 50000
 CHAOS_SEED ?= 4
+YEAR_ROUNDS ?= 10
+YEAR_SEED ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -51,7 +53,8 @@ test: $(INSTALLED) $(AXE)
 	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal --cov
 
 chaos: $(INSTALLED)
-	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) $(BIN)/pytest tests/soak
+	CHAOS_DELETIONS=$(CHAOS_DELETIONS) CHAOS_SEED=$(CHAOS_SEED) YEAR_ROUNDS=$(YEAR_ROUNDS) YEAR_SEED=$(YEAR_SEED) \
+		$(BIN)/pytest tests/soak
 
 # The sample's portal is entered by hand, since nothing installs an application here. The server has its
 # own session: a Ctrl-C that also reaches gunicorn's worker may hang it for half a minute.

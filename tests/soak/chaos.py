@@ -7,11 +7,14 @@ without the help of the code under test.
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -35,13 +38,16 @@ from tests.doubles.bitrix24 import (
 from tests.doubles.bitrix24.faults import Exchange
 from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.bitrix24.open_lines import CONNECTOR_TWIN, DELETE_EVENT
-from tests.doubles.function import Function
+from tests.doubles.function import ROOT, Function, environment
 from tests.doubles.tcp_proxy import TcpProxy
 
 Identity: TypeAlias = tuple[object, ...]
 
 STORE_DEADLINE_SECONDS: Final = 1.5
 """Short, so that faults bite soon."""
+
+REPLAY_SECONDS: Final = 900
+"""A replay's time limit on a busy machine."""
 
 _SENDERS: Final = 12
 _HANG_SECONDS: Final = 2.2  # longer than the deadline, so that a retry cannot succeed
@@ -487,6 +493,22 @@ def read_kept(lines: Iterable[Mapping[str, Any]]) -> Kept:
                 data = json.loads("".join(parts))
                 _sort_out(record["member_id"], data, kept.deletions, kept.misfits)
     return kept
+
+
+def replay(log: Path, host: str, project: str) -> dict[str, Any]:
+    """Replay the log like an operator; return the command's output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "handler", "replay", str(log), "--json"],
+        cwd=ROOT,
+        env=environment(FIRESTORE_EMULATOR_HOST=host, GOOGLE_CLOUD_PROJECT=project),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=REPLAY_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def drain_calls(app: Installation) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from tests.conftest import firestore_at
 from tests.doubles.bitrix24 import Bitrix24
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
-from tests.doubles.function import ROOT, Function, environment
+from tests.doubles.function import Function
 from tests.doubles.tcp_proxy import TcpProxy
 from tests.soak.chaos import (
     KINDS,
@@ -31,6 +30,7 @@ from tests.soak.chaos import (
     Kept,
     read_kept,
     record_identity,
+    replay,
 )
 
 DELETIONS = int(os.environ.get("CHAOS_DELETIONS", "1000"))
@@ -131,6 +131,7 @@ def test_every_deletion_is_recorded_exactly_once(
             )
             again = replay(tmp_path / "log", host, project)
             assert again["recorded"] == 0
+            assert (replayed["notes"], again["notes"]) == ([], [])
             assert stored(store, chaos)[0].total() == len(sent.deletions)
 
             log_hex = set(re.findall(r"[0-9a-f]{32,}", function.log))  # as all secrets are
@@ -170,24 +171,6 @@ def stored(store: Store, chaos: Chaos) -> tuple[Counter[Identity], Counter[str]]
         ),
         Counter(payload["no"] for payload in payloads),
     )
-
-
-def replay(log: Path, host: str, project: str) -> dict[str, Any]:
-    """Replay the log like an operator; return the command's output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "handler", "replay", str(log), "--json"],
-        cwd=ROOT,
-        env=environment(FIRESTORE_EMULATOR_HOST=host, GOOGLE_CLOUD_PROJECT=project),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=LIMIT_SECONDS,
-    )
-    word = "Waiting for the store to answer ...\n"  # a busy machine is slow
-    store = f"Store: projects/{project}/databases/(default)\n"
-    assert (0, store) == (done.returncode, done.stderr.replace(word, ""))
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
 
 
 def summary(chaos: Chaos, kept: Kept) -> str:
