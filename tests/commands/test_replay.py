@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from handler.deadline import Deadline
 from handler.log import Log
-from handler.records.dead_letter import log_event
+from handler.records.dead_letter import log_event, log_records
 from handler.records.documents import Delivery
-from tests.commands.shell import FITS, Shell
+from handler.records.recorder import Recorder
+from handler.settings import Settings
+from handler.tokens import token_digest
+from tests.commands.shell import FITS, MOMENT, Shell
+from tests.samples import in_portal
 
 EXPORT = (
     "Export the log with: gcloud logging read 'jsonPayload.outcome=\"not_recorded\"' --project=ID"
@@ -138,3 +143,27 @@ def test_skipped_records_are_reported(shell: Shell, saved: Path) -> None:
         " service's own database? If so, and the portal was not purged, enter it with `portals"
         " add`, and replay again.\n"
     )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_skipped_is_recorded_after_portals_add(
+    shell: Shell, saved: Path, *, known: bool
+) -> None:
+    """The remedy for a token that has changed, and for a portal that the store does not know."""
+    if known:
+        shell.write("portals/M", active=True, token_digests=[token_digest("new")])
+    delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
+    recorder = Recorder(lambda: shell.store, Settings(), lambda: MOMENT)
+    stream = io.StringIO()
+    documents = recorder.read(delivery, in_portal("a")).documents
+    log_records(Log(stream), documents, unverified_digest=token_digest("old"))
+    saved.write_text(stream.getvalue())
+
+    code, _, err = shell("replay", str(saved))
+    assert (0 if known else 1) == code
+    assert "with `portals add`, and replay again." in err
+    assert [] == list(shell.store.names("portals/M/deletions", Deadline(5), limit=1))
+
+    assert 0 == shell("portals", "add", "--member-id", "M", "--token", "old")[0]
+    assert (0, "") == shell("replay", str(saved))[::2]
+    assert 1 == len(shell.records())
