@@ -9,6 +9,10 @@ MAX_HANDLER_URL: Final = 180
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
+# DNS allows 253 characters. Bitrix24's tokens have 32 hexadecimal digits or more.
+_HOST = re.compile(r"(?=.{1,253}$)[\w-]{1,63}(\.[\w-]{1,63})*")
+_LIKE_TOKEN = re.compile("[0-9a-f]{32}")
+
 _DOMAIN = re.compile(r"(?:https?://)?([\w-]+(?:\.[\w-]+)*(?::\d{1,5})?)\.?(?:[/?#].*)?")
 
 
@@ -54,6 +58,11 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def is_plausible_host(host: str) -> bool:
+    """Return whether a host may be logged: a name or address of a sensible length, not a token."""
+    return bool(_HOST.fullmatch(host)) and not _LIKE_TOKEN.search(host)
 
 
 def same_address(one: str, other: str) -> bool:

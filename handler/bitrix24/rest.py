@@ -113,6 +113,10 @@ class Rest:
         """Seconds left for further calls."""
         return self._deadline.remaining
 
+    def quotes_token(self, text: str) -> bool:
+        """Return whether a text has the access token in it, in any case."""
+        return self._access_token.lower() in text.lower()
+
     def call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
         """Return the `result` of a method; retry after QUERY_LIMIT_EXCEEDED while there is time."""
         while True:
@@ -141,7 +145,7 @@ class Rest:
             return decoded["result"]
         reason = f"{method} was refused (HTTP {status})"
         code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
-        if self._access_token in code:
+        if self.quotes_token(code):
             code = ""
         raise Bitrix24Error(reason, code, str(decoded.get("error_description", "")))
 

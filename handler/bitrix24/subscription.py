@@ -9,7 +9,7 @@ from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.events import names
 from handler.events.fields import whole_number
 from handler.settings import Settings
-from handler.urls import MAX_HANDLER_URL, host_of, same_address
+from handler.urls import MAX_HANDLER_URL, host_of, is_plausible_host, same_address
 
 # Current servers store it but ignore it: pings come up to once a second (source).
 _PING_PAUSE_SECONDS = 60
@@ -19,6 +19,9 @@ _BUSY = "has already started"
 _BUSY_PAUSES_SECONDS = (0.3, 1.0)
 
 _ALREADY_BOUND = "already binded"
+
+# Other hosts to name in the log; the portal's answer could have any number.
+_MAX_OTHER_HOSTS = 10
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,12 @@ def subscribe(
         return Corrected([detail], [Bitrix24Error(detail)])
     found = compare(bound_at(rest), bindings, url, administrator, unwanted)
     queue_is_new = any(binding.offline for binding in found.missing)
-    corrected = Corrected(other_hosts=found.other_hosts, queue_is_new=queue_is_new)
+    other_hosts = [
+        host
+        for host in found.other_hosts
+        if is_plausible_host(host) and not rest.quotes_token(host)
+    ]
+    corrected = Corrected(other_hosts=other_hosts[:_MAX_OTHER_HOSTS], queue_is_new=queue_is_new)
     not_bound = set()
     for binding in found.missing:
         try:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from handler.bitrix24.rest import Rest
+from handler.bitrix24.subscription import subscribe
 from handler.deadline import Deadline
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
@@ -369,6 +370,28 @@ def test_other_spellings_of_the_url_are_unbound_and_other_hosts_are_left(
     handlers = [one.handler for one in installation.bindings if one.event == DELETE]
     assert sorted(handlers) == ["", f"{ADDRESS}/", "https://other.example.com/hook"]
     assert app.log_lines[-1]["other_hosts"] == ["other.example.com"]
+
+
+def test_only_ten_plausible_hosts_without_the_token_are_logged(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """A portal could list any number of bindings, with anything in them."""
+    installation = portal.install()
+    token = installation.token()
+    secret = "x-" * 9
+    hosts = [
+        *(token.access_token, f"{installation.application_token}.com", "a" * 64, "a." * 127 + "aa"),
+        *("<b>", "a b", "[::1]", "é" * 64, "", *(f"b{number:02}.com" for number in range(11))),
+    ]
+    bindings = [{"event": "X", "handler": f"https://{host}/"} for host in hosts]
+    stage.bitrix.fault("event.get", OtherResult({"result": bindings}))
+    assert app.post(installation.install_event(token)).status == 200
+    assert app.log_lines[-1]["other_hosts"] == [f"b{number:02}.com" for number in range(10)]
+    names = {name: f"{name}.example.com" for name in (f"A{secret}", "b")}
+    listed = [{"event": "X", "handler": f"https://{name}/"} for name in names.values()]
+    stage.bitrix.fault("event.get", OtherResult({"result": listed}))
+    rest = Rest(portal.client_endpoint, secret, Deadline(9))
+    assert subscribe(rest, [], f"{ADDRESS}/", 1).other_hosts == ["b.example.com"]
 
 
 def test_stale_binding_stays_if_its_replacement_fails(
