@@ -1,10 +1,12 @@
 """Dead letters: complete records in the log, which `python -m handler replay` stores later."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
+from itertools import accumulate
 
 from handler.log import MAX_LINE_BYTES, Log, count
 from handler.records.documents import Delivery
@@ -13,8 +15,12 @@ from handler.stores.interface import Document
 
 NOT_RECORDED = "not_recorded"
 
-# Leaves room in a line for the severity, the message, the trace and the names.
-_MAX_RECORDS_BYTES = MAX_LINE_BYTES - 4_000
+# Leaves room in a line for the severity, the message and the trace; the names may be longer.
+_MAX_RECORDS_BYTES = MAX_LINE_BYTES - 2_000
+
+# A small event can have many ids and long fields that all records repeat. A genuine deletion of a
+# thousand messages takes about 400,000 bytes.
+_MAX_UNVERIFIED_BYTES = 1_048_576
 
 # Cloud Logging stores numbers as IEEE doubles, so larger integers are written as text.
 _LARGEST_EXACT_INTEGER = 2**53
@@ -25,21 +31,28 @@ def log_records(
 ) -> None:
     """Log the records of one event that could not be stored.
 
-    `unverified_digest` is the digest of a token that could not be checked; replay checks it.
+    `unverified_digest` is the digest of a token that could not be checked; replay checks it. The
+    size of such records is limited: the last line says how many are left out.
     """
-    records = [document.fields for document in documents]
-    verified = None if unverified_digest is None else False
-    for lines in _in_lines(map(_json_object, records)):
+    records = [_json_object(document.fields) for document in documents]
+    kept = records
+    if unverified_digest is not None:
+        sizes = accumulate(len(json.dumps(record)) for record in records)
+        kept = records[: bisect_right(list(sizes), _MAX_UNVERIFIED_BYTES)]
+    for line in _in_lines(kept):
+        left_out = len(records) - len(kept) if line[-1] is kept[-1] else 0
         log(
             "CRITICAL",
-            f"{count(len(lines), 'deletion')} could not be stored; replay this line when Firestore"
-            " is back.",
+            f"{count(len(line), 'deletion')} could not be stored; replay this line when Firestore"
+            " is back."
+            + (f" {left_out} more of this unverified event are left out." if left_out else ""),
             outcome=NOT_RECORDED,
-            event=lines[0]["event"],
-            member_id=lines[0]["member_id"],
-            verified=verified,
+            event=line[0]["event"],
+            member_id=line[0]["member_id"],
+            verified=None if unverified_digest is None else False,
             token_digest=unverified_digest,
-            records=lines,
+            left_out=left_out or None,
+            records=line,
         )
 
 
@@ -79,14 +92,17 @@ def _json_value(value: object) -> object:
     return value
 
 
-def _in_lines(records: Iterator[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+def _in_lines(records: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+    """Divide one event's records among lines, which repeat its name and its portal."""
     line: list[Mapping[str, object]] = []
-    room = _MAX_RECORDS_BYTES
+    room = 0
     for record in records:
         size = len(json.dumps(record))
-        if line and size > room:
-            yield line
-            line, room = [], _MAX_RECORDS_BYTES
+        if size > room:
+            if line:
+                yield line
+            names = json.dumps([record["event"], record["member_id"]])
+            line, room = [], _MAX_RECORDS_BYTES - len(names)
         line.append(record)
         room -= size
     if line:

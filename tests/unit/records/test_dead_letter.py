@@ -125,12 +125,80 @@ def test_each_record_is_logged_once_and_no_line_is_too_long(texts: list[str]) ->
     """Cloud Logging cuts entries at 256 KB; lines end well before."""
     log, stream = new_log()
     kept = documents(texts)
-    log_records(log, kept, unverified_digest="f" * 64)
+    log_records(log, kept)
     written = lines(stream)
     assert [document.fields["message_id"] for document in kept] == [
         record["message_id"] for line in written for record in line["records"]
     ]
     assert all(line["message"].startswith(f"{len(line['records'])} ") for line in written)
+
+
+def unverified(kept: list[Document]) -> tuple[list[dict[str, Any]], int]:
+    """Log records whose token could not be checked; return the lines, and their size."""
+    log, stream = new_log()
+    log_records(log, kept, unverified_digest="f" * 64)
+    return lines(stream), len(stream.getvalue())
+
+
+def test_a_large_genuine_event_is_logged_whole_without_its_token_checked() -> None:
+    """A form has at most a thousand fields, and Bitrix24's ids at most a hundred characters."""
+    for text, size in (("channel-123", 400_000), ("a" * 100, 700_000), ("я" * 36, 1_040_000)):
+        kept = [
+            deletion_document(
+                replace(PORTAL, connector="whatsapp", message_id=f"{text}{number}", chat_id=text),
+                replace(DELIVERY, member_id="f" * 32, domain="some-domain.bitrix24.com"),
+                None,
+            )
+            for number in range(1_000)
+        ]
+        written, logged = unverified(kept)
+        assert logged < size
+        assert 1_000 == sum(len(line["records"]) for line in written)
+        assert not any("left_out" in line for line in written)
+
+
+def test_the_lines_of_a_small_unverified_event_are_limited() -> None:
+    """A body of 15 kB could have 989 ids and long fields that every record repeats: 33 MB."""
+    text = "😀" * 990
+    kept = [
+        deletion_document(
+            replace(PORTAL, connector=text, message_id=str(number), chat_id=text),
+            replace(DELIVERY, member_id="é" * 750, domain="😀" * 253, event="É" * 100),
+            None,
+        )
+        for number in range(989)
+    ]
+    written, logged = unverified(kept)
+    records = [record for line in written for record in line["records"]]
+
+    assert 1_000_000 < logged < 1_200_000
+    assert [str(number) for number in range(len(records))] == [one["message_id"] for one in records]
+    *others, last = written
+    assert not any("left_out" in line for line in others)
+    left_out = 989 - len(records)
+    assert left_out == last["left_out"]
+    assert f" {left_out} more of this unverified event are left out." in last["message"]
+
+
+def test_nothing_of_a_verified_event_is_left_out() -> None:
+    """It is genuine, whatever its size."""
+    log, stream = new_log()
+    log_records(log, documents(["😀" * 900] * 60))
+    assert 60 == sum(len(line["records"]) for line in lines(stream))
+    assert 2_000_000 < len(stream.getvalue())
+
+
+@pytest.mark.parametrize("digest", [None, "f" * 64])
+def test_a_line_has_room_for_its_own_names(digest: str | None) -> None:
+    """The longest member_id and event, of characters that take most bytes in JSON."""
+    log, stream = new_log()
+    long = replace(DELIVERY, member_id="é" * 750, event="😀" * 100)
+    kept = [
+        deletion_document(replace(PORTAL, message_id=f"{number}"), long, None)
+        for number in range(100)
+    ]
+    log_records(log, kept, unverified_digest=digest)
+    assert 100 == sum(len(line["records"]) for line in lines(stream))
 
 
 def test_lines_are_filled() -> None:
