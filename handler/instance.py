@@ -13,9 +13,10 @@ from handler.tokens import TrustedTokens
 if TYPE_CHECKING:
     from handler.bitrix24.application import Application
 
-# Forged installs must neither occupy all threads (deploy.sh gives the function 32) nor flood the
-# OAuth server with requests.
+# Forged installs must neither flood the OAuth server with requests nor occupy all threads: with
+# those that wait, at most half of the 32 that deploy.sh gives the function.
 _MAX_CONCURRENT_PROOFS = 8
+_MAX_WAITING_PROOFS = 8
 
 
 class Instance:
@@ -30,6 +31,7 @@ class Instance:
         self.recorder = Recorder(open_store, settings, now)
         self.trusted = TrustedTokens(settings.token_cache_seconds)
         self.proofs = threading.BoundedSemaphore(_MAX_CONCURRENT_PROOFS)
+        self.waiting = threading.BoundedSemaphore(_MAX_WAITING_PROOFS)
 
     @property
     def application(self) -> "Application":
@@ -38,5 +40,10 @@ class Instance:
         from handler.bitrix24.application import Application  # noqa: PLC0415
 
         return Application(
-            self.settings, self.open_store, self.recorder, proofs=self.proofs, now=self.now
+            self.settings,
+            self.open_store,
+            self.recorder,
+            proofs=self.proofs,
+            waiting=self.waiting,
+            now=self.now,
         )

@@ -31,7 +31,7 @@ _NOT_READ = "The offline queue was not read; the next ping continues."
 class Application:
     """Answers the events about the application itself. Each method may raise `StoreUnavailable`.
 
-    `proofs` limits how many installs are verified at the same time.
+    `proofs` limits how many installs are verified at the same time, `waiting` how many more wait.
     """
 
     def __init__(
@@ -41,12 +41,14 @@ class Application:
         recorder: Recorder,
         *,
         proofs: threading.Semaphore,
+        waiting: threading.Semaphore,
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._open_store = open_store
         self._recorder = recorder
         self._proofs = proofs
+        self._waiting = waiting
         self._now = now
 
     def install(
@@ -110,7 +112,7 @@ class Application:
         return Answer(200, {"status": "uninstalled"})
 
     def _prove(self, event: Event) -> tuple[Portal, int | None]:
-        if not self._proofs.acquire(timeout=_WAIT_SECONDS):
+        if not (self._proofs.acquire(blocking=False) or self._wait()):
             raise NotProven(
                 "Too many installs at the same time.", "If it was yours, try again in a minute."
             )
@@ -123,6 +125,15 @@ class Application:
             )
         finally:
             self._proofs.release()
+
+    def _wait(self) -> bool:
+        """Wait until another install can be verified; return whether it can be."""
+        if not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            return self._proofs.acquire(timeout=_WAIT_SECONDS)
+        finally:
+            self._waiting.release()
 
     def _touched(self, stored: Portal | None) -> Portal | None:
         return stored and stored.model_copy(update={"updated_at": self._now()})

@@ -15,6 +15,7 @@ from threading import Event
 
 import pytest
 
+from handler.bitrix24 import application
 from tests.doubles.app import App, Stage, app_info, install_body
 from tests.doubles.bitrix24 import (
     Bitrix24,
@@ -538,6 +539,26 @@ class TestFloods:
         assert [one.result().status for one in forged] == [403] * 12
         assert len(scene.stage.bitrix.calls_to("app.info")) == 8
         assert scene.stage.documents == documents
+
+    def test_only_eight_more_installs_wait(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The others are refused at once: half of the function's 32 threads stay free."""
+        monkeypatch.setattr(application, "_WAIT_SECONDS", 60)
+        silence = Gate()
+        scene.stage.bitrix.fault("app.info", silence, times=8)
+        lines = len(scene.app.log_lines)
+        bodies = [scene.forge() for _ in range(20)]
+        with ThreadPoolExecutor(20) as pool:
+            forged = [pool.submit(scene.app.post, body) for body in bodies]
+            refused_at_once = islice(as_completed(forged), 4)
+            assert [one.result().status for one in refused_at_once] == [403] * 4
+            assert [line["reason"] for line in scene.app.log_lines[lines:]] == [TOO_MANY] * 4
+            assert scene.app.post(scene.installation.test_event({})).status == 200
+            assert sum(one.done() for one in forged) == 4
+            silence.opened.set()
+        assert [one.result().status for one in forged] == [403] * 20
+        assert len(scene.stage.bitrix.calls_to("app.info")) == 16
 
     def test_next_install_succeeds_after_a_flood(self, own_scene: Scene) -> None:
         """Each refusal releases its place, for any reason."""
