@@ -133,6 +133,11 @@ def portal_path(member_id: str) -> str:
     return f"{PORTALS}/{member_id}"
 
 
+def member_id_in(path: str) -> str:
+    """Return the member_id in the path of a portal's document, or of one below it."""
+    return path.split("/")[1]
+
+
 def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | None:
     """Return a portal, or `None` if it is unknown."""
     document = store.get(portal_path(member_id), deadline)

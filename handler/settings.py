@@ -76,8 +76,8 @@ class Settings:
             allowed_portals=read("ALLOWED_PORTALS", _domains, cls.allowed_portals),
             client_id=read("CLIENT_ID", str, None),
             connectors=read("CONNECTORS", _lower_names, cls.connectors),
-            retention_days=read("RETENTION_DAYS", _whole(1, 99_999, "days"), None),
-            keep_text_days=read("KEEP_TEXT_DAYS", _whole(1, 366, "days"), None),
+            retention_days=read("RETENTION_DAYS", parse_whole(1, 99_999, " of days"), None),
+            keep_text_days=read("KEEP_TEXT_DAYS", parse_whole(1, 366, " of days"), None),
             token_cache_seconds=read(
                 "TOKEN_CACHE_SECONDS", parse_cache_seconds, cls.token_cache_seconds
             ),
@@ -85,7 +85,7 @@ class Settings:
                 "STORE_DEADLINE_SECONDS", _seconds(0.1, 60), cls.store_deadline_seconds
             ),
             max_body_bytes=read(
-                "MAX_BODY_BYTES", _whole(1, MAX_REQUEST_BYTES, "bytes"), cls.max_body_bytes
+                "MAX_BODY_BYTES", parse_whole(1, MAX_REQUEST_BYTES, " of bytes"), cls.max_body_bytes
             ),
             function_url=read("FUNCTION_URL", _function_url, None),
             oauth_servers=read("BITRIX24_OAUTH_SERVERS", _oauth_servers, cls.oauth_servers),
@@ -107,13 +107,15 @@ class _Reader:
             raise SettingError(f"{name}={text!r} is not valid: {problem}") from None
 
 
-def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
+def parse_whole(low: int, high: int, of_unit: str = "") -> Callable[[str], int]:
+    """Return a parser of whole numbers in this range; it raises `ValueError`."""
+
     def parse(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) <= len(str(high)):
             number = int(text)
             if low <= number <= high:
                 return number
-        raise ValueError(f"use a whole number of {unit} from {low} to {high}.")
+        raise ValueError(f"use a whole number{of_unit} from {low} to {high}.")
 
     return parse
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handler.console.portal_option import find_portal, portal_name
-from handler.console.printing import CommandError, store_deadline
-from handler.events.fields import whole_number
+from handler.console.printing import CommandError, argument, store_deadline
+from handler.events.fields import MAX_INTEGER
 from handler.log import count
 from handler.portal import portal_path
 from handler.records.documents import DELETIONS
 from handler.records.message_document import MESSAGES
 from handler.records.versions import AUTHOR_ID, COPIED_FIELDS
+from handler.settings import parse_whole
 from handler.stores.interface import Patch, Store
 
 _PAGE = 300  # documents erased at a time
@@ -41,21 +42,15 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "--portal", metavar="M", type=portal_name, required=True, help="its member_id or domain"
     )
     purge.add_argument(
-        "--user", metavar="N", type=_user, required=True, help="the author_id in a record"
+        "--user",
+        metavar="N",
+        type=argument(parse_whole(1, MAX_INTEGER)),
+        required=True,
+        help="the author_id in a record",
     )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument("--json", action="store_true", help="print the result as JSON")
     purge.set_defaults(run=_purge)
-
-
-def _user(text: str) -> int:
-    try:
-        number = whole_number(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(f"{text!r} {problem}") from None
-    if not number:
-        raise argparse.ArgumentTypeError("0 is not an author")
-    return number
 
 
 def _purge(options: argparse.Namespace) -> int:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from handler.console.portal_option import find_portal, portal_name
-from handler.console.printing import CommandError, store_deadline
+from handler.console.portal_state import count_quarantined
+from handler.console.printing import CommandError, argument, store_deadline
 from handler.log import count
 from handler.portal import change_portal, portal_path, read_portal
-from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORDED_AT
+from handler.records.documents import DELETIONS, QUARANTINE, RECORDED_AT
 from handler.settings import Settings, parse_cache_seconds
 from handler.stores.interface import EXPIRING, Store
 
@@ -34,17 +35,10 @@ def register(actions: Any) -> None:  # noqa: ANN401 - argparse does not name the
     purge.add_argument(
         "--cache-seconds",
         metavar="N",
-        type=_cache_seconds,
+        type=argument(parse_cache_seconds),
         help="the service's TOKEN_CACHE_SECONDS, if it is not the default",
     )
     purge.set_defaults(run=_purge)
-
-
-def _cache_seconds(text: str) -> float:
-    try:
-        return parse_cache_seconds(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem).rstrip(".")) from None
 
 
 def _purge(options: argparse.Namespace) -> int:
@@ -78,7 +72,7 @@ def _purge(options: argparse.Namespace) -> int:
 def _amounts(store: Store, member_id: str) -> str:
     path = portal_path(member_id)
     deletions = store.count(f"{path}/{DELETIONS}", RECORDED_AT, store_deadline())
-    events = store.count(f"{path}/{QUARANTINE}", RECEIVED_AT, store_deadline())
+    events = count_quarantined(store, [member_id])
     names = store.names(f"{path}/{EXPIRING}", store_deadline(), limit=_MAX_COUNTED + 1)
     more = len(names) > _MAX_COUNTED
     texts = f"more than {_MAX_COUNTED} messages" if more else count(len(names), "message")

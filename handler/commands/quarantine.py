@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from handler.commands.quarantine_retry import retry
 from handler.console.portal_option import add_portal_option, find_portals
+from handler.console.portal_state import count_quarantined
 from handler.console.printing import (
     CommandError,
+    argument,
     newest_of_portals,
     positive_number,
     print_json,
@@ -19,7 +21,7 @@ from handler.console.printing import (
 )
 from handler.events.envelope import document_name
 from handler.log import count
-from handler.portal import PORTALS
+from handler.portal import member_id_in, portal_path
 from handler.records.documents import QUARANTINE, RECEIVED_AT
 from handler.stores.interface import Document, Store
 
@@ -71,11 +73,7 @@ def _add_limit(parser: argparse.ArgumentParser, otherwise: str, default: str | N
     )
 
 
-def _event_id(text: str) -> str:
-    try:
-        return document_name(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an id from the list") from None
+_event_id = argument(document_name, "{text!r} is not an id from the list")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -87,7 +85,7 @@ def _list(options: argparse.Namespace) -> int:
             print_json(document)
     elif documents:
         print_table(("RECEIVED (UTC)", "PORTAL", "EVENT", "REASONS", "ID"), map(_row, documents))
-    if rest := _count(store, members) - len(documents):
+    if rest := count_quarantined(store, members) - len(documents):
         verb = "is" if rest == 1 else "are"
         print(f"{rest} more {verb} not shown: use a larger --limit.", file=sys.stderr)
     return 0
@@ -102,7 +100,7 @@ def _show(options: argparse.Namespace) -> int:
     for name in ("event", "received_at", "event_at", "domain", "user_id", "expires_at"):
         if name in fields:
             print(f"{name}: {printable(fields[name])}")
-    print(f"portal: {_member_id(document)}")
+    print(f"portal: {member_id_in(document.path)}")
     print("reasons:")
     for reason in _reasons(fields):
         print(f"  - {printable(reason)}")
@@ -115,8 +113,8 @@ def _drop(options: argparse.Namespace) -> int:
     document = _find(store, options)
     store.delete([document.path], store_deadline())
     print(
-        f"Event {document.name} of portal {_member_id(document)} is deleted. Any of its deletions"
-        " that were not recorded are lost."
+        f"Event {document.name} of portal {member_id_in(document.path)} is deleted. Any of its"
+        " deletions that were not recorded are lost."
     )
     return 0
 
@@ -125,7 +123,7 @@ def _retry(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
     members = find_portals(store, options.portal)
     done = retry(options, _newest(store, members, options.limit))
-    left = _count(store, members)
+    left = count_quarantined(store, members)
     if options.json:
         print(json.dumps({**vars(done.counts), "left": left, "problems": done.problems}))
     else:
@@ -143,16 +141,9 @@ def _newest(store: Store, members: Sequence[str], limit: int | None) -> list[Doc
     return documents
 
 
-def _count(store: Store, members: Sequence[str]) -> int:
-    return sum(
-        store.count(f"{PORTALS}/{member}/{QUARANTINE}", RECEIVED_AT, store_deadline())
-        for member in members
-    )
-
-
 def _find(store: Store, options: argparse.Namespace) -> Document:
     members = find_portals(store, options.portal)
-    paths = [f"{PORTALS}/{member}/{QUARANTINE}/{options.id}" for member in members]
+    paths = [f"{portal_path(member)}/{QUARANTINE}/{options.id}" for member in members]
     for start in range(0, len(paths), _BATCH):
         for found in store.get_all(paths[start : start + _BATCH], store_deadline()):
             if found:
@@ -161,10 +152,6 @@ def _find(store: Store, options: argparse.Namespace) -> Document:
     raise CommandError(
         f"No event {options.id} is in quarantine ({portals} searched); see `quarantine`."
     )
-
-
-def _member_id(document: Document) -> str:
-    return document.path.split("/")[1]
 
 
 def _reasons(fields: Mapping[str, Any]) -> list[str]:
@@ -185,7 +172,7 @@ def _row(document: Document) -> tuple[object, ...]:
     fields = document.fields
     return (
         fields[RECEIVED_AT],
-        fields.get("domain") or _member_id(document),
+        fields.get("domain") or member_id_in(document.path),
         fields.get("event"),
         "; ".join(_reasons(fields)),
         document.name,

@@ -9,6 +9,7 @@ from typing import Any
 
 from handler.console.printing import store_deadline
 from handler.events import names
+from handler.portal import member_id_in
 from handler.records.documents import RECEIVED_AT, Delivery
 from handler.records.recorder import Counts, Recorder, as_decided
 from handler.stores.interface import Document
@@ -57,7 +58,7 @@ def _delivery(document: Document) -> Delivery:
     if fields.get("event") not in names.DELETIONS:
         raise ValueError
     return Delivery(
-        member_id=document.path.split("/")[1],
+        member_id=member_id_in(document.path),
         event=fields["event"],
         via="replay",
         domain=fields.get("domain"),

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus, urlsplit
 from handler.console import sample_event
 from handler.console.portal_option import portal_domain
 from handler.console.posting import post, wait
-from handler.console.printing import CommandError, printable, secret
+from handler.console.printing import CommandError, argument, printable, secret
 from handler.console.sample_event import SHAPES, Sample, fields, form_body
 
 # For `livechat`, the documentation's connector, Bitrix24 sends no event in its current shapes.
@@ -40,7 +40,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "--url",
         metavar="U",
         default="http://127.0.0.1:8080",
-        type=_http_url,
+        type=argument(_http_url, "use the function's http(s) URL"),
         help="the function's URL (%(default)s)",
     )
     parser.add_argument(
@@ -88,13 +88,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
 
 
 def _http_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise argparse.ArgumentTypeError("use the function's http(s) URL")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError
     return text
 
 

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.console.portal_option import NO_PORTAL, all_portals
-from handler.console.portal_state import last_recorded, needs, state
+from handler.console.portal_state import count_quarantined, last_recorded, needs, state
 from handler.console.printing import json_value, print_table, printable, store_deadline
-from handler.portal import PORTALS, Portal, portal_path
-from handler.records.documents import QUARANTINE, RECEIVED_AT
+from handler.portal import PORTALS, Portal
 from handler.stores.interface import Store
 
 _NOT_SEEN_HERE = (
@@ -90,8 +89,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _look(store: Store, portal: Portal, now: datetime) -> _Found:
-    path = f"{portal_path(portal.member_id)}/{QUARANTINE}"
-    quarantined = store.count(path, RECEIVED_AT, store_deadline())
+    quarantined = count_quarantined(store, [portal.member_id])
     return _Found(
         portal=portal,
         last_deletion_at=last_recorded(store, portal.member_id),

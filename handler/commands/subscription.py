@@ -18,7 +18,7 @@ from handler.bitrix24.subscription import (
     unsubscribe,
     wanted,
 )
-from handler.console.printing import CommandError, print_table, secret
+from handler.console.printing import CommandError, argument, print_table, secret
 from handler.deadline import Deadline
 from handler.log import count
 from handler.urls import rest_endpoint, same_address
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
             "--endpoint",
             metavar="E",
             required=True,
-            type=_endpoint,
+            type=argument(rest_endpoint),
             help="such as https://mycompany.bitrix24.com/rest/",
         )
         action.add_argument(
@@ -55,13 +55,6 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         action.add_argument("--url", metavar="U", required=True, help="the function's URL")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(run=_reporting(run))
-
-
-def _endpoint(text: str) -> str:
-    try:
-        return rest_endpoint(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _reporting(

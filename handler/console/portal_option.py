@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from handler.console.printing import CommandError, store_deadline
+from handler.console.printing import CommandError, argument, store_deadline
 from handler.events.envelope import document_name
 from handler.portal import PORTALS, Portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE
@@ -34,22 +34,14 @@ def add_portal_option(parser: argparse.ArgumentParser, default: str | None = Non
     )
 
 
-def portal_name(text: str) -> str:
-    """Parse a portal's member_id, domain or URL from the command line."""
-    try:
-        return document_name(domain_in(text) if "." in text else text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a portal's member_id nor its domain"
-        ) from None
+portal_name = argument(
+    lambda text: document_name(domain_in(text) if "." in text else text),
+    "{text!r} is neither a portal's member_id nor its domain",
+)
+"""Parses a portal's member_id, domain or URL from the command line."""
 
-
-def portal_domain(text: str) -> str:
-    """Parse a portal's domain, or the domain in its URL, from the command line."""
-    try:
-        return domain_in(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+portal_domain = argument(domain_in)
+"""Parses a portal's domain, or the domain in its URL, from the command line."""
 
 
 def portal_ids(store: Store) -> Sequence[str]:

@@ -1,12 +1,13 @@
 """A portal's state, from its document and records, and what needs attention."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 from handler.console.printing import printable, store_deadline
 from handler.log import count
 from handler.portal import Portal, portal_path
-from handler.records.documents import DELETIONS, RECORDED_AT
+from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORDED_AT
 from handler.stores.interface import Store
 
 # A ping follows each new row within about a minute; a drain may be postponed, or interrupted once.
@@ -35,6 +36,18 @@ def state(portal: Portal) -> str:
 def last_recorded(store: Store, member_id: str) -> datetime | None:
     """Return when the portal's newest record was created."""
     return _newest(store, member_id, limit=1)
+
+
+def count_quarantined(
+    store: Store, members: Iterable[str], *, since: datetime | None = None
+) -> int:
+    """Return how many events of these portals, received since then, are in quarantine."""
+    return sum(
+        store.count(
+            f"{portal_path(member)}/{QUARANTINE}", RECEIVED_AT, store_deadline(), since=since
+        )
+        for member in members
+    )
 
 
 def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list[str]:

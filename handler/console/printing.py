@@ -3,14 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from handler.deadline import Deadline
 from handler.events.envelope import document_name
-from handler.portal import PORTALS
+from handler.portal import portal_path
+from handler.settings import parse_whole
 from handler.stores.interface import Document, Store
+
+T = TypeVar("T")
 
 # For one answer of a store that has already answered (`store_opening`): long lists take a while.
 STORE_SECONDS: Final = 60
@@ -22,21 +25,27 @@ class CommandError(Exception):
     """A command failed; the message says what is wrong and what to do."""
 
 
-def member_id(text: str) -> str:
-    """Parse a portal's member_id from the command line."""
-    try:
-        return document_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+def argument(parse: Callable[[str], T], message: str = "{error}") -> Callable[[str], T]:
+    """Return a parser for argparse: a `ValueError` of `parse` becomes an error with this message.
+
+    `{text!r}` in it stands for the argument, `{error}` for the error.
+    """
+
+    def parse_argument(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as problem:
+            error = str(problem).rstrip(".")
+            raise argparse.ArgumentTypeError(message.format(text=text, error=error)) from None
+
+    return parse_argument
 
 
-def positive_number(text: str) -> int:
-    """Parse a limit from the command line."""
-    if text.isdecimal() and len(text) <= len(str(_MAX_LIMIT)):
-        number = int(text)
-        if 0 < number <= _MAX_LIMIT:
-            return number
-    raise argparse.ArgumentTypeError(f"use a whole number from 1 to {_MAX_LIMIT}")
+member_id = argument(document_name, "{text!r} {error}")
+"""Parses a portal's member_id from the command line."""
+
+positive_number = argument(parse_whole(1, _MAX_LIMIT))
+"""Parses a limit from the command line."""
 
 
 _COPY_IT: Final = "copy auth[application_token] from the portal"
@@ -69,7 +78,7 @@ def newest_of_portals(
         document
         for member in members
         for document in store.newest(
-            f"{PORTALS}/{member}/{collection}", stamp, store_deadline(), since=since, limit=limit
+            f"{portal_path(member)}/{collection}", stamp, store_deadline(), since=since, limit=limit
         )
     ]
     found.sort(key=lambda document: document.fields[stamp], reverse=True)  # type: ignore[arg-type,return-value] # all are timestamps

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from handler.console.moments import time_text
+from handler.console.portal_state import count_quarantined
 from handler.console.printing import store_deadline
-from handler.portal import PORTALS
-from handler.records.documents import DELETIONS, EVENT_AT, QUARANTINE, RECEIVED_AT, RECORDED_AT
+from handler.portal import portal_path
+from handler.records.documents import DELETIONS, EVENT_AT, RECORDED_AT
 from handler.stores.interface import Document, Store
 
 # How many records of all portals are in memory at most, unless there are hundreds of portals.
@@ -106,7 +107,7 @@ class Reading:
     def count_rest(self) -> tuple[int, bool]:
         """Return how many more there are, and whether that is exact or a lower bound."""
         if self._selection.is_of_all_kinds and not self._untimed:
-            return max(0, self._counted(DELETIONS, EVENT_AT) - self.shown), True
+            return max(0, self._count_timed() - self.shown), True
         self._page = _LARGEST_PAGE
         end = self._read + _MAX_COUNTED
         rest = sum(1 for _ in self._matching(end))
@@ -114,21 +115,13 @@ class Reading:
 
     def count_quarantined(self) -> int:
         """Return how many events of these portals since `since` are in quarantine."""
-        return sum(
-            self._store.count(
-                f"{PORTALS}/{member}/{QUARANTINE}",
-                RECEIVED_AT,
-                store_deadline(),
-                since=self._selection.since,
-            )
-            for member in self._selection.members
-        )
+        return count_quarantined(self._store, self._selection.members, since=self._selection.since)
 
-    def _counted(self, collection: str, stamp: str) -> int:
+    def _count_timed(self) -> int:
         return sum(
             self._store.count(
-                f"{PORTALS}/{member}/{collection}",
-                stamp,
+                f"{portal_path(member)}/{DELETIONS}",
+                EVENT_AT,
                 store_deadline(),
                 since=self._selection.since,
                 until=self._selection.until,
@@ -147,7 +140,7 @@ class Reading:
                 yield record
 
     def _of_portal(self, member: str) -> Iterator[Document]:
-        collection = f"{PORTALS}/{member}/{DELETIONS}"
+        collection = f"{portal_path(member)}/{DELETIONS}"
         timed = self._pages(collection, EVENT_AT)
         # In this order: a record created in between makes the counts differ, and hides nothing.
         with_time = self._store.count(collection, EVENT_AT, store_deadline())

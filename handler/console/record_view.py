@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from handler.console.printing import store_deadline
 from handler.console.record_reading import deleted_at, has_own_time
-from handler.portal import read_portal
+from handler.portal import member_id_in, read_portal
 from handler.records.documents import RECORDED_AT
 from handler.stores.interface import Document, Store
 
@@ -76,7 +76,7 @@ def view(record: Document, domain_of: Callable[[str], str | None]) -> View:
     A record that was edited by hand may lack any field, or have it in a different type.
     """
     fields: Mapping[str, Any] = record.fields
-    member_id = record.path.split("/")[1]
+    member_id = member_id_in(record.path)
     domain = domain_of(member_id)
     host = link_host(domain)
     im_chat_id, user_id = (_number(fields.get(name)) for name in ("im_chat_id", "user_id"))

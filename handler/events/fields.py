@@ -14,8 +14,8 @@ from pydantic import (
     WrapValidator,
 )
 
-_MAX_INTEGER = 2**63 - 1  # Firestore's
-_MAX_DIGITS = len(str(_MAX_INTEGER))
+MAX_INTEGER = 2**63 - 1  # Firestore's
+_MAX_DIGITS = len(str(MAX_INTEGER))
 _LAST_TIMESTAMP = 253_402_300_799  # Unix seconds of 9999-12-31T23:59:59Z, Firestore's last
 
 _PHP_INDEX = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
@@ -71,7 +71,7 @@ def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
-Number = Annotated[int, BeforeValidator(whole_number), Field(le=_MAX_INTEGER)]
+Number = Annotated[int, BeforeValidator(whole_number), Field(le=MAX_INTEGER)]
 
 # Unix seconds.
 UnixTime = Annotated[datetime, BeforeValidator(_time)]
@@ -89,4 +89,4 @@ def _user_id(value: object) -> int | None:
 
 
 # Who caused an event. Without a user, the field is absent, or 0 in the offline queue.
-UserId = Annotated[Annotated[int, Field(le=_MAX_INTEGER)] | None, BeforeValidator(_user_id), OrNone]
+UserId = Annotated[Annotated[int, Field(le=MAX_INTEGER)] | None, BeforeValidator(_user_id), OrNone]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from handler.portal import portal_path
+from handler.portal import member_id_in, portal_path
 from handler.records.documents import DELETIONS
 from handler.records.versions import Version, decoded, encoded, last_said, text_known
 from handler.stores.interface import EXPIRING, Document, Value
@@ -116,7 +116,7 @@ def message_path(member_id: str, message: "Message") -> str:
 def possible_paths(record: Document) -> Sequence[str]:
     """Return the possible paths of the document of a record's message: one or two."""
     fields: Mapping[str, Any] = record.fields
-    member_id = record.path.split("/")[1]
+    member_id = member_id_in(record.path)
     ids = (fields[name] for name in ("line_id", "chat_id", "message_id"))
     customers = _path(member_id, "customer", fields["connector"].lower(), *ids)
     number = fields.get("im_message_id")

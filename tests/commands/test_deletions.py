@@ -192,7 +192,7 @@ class TestDeletions:
 
         assert told == shell.usage_error("deletions", "--since", text)
 
-    @pytest.mark.parametrize("count", ["0", "-1", "many", "2147483648", "9" * 5_000])
+    @pytest.mark.parametrize("count", ["0", "-1", "many", "٣", "2147483648", "9" * 5_000])
     def test_a_limit_is_a_whole_number(self, shell: Shell, count: str) -> None:
         """From 1 to Firestore's maximum."""
         told = (

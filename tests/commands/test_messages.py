@@ -118,11 +118,9 @@ def test_expiring_record_does_not_prevent_erasing_others(shell: Shell) -> None:
     assert shell.fields("portals/M/deletions/gone") is None
 
 
-@pytest.mark.parametrize(
-    ("user", "told"), [("0", "0 is not an author"), ("x", "'x' should be a whole")]
-)
-def test_user_is_a_number(shell: Shell, user: str, told: str) -> None:
+@pytest.mark.parametrize("user", ["0", "x"])
+def test_user_is_a_number(shell: Shell, user: str) -> None:
     """Bitrix24's user ids start at 1."""
     error = shell.usage_error("messages", "purge", "--portal", "M", "--user", user)
 
-    assert told in error
+    assert "use a whole number from 1 to 9223372036854775807" in error

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from handler.console.moments import time_text
+from handler.console.portal_state import count_quarantined
 from handler.console.printing import store_deadline
-from handler.portal import PORTALS, Portal, read_portal
-from handler.records.documents import QUARANTINE, RECEIVED_AT
+from handler.portal import Portal, read_portal
 from handler.stores.interface import Store
 
 
@@ -26,9 +26,7 @@ def portal_facts(
     found = []
     for member in members:
         portal = read_portal(store, member, store_deadline())
-        quarantined = store.count(
-            f"{PORTALS}/{member}/{QUARANTINE}", RECEIVED_AT, store_deadline(), since=since
-        )
+        quarantined = count_quarantined(store, [member], since=since)
         sentences = [*_quarantined(quarantined), *_state(portal, since, zone)]
         found.append(PortalFacts((portal and portal.domain) or member, sentences))
     return found
