@@ -34,7 +34,9 @@ def split_by_id(element: object) -> list[object]:
     return [element]
 
 
-class _External(Model):
+class External(Model):
+    """A message or a chat by the connector's id."""
+
     id: Text
 
 
@@ -54,11 +56,13 @@ class PortalMessage(Model):
     """An element of a deletion in Bitrix24; `im` has Bitrix24's own numbers."""
 
     im: _Im
-    message: _External
-    chat: _External
+    message: External
+    chat: External
 
 
-class _Connector(Model):
+class Connector(Model):
+    """A customer's connector and line; `user_id` is the customer."""
+
     connector_id: Text
     line_id: Number
     user_id: UserId = None
@@ -67,6 +71,6 @@ class _Connector(Model):
 class CustomerMessage(Model):
     """A customer's deletion."""
 
-    connector: _Connector
-    message: _External
-    chat: _External
+    connector: Connector
+    message: External
+    chat: External

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from handler.events import names
+from handler.events.deletion_shapes import Connector, External, Line
 from handler.events.fields import (
     Model,
     Number,
@@ -105,7 +106,7 @@ def _connector_of(one: Mapping[str, Any]) -> str | None:
     try:
         in_portal = "CONNECTOR" in one
         name = as_text(one["CONNECTOR"] if in_portal else one["DATA"]["connector"]["connector_id"])
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError):
         return None
     return name if isinstance(name, str) else None
 
@@ -173,10 +174,7 @@ class _Change(Model):
     message: _Content = _Content()
 
 
-class _ByOperator(Model):
-    connector: Text = Field(alias="CONNECTOR")
-    line: Number = Field(alias="LINE")
-
+class _ByOperator(Line):
     def message(self, number: int, content: _Content) -> Message:
         return content.message(
             author="operator",
@@ -201,24 +199,14 @@ class _ChangedByOperator(_ByOperator):
         return [self.message(self.data.im.message_id, self.data.message)]
 
 
-class _Connector(Model):
-    connector_id: Text
-    line_id: Number
-    user_id: UserId = None
-
-
-class _Chat(Model):
-    id: Text
-
-
-class _External(_Content):
+class _FromCustomer(_Content):
     id: Annotated[tuple[Text, ...], BeforeValidator(_ids), Field(min_length=1)]
 
 
 class _CustomerMessage(Model):
-    connector: _Connector
-    chat: _Chat
-    message: _External
+    connector: Connector
+    chat: External
+    message: _FromCustomer
 
 
 class _ByCustomer(Model):
