@@ -67,8 +67,8 @@ class Queue:
     """A portal's offline queue, read with one token.
 
     If the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Otherwise, a
-    page is listed, stored and then removed with one request. `ping` is the ping's delivery,
-    `deadline` is for the work, `page_seconds` for storing one page.
+    page is listed, stored and then removed with one request. `ping` is the ping's delivery, `done`
+    the result to add to, `deadline` is for the work, `page_seconds` for storing one page.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Queue:
         budget: Budget,
         log: Log,
         *,
+        done: Drained,
         deadline: Deadline,
         page_seconds: float,
     ) -> None:
@@ -87,29 +88,31 @@ class Queue:
         self._ping = ping
         self._budget = budget
         self._log = log
+        self._done = done
         self._deadline = deadline
         self._page_seconds = page_seconds
         self._reserves = True
         self._batches = True
         self._stuck = 0  # rows that could be neither read nor removed
 
-    def drain(self, done: Drained, *, reserved: bool) -> None:
-        """Store and remove as many of the queue's deletions as time allows; add to `done`.
+    def drain(self, *, reserved: bool) -> None:
+        """Store and remove as many of the queue's deletions as time allows.
 
         `reserved`: an earlier drain may have left rows reserved, which are not returned again.
         Raises `StoreUnavailable`; every row removed by then is in the store or in the log.
         """
+        done = self._done
         done.left, done.detail, done.error, done.calls = UNKNOWN, None, None, 0
         self._budget.least_seconds, self._stuck = _SECONDS_FOR_A_CALL, 0
         try:
-            if not self._reserves or not self._by_reservation(done, reserved=reserved):
+            if not self._reserves or not self._by_reservation(reserved=reserved):
                 self._reserves = False
-                self._by_pages(done)
+                self._by_pages()
         except Bitrix24Error as error:
             done.error = error
             done.detail = f"The offline queue is not empty yet: {error}."
         except OutOfTime:
-            done.left = self._count(done)
+            done.left = self._count()
             done.detail = "The offline queue is not empty yet; the next ping continues."
         else:
             done.left = self._stuck
@@ -117,32 +120,32 @@ class Queue:
                 rows = count(self._stuck, "row")
                 done.detail = f"{rows} of the offline queue can be neither read nor removed."
 
-    def _by_reservation(self, done: Drained, *, reserved: bool) -> bool:
+    def _by_reservation(self, *, reserved: bool) -> bool:
         """Reserve, store and clear; return whether the portal's plan allows that."""
         while True:
             try:
-                batch = self._call(done, "event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
+                batch = self._call("event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
             except Bitrix24Error as error:
                 if error.code != "WRONG_LICENSE":
                     raise
                 return False
             given, rows = _rows(_events(batch))
             if rows:
-                self._store(done, rows)
-                self._clear(done, batch.get("process_id"), rows)
+                self._store(rows)
+                self._clear(batch.get("process_id"), rows)
             self._stuck += given - len(rows)
             if given < _PAGE:  # that was the last page
                 break
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
         if reserved:
-            self._clear_reserved(done)
+            self._clear_reserved()
         return True
 
-    def _clear_reserved(self, done: Drained) -> None:
+    def _clear_reserved(self) -> None:
         found: dict[int, _Row] = {}
         while True:
             known = len(found)
-            given, page = self._list(done, known)
+            given, page = self._list(known)
             found |= {row.id: row for row in page}
             if given < _PAGE or len(found) == known:
                 break
@@ -151,20 +154,20 @@ class Queue:
             if row.process_id:
                 by_process.setdefault(row.process_id, []).append(row)
         for process_id, rows in by_process.items():
-            self._store(done, rows)
-            self._clear(done, process_id, rows)
+            self._store(rows)
+            self._clear(process_id, rows)
 
-    def _by_pages(self, done: Drained) -> None:
+    def _by_pages(self) -> None:
         passed = 0  # rows at the front that cannot be removed
         taken: set[int] = set()
         while True:
-            given, rows = self._list(done, passed)
+            given, rows = self._list(passed)
             fresh = [row for row in rows if row.id not in taken]
             asked = {row.id for row in fresh}
             gone: set[int] = set()
             if fresh:
-                self._store(done, fresh)
-                gone = self._remove(done, fresh, whole=len(rows) == given)
+                self._store(fresh)
+                gone = self._remove(fresh, whole=len(rows) == given)
                 taken |= asked
             passed += given - len(fresh)
             if given < _PAGE and asked <= gone:
@@ -172,33 +175,32 @@ class Queue:
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
         self._stuck = passed
 
-    def _remove(self, done: Drained, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
+    def _remove(self, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
         """Remove stored rows with one request; return the ids that the portal confirmed.
 
         `whole`: every row between the first and the last of them was stored.
         """
         answers: Sequence[object] | None = None
         if self._batches:
-            answers = self._remove_batch(done, rows)
+            answers = self._remove_batch(rows)
             self._batches = answers is not None
+        ids = list(dict.fromkeys(row.id for row in rows))
         if answers is None and not whole:
-            one = {row.id: {"ID": row.id} for row in rows}
-            answers = [self._call(done, "event.offline.get", filter=only) for only in one.values()]
+            answers = [self._call("event.offline.get", filter={"ID": one}) for one in ids]
         if answers is None:
-            ids = [row.id for row in rows]
             span = {">=ID": min(ids), "<=ID": max(ids), **_OURS}
-            answers = [self._call(done, "event.offline.get", filter=span, order={"ID": "ASC"})]
-            self._store_unasked(done, set(ids), _events(answers[0]))
+            answers = [self._call("event.offline.get", filter=span, order={"ID": "ASC"})]
+            self._store_unasked(set(ids), _events(answers[0]))
         given = [row for answer in answers for row in _rows(_events(answer))[1]]
         return {row.id for row in given}
 
-    def _remove_batch(self, done: Drained, rows: Sequence["_Row"]) -> Sequence[object] | None:
+    def _remove_batch(self, rows: Sequence["_Row"]) -> Sequence[object] | None:
         """Remove exactly these rows with a batch; return the answers, `None` if it is refused."""
         commands = {
             f"r{row.id}": f"event.offline.get?{urlencode({'filter[ID]': row.id})}" for row in rows
         }
         try:
-            answer = self._call(done, "batch", halt=0, cmd=commands)
+            answer = self._call("batch", halt=0, cmd=commands)
         except Bitrix24Error as error:
             if error.code in _TRANSIENT:
                 raise
@@ -206,7 +208,7 @@ class Queue:
         results = answer.get("result") if isinstance(answer, Mapping) else None
         return list(results.values()) if isinstance(results, Mapping) else None
 
-    def _store_unasked(self, done: Drained, asked: set[int], events: object) -> None:
+    def _store_unasked(self, asked: set[int], events: object) -> None:
         """Store rows that removing a range deleted unread, because they were committed late."""
         for one in events if isinstance(events, list) else ():
             _, rows = _rows([one])
@@ -214,7 +216,7 @@ class Queue:
                 continue
             if rows:
                 with suppress(Exception):  # on failure, it goes to the log instead
-                    self._store(done, rows)
+                    self._store(rows)
                     continue
             unknown = replace(
                 self._ping, event=names.DELETION, via="offline", event_at=None, user_id=None
@@ -223,26 +225,26 @@ class Queue:
             data = one.get("EVENT_DATA", one) if isinstance(one, Mapping) else one
             dead_letter.log_event(self._log, delivery, data, self._recorder.connectors)
 
-    def _list(self, done: Drained, start: int) -> "tuple[int, list[_Row]]":
+    def _list(self, start: int) -> "tuple[int, list[_Row]]":
         order = {"ID": "ASC"}
-        return _rows(self._call(done, "event.offline.list", filter=_OURS, order=order, start=start))
+        return _rows(self._call("event.offline.list", filter=_OURS, order=order, start=start))
 
-    def _clear(self, done: Drained, process_id: object, rows: Sequence["_Row"]) -> None:
+    def _clear(self, process_id: object, rows: Sequence["_Row"]) -> None:
         # Never without ids, which would clear the whole batch.
         ids = [row.id for row in rows]
-        if self._call(done, "event.offline.clear", process_id=process_id, id=ids) is not True:
+        if self._call("event.offline.clear", process_id=process_id, id=ids) is not True:
             raise Bitrix24Error("event.offline.clear is not confirmed")
 
-    def _count(self, done: Drained) -> int | str:
+    def _count(self) -> int | str:
         """Count the remaining rows, if there is time."""
         self._budget.least_seconds = _SECONDS_FOR_A_CALL
         try:
-            given, _ = self._list(done, 0)
+            given, _ = self._list(0)
         except (Bitrix24Error, OutOfTime):
             return UNKNOWN
         return given if given < _PAGE else f"more than {_PAGE - 1}"
 
-    def _store(self, done: Drained, rows: Sequence["_Row"]) -> None:
+    def _store(self, rows: Sequence["_Row"]) -> None:
         seconds = min(self._page_seconds, self._deadline.remaining + _SECONDS_TO_STORE)
         deadline = Deadline(seconds)
         documents: list[Document] = []
@@ -250,13 +252,13 @@ class Queue:
             delivery = self._delivery(row)
             reading = self._recorder.read(delivery, row.data)
             documents += reading.documents
-            done.left_out += reading.left_out
+            self._done.left_out += reading.left_out
             if reading.invalid:
                 name = self._recorder.quarantine(delivery, row.data, reading.invalid, deadline)
-                done.quarantine_ids.append(name)
-                done.quarantined += 1
-        done.counts += self._recorder.record(documents, deadline)
-        done.ids += [document.name for document in documents]
+                self._done.quarantine_ids.append(name)
+                self._done.quarantined += 1
+        self._done.counts += self._recorder.record(documents, deadline)
+        self._done.ids += [document.name for document in documents]
 
     def _delivery(self, row: "_Row") -> Delivery:
         user_id = row.additional.user_id if row.additional else None
@@ -264,9 +266,9 @@ class Queue:
             self._ping, event=row.event, via="offline", event_at=row.time, user_id=user_id
         )
 
-    def _call(self, done: Drained, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
+    def _call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
         result = self._rest.call(method, **parameters)
-        done.calls += 1
+        self._done.calls += 1
         return result
 
 

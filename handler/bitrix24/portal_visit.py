@@ -106,12 +106,12 @@ class Visit:
         time.sleep(waited)
         reserved = self._reserved or self._upkeep.checked
         self._queue = self._queue or self._open_queue()
-        self._queue.drain(self.done, reserved=reserved)
+        self._queue.drain(reserved=reserved)
         self._reserved = self.done.left != 0
         silent = isinstance(self.done.error, UnansweredError) and not self.done.calls
         if silent and self._upkeep.has_moved():
             self._queue = self._open_queue()
-            self._queue.drain(self.done, reserved=True)
+            self._queue.drain(reserved=True)
         self._upkeep.note(self.done.error)
         if self.done.left == 0 and waited < waits:
             self.done.left, self.done.detail = UNKNOWN, _MORE
@@ -123,6 +123,7 @@ class Visit:
             self._ping,
             self._budget,
             self._log,
+            done=self.done,
             deadline=self._held.deadline,
             page_seconds=self._settings.store_deadline_seconds,
         )

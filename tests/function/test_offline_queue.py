@@ -113,17 +113,18 @@ class Scene:
         deadline = Deadline(seconds, clock)
         budget = Budget(None, lambda: NOW, deadline)
         token = self.installation.token().access_token
+        done = Drained()
         queue = Queue(
             Rest(self.portal.client_endpoint, token, deadline, pace=budget.spend),
             recorder,
             ping,
             budget,
             Log(self.log),
+            done=done,
             deadline=deadline,
             page_seconds=8,
         )
-        done = Drained()
-        queue.drain(done, reserved=reserved)
+        queue.drain(reserved=reserved)
         return done
 
     @property
