@@ -7,9 +7,9 @@ tests/unit/events/test_php_form.py compares it with PHP itself.
 """
 
 import re
-import string
 from functools import lru_cache
 from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from handler.answers import malformed_body
 
@@ -28,12 +28,6 @@ _CACHED_NAME_BYTES = 128
 _PHP_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _PHP_INT_MIN, _PHP_INT_MAX = -(2**63), 2**63 - 1
 _NONE_YET = _PHP_INT_MIN  # PHP's own mark for an array without integer keys
-_QUOTED = re.compile(rb"%[0-9A-Fa-f]{2}")
-_BYTES = {
-    f"%{high}{low}".encode(): bytes.fromhex(high + low)
-    for high in string.hexdigits
-    for low in string.hexdigits
-}
 _NAME_TO_UNDERSCORE = bytes.maketrans(b" .[", b"___")
 
 # The keys that lead into the tree; `None` stands for PHP's `[]`, the next free index.
@@ -136,11 +130,7 @@ def _index_after(key: str) -> int:
 
 
 def _unquote(text: bytes) -> bytes:
-    return _QUOTED.sub(_unquoted, text.replace(b"+", b" "))
-
-
-def _unquoted(quoted: re.Match[bytes]) -> bytes:
-    return _BYTES[quoted[0]]
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def _text(raw: bytes) -> str:
