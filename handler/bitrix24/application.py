@@ -24,7 +24,10 @@ _TRUE = ("1", 1, True)  # PHP's `true` in a form and in JSON
 
 _WAIT_SECONDS = 2
 
-_IN_USE = "The portal's queue was busy with another drain: choose Reinstall again."
+_NOT_CHECKED = (
+    "The bindings were not checked: another drain was under way, or the application was uninstalled"
+    " in the meantime. Choose Reinstall again, or install it again."
+)
 _NOT_READ = "The offline queue was not read; the next ping continues."
 
 
@@ -74,7 +77,7 @@ class Application:
         self._change(event, accept)
         held = self._leases(event).take(administrator or 0, postponable=False)
         if not isinstance(held, Held):
-            return _installed([_IN_USE])
+            return _installed([_NOT_CHECKED])
         upkeep, visit = self._visit(event, held, url, ping, log)
         with visit.released():
             upkeep.bind(administrator)

@@ -31,10 +31,8 @@ class NotTaken(Enum):
 
     POSTPONED = auto()
     """The same user's drain is under way, and will read the new rows."""
-    HELD = auto()
-    """The event waited, but another took the lease first."""
-    GONE = auto()
-    """The portal is no longer active."""
+    UNAVAILABLE = auto()
+    """The event waited, but another took the lease first; or the portal is no longer active."""
 
 
 class Held:
@@ -105,7 +103,7 @@ class Leases:
             return first
         self._wait_for_end_of(first)
         second = self._compete(user, postponable=postponable, may_wait=False)
-        return NotTaken.HELD if isinstance(second, Lease) else second
+        return NotTaken.UNAVAILABLE if isinstance(second, Lease) else second
 
     def change(
         self, change: Callable[[Portal | None], Portal | None], deadline: Deadline | None = None
@@ -118,12 +116,12 @@ class Leases:
         """Take the lease if it is free; otherwise return the one to wait for."""
         nonce = token_hex(8)
         overdue = False
-        outcome: Held | NotTaken | Lease = NotTaken.GONE
+        outcome: Held | NotTaken | Lease = NotTaken.UNAVAILABLE
 
         def attempt(stored: Portal | None) -> Portal | None:
             nonlocal outcome, overdue
             if stored is None or not stored.active:
-                outcome = NotTaken.GONE
+                outcome = NotTaken.UNAVAILABLE
                 return None
             lease = stored.drain
             if lease and lease.nonce == nonce:  # the answer to this event's own write was lost

@@ -150,7 +150,7 @@ class TestLease:
 
     def test_event_that_loses_twice_gives_up(self, rival: Rival) -> None:
         """Or is postponed, if its own user's drain was faster."""
-        for faster, outcome in ((3, NotTaken.HELD), (2, NotTaken.POSTPONED)):
+        for faster, outcome in ((3, NotTaken.UNAVAILABLE), (2, NotTaken.POSTPONED)):
             rival.write(drain={"until": NOW + timedelta(seconds=5), "nonce": "1", "user": 1})
             with ThreadPoolExecutor() as pool:
                 other = pool.submit(rival.take, 2)
@@ -164,7 +164,7 @@ class TestLease:
         until = NOW + timedelta(seconds=0.1)
         rival.write(drain={"until": until, "nonce": "1", "user": 1})
         with Stopwatch() as watch:
-            assert rival.take(2) is NotTaken.HELD
+            assert rival.take(2) is NotTaken.UNAVAILABLE
         assert watch.seconds < 5
 
     @pytest.mark.parametrize("seconds", [0, -1, 1_000_000])
@@ -191,9 +191,9 @@ class TestLease:
         """Nor is an unknown portal created."""
         rival = Rival()
         rival.write(**fields)
-        assert rival.take() is NotTaken.GONE
+        assert rival.take() is NotTaken.UNAVAILABLE
         del rival.store.documents["portals/m"]
-        assert rival.take() is NotTaken.GONE
+        assert rival.take() is NotTaken.UNAVAILABLE
         assert rival.store.documents == {}
 
     def test_release_does_not_change_an_uninstalled_portal(self, rival: Rival) -> None:
@@ -397,7 +397,10 @@ class TestPings:
                     return
 
         for body, told in (
-            (installation.install_event(installation.token()), "choose Reinstall again."),
+            (
+                installation.install_event(installation.token()),
+                "Choose Reinstall again, or install it again.",
+            ),
             (installation.offline_ping(installation.token()), "the next ping continues."),
         ):
             answered.clear()
