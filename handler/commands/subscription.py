@@ -89,11 +89,12 @@ def _status(options: argparse.Namespace, rest: Rest) -> int:
                 for event, yes, users in rows
             ],
         )
+        if found.missing:
+            print("`subscription bind` binds what is missing; so does Reinstall.")
     for one in found.stale:
         where = f"as user {one.user}" if one.user else "without a user"
         print(
-            f"{one.event} is bound at {one.handler} {where}, which is not needed: `bind` removes"
-            " it.",
+            f"{one.event} is bound at {one.handler} {where}, which is wrong: `bind` corrects it.",
             file=sys.stderr,
         )
     return 1 if found.missing else 0

@@ -105,6 +105,7 @@ def test_people_get_a_table_and_sentences(
             "ONOPENLINEMESSAGEDELETE (offline queue)  yes    -",
             "ONOFFLINEEVENT                           yes    1",
             "ONAPPUNINSTALL                           yes    1",
+            "`subscription bind` binds what is missing; so does Reinstall.",
         ],
     )
     assert run(capsys, installation, "unbind") == (0, "3 bindings removed.\n", "")
@@ -117,14 +118,14 @@ def test_what_another_user_has_bound_is_named(
 ) -> None:
     """It is useless: the queue's ping must bring an administrator's token."""
     run(capsys, installation, "bind")
-    code, _, _ = run(capsys, installation, "status")
-    assert code == 0
+    code, table, _ = run(capsys, installation, "status")
+    assert (code, "Reinstall" in table) == (0, False)
     (ping,) = (one for one in installation.bindings if one.event == "ONOFFLINEEVENT")
     installation.bindings.append(replace(ping, id=99, user_id=27))
     code, table, err = run(capsys, installation, "status")
     assert (code, "ONOFFLINEEVENT                           yes    1, 27" in table) == (0, True)
     assert "ONOPENLINEMESSAGEDELETE                  yes    the user who causes it" in table
-    told = f"ONOFFLINEEVENT is bound at {URL} as user 27, which is not needed: `bind` removes it.\n"
+    told = f"ONOFFLINEEVENT is bound at {URL} as user 27, which is wrong: `bind` corrects it.\n"
     assert err == told
 
 
