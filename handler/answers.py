@@ -9,13 +9,14 @@ class Answer:
     """One HTTP answer: a status and a JSON object.
 
     `log` holds fields for the log alone: names and counts, never a token, and unverified text only
-    if it is short.
+    if it is short. `warning` is a sentence for the log alone, if a success may not be intended.
     """
 
     status: int
     body: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
     log: Mapping[str, object] = field(default_factory=dict)
+    warning: str = ""
 
     @property
     def outcome(self) -> str:

@@ -125,7 +125,8 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
 
 
 def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
-    detail = answer.body.get("detail")  # on success: something for an operator to correct
+    # On success, both are for an operator.
+    said = " ".join(str(one) for one in (answer.warning, answer.body.get("detail")) if one)
     fields = {
         "outcome": answer.outcome,
         "event": event and event.name,
@@ -137,7 +138,7 @@ def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -
         **answer.log,
     }
     log(
-        "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if detail else "INFO",
-        str(detail or answer.outcome),
+        "ERROR" if answer.status >= _SERVER_ERROR else "WARNING" if said else "INFO",
+        said or answer.outcome,
         **fields,
     )

@@ -28,6 +28,15 @@ _NOT_CHECKED = (
     "The bindings were not checked: another drain was under way, or the application was uninstalled"
     " in the meantime. Choose Reinstall again, or install it again."
 )
+_TAKEN_OVER = (
+    "Another application of the portal has taken over; the token of the one before stays accepted"
+    " until its uninstall. If that was not intended, delete the new one in Bitrix24, run `python -m"
+    " handler portals remove`, and choose Reinstall for the right one."
+)
+_UNINSTALLED = (
+    "The application was uninstalled: nothing of the portal is recorded any more. If that was not"
+    " intended, choose Reinstall for the application in Bitrix24, or add it again if it is gone."
+)
 _NOT_READ = "The offline queue was not read; the next ping continues."
 
 
@@ -69,15 +78,19 @@ class Application:
             self._change(event, self._touched)
             return _installed([str(reason)])
         now = self._now()
+        before: Portal | None = None
 
         def accept(stored: Portal | None) -> Portal:
+            nonlocal before
+            before = stored
             confirmed = {name: getattr(proven, name) for name in proven.model_fields_set}
             return (stored or proven).model_copy(update=confirmed).with_token(digest, now)
 
         self._change(event, accept)
+        warning = _TAKEN_OVER if _is_taken_over(before, proven) else ""
         held = self._leases(event).take(administrator or 0, postponable=False)
         if not isinstance(held, Held):
-            return _installed([_NOT_CHECKED])
+            return _installed([_NOT_CHECKED], warning=warning)
         upkeep, visit = self._visit(event, held, url, ping, log)
         with visit.released():
             upkeep.bind(administrator)
@@ -86,7 +99,7 @@ class Application:
             else:
                 visit.done.left = 0 if upkeep.checked else None
                 visit.end()
-        return _installed(upkeep.details, upkeep.other_hosts)
+        return _installed(upkeep.details, upkeep.other_hosts, warning=warning)
 
     def recover(self, event: Event, url: str, ping: Delivery, log: Log) -> Answer:
         """Drain the portal's offline queue with the ping's token."""
@@ -107,12 +120,16 @@ class Application:
         """Stop accepting the event's token; the records stay, even if it asks to clean up."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
+        ended = False
 
         def give_up(stored: Portal | None) -> Portal | None:
-            return stored and stored.without_token(digest, now, clean=clean)
+            nonlocal ended
+            left = stored and stored.without_token(digest, now, clean=clean)
+            ended = bool(stored and stored.active and left and not left.active)
+            return left
 
         self._change(event, give_up)
-        return Answer(200, {"status": "uninstalled"})
+        return Answer(200, {"status": "uninstalled"}, warning=_UNINSTALLED if ended else "")
 
     def _prove(self, event: Event) -> tuple[Portal, int | None]:
         if not (self._proofs.acquire(blocking=False) or self._wait()):
@@ -175,10 +192,19 @@ class Application:
         return upkeep, visit
 
 
-def _installed(details: Sequence[str], other_hosts: Sequence[str] = ()) -> Answer:
+def _is_taken_over(before: Portal | None, proven: Portal) -> bool:
+    """Return whether another application was installed at an active portal before."""
+    if before is None or not before.active or before.client_id is None:
+        return False
+    return before.client_id != proven.client_id
+
+
+def _installed(
+    details: Sequence[str], other_hosts: Sequence[str] = (), *, warning: str = ""
+) -> Answer:
     detail = {"detail": " ".join(details)} if details else {}
     body = {"status": "installed", "subscribed": not details, **detail}
-    return Answer(200, body, log=_hosts(other_hosts))
+    return Answer(200, body, log=_hosts(other_hosts), warning=warning)
 
 
 def _recovered(done: Drained, details: Sequence[str], other_hosts: Sequence[str]) -> Answer:

@@ -77,8 +77,9 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
     if portal.clean_requested_at and not portal.removed_at:
         found.append(
             f"It was uninstalled at {_moment(portal.clean_requested_at)} with the request to delete"
-            f" its data. Do so with `python -m handler portals purge {name}`, or keep the records"
-            f" with `python -m handler portals remove {name}`."
+            f" its data. If the uninstall was intended, do so with `python -m handler portals purge"
+            f" {name}`, or keep the records with `python -m handler portals remove {name}`. If not,"
+            f" {_REINSTALL}."
         )
     return found
 

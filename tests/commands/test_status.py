@@ -223,9 +223,11 @@ def test_request_to_delete_data_is_reported_until_decided(shell: Shell) -> None:
     """By `purge`, which deletes the document, too, or by `remove`."""
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
     told = (
-        "It was uninstalled at 2026-03-17 12:00:00 UTC with the request to delete its data. Do so"
-        " with `python -m handler portals purge M`, or keep the records with `python -m handler"
-        " portals remove M`."
+        "It was uninstalled at 2026-03-17 12:00:00 UTC with the request to delete its data. If the"
+        " uninstall was intended, do so with `python -m handler portals purge M`, or keep the"
+        " records with `python -m handler portals remove M`. If not, let an administrator of the"
+        " portal choose Reinstall for the application in Bitrix24 (right-click it in the list of"
+        " applications)."
     )
     assert [told] == needs(shell, **asked)
 

@@ -31,6 +31,7 @@ def test_alerts_cover_every_outcome_that_needs_attention() -> None:
 
     for outcome in ("not_recorded", "portal_problem", "unprocessable_event", "install_refused"):
         assert f'jsonPayload.outcome=\\"{outcome}\\"' in text[outcome.replace("_", "-")]
+    assert 'outcome=\\"uninstalled\\" AND severity=WARNING' in text["portal-problem"]
     assert "httpRequest.status=429" in text["instance-limit"]
     assert "-known-forbidden" in text["known-portal-forbidden"]
     assert "jsonPayload.known=true" in (DATA / "metrics/known-forbidden.json").read_text()

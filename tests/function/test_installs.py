@@ -1,11 +1,13 @@
 """Verified installs: stored, bound, updated, removed and added again, in any order."""
 
 import json
+import os
 
 import pytest
 
 from handler.bitrix24.rest import Rest
 from handler.bitrix24.subscription import subscribe
+from handler.commands import main
 from handler.deadline import Deadline
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
@@ -50,6 +52,13 @@ def bound(installation: Installation) -> list[dict[str, object]]:
 def install(app: App, installation: Installation) -> Response:
     """Send a genuine install, by an administrator."""
     return app.post(installation.install_event(installation.token()))
+
+
+def remove(app: App, portal: Portal) -> None:
+    """Remove a portal by `portals remove`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", {"STORE": "local", "LOCAL_STORE_PATH": str(app.store)})
+        assert main(["portals", "remove", portal.member_id]) == 0
 
 
 def accepts(app: App, installation: Installation) -> bool:
@@ -566,6 +575,58 @@ def test_a_reinstalled_application_is_accepted_and_its_uninstall_may_come_late(
     assert app.post(old.uninstall_event()).json == {"status": "uninstalled"}
     assert (accepts(app, old), accepts(app, new)) == (False, True)
     assert stage.portal(portal)["client_id"] == new.client_id
+
+
+def test_end_of_a_portal_is_a_warning(portal: Portal, app: App) -> None:
+    """It needs no more than the application token; Reinstall continues."""
+    old = portal.install()
+    install(app, old)
+    new = old.delete_and_add()
+    install(app, new)
+    app.post(old.uninstall_event())
+    line = app.log_lines[-1]
+    assert (line["severity"], line["message"]) == ("INFO", "uninstalled")
+    assert app.post(new.uninstall_event()).json == {"status": "uninstalled"}
+    line = app.log_lines[-1]
+    assert (line["severity"], line["outcome"]) == ("WARNING", "uninstalled")
+    assert line["message"] == (
+        "The application was uninstalled: nothing of the portal is recorded any more. If that was"
+        " not intended, choose Reinstall for the application in Bitrix24, or add it again if it is"
+        " gone."
+    )
+    assert install(app, new).json == INSTALLED
+    assert app.log_lines[-1]["severity"] == "INFO"
+    assert accepts(app, new)
+
+
+def test_another_application_that_takes_over_is_a_warning(portal: Portal, app: App) -> None:
+    """ALLOWED_PORTALS accepts every application of a portal; the advice restores the former one."""
+    right = portal.install("local.right")
+    install(app, right)
+    wrong = portal.install("local.wrong")
+    assert install(app, wrong).json == INSTALLED
+    line = app.log_lines[-1]
+    assert (line["severity"], line["outcome"]) == ("WARNING", "installed")
+    assert line["message"] == (
+        "Another application of the portal has taken over; the token of the one before stays"
+        " accepted until its uninstall. If that was not intended, delete the new one in Bitrix24,"
+        " run `python -m handler portals remove`, and choose Reinstall for the right one."
+    )
+    remove(app, portal)
+    assert install(app, right).json == INSTALLED
+    assert (accepts(app, wrong), accepts(app, right)) == (False, True)
+
+
+def test_leaked_application_token_is_revoked_by_removing_the_portal_and_adding_the_application(
+    portal: Portal, app: App
+) -> None:
+    """As SECURITY.md says: without `portals remove`, the token is accepted until its uninstall."""
+    leaked = portal.install()
+    install(app, leaked)
+    new = leaked.delete_and_add()
+    remove(app, portal)
+    assert install(app, new).json == INSTALLED
+    assert (accepts(app, leaked), accepts(app, new)) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,6 @@ def test_method_is_checked_first(method: str, path: str, allowed: str) -> None:
             {"status": "recorded", "recorded": 1, "duplicates": 1},
         ),
         ("ONAPPTEST", None, {"status": "ok", "event": "ONAPPTEST"}),
-        ("ONAPPUNINSTALL", None, {"status": "uninstalled"}),
         ("ONIMBOTDELETE", None, {"status": "ignored", "event": "ONIMBOTDELETE"}),
     ],
 )
