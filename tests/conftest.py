@@ -1,6 +1,7 @@
 """Shared by test modules: Google's emulator, the double, and every kind of store."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -63,6 +64,16 @@ def bitrix() -> Iterator[Bitrix24]:
     """Run a Bitrix24."""
     with Bitrix24() as bitrix:
         yield bitrix
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set this machine's time zone to one other than UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class AccessToken:
         Raises what `fetch` raises, and `TokenError` after a time-out.
         """
         known = headers, end = self._known
-        left = end - self._clock() if headers else 0.0
+        left = end - self._clock()
         if left > _REFRESH_SECONDS:
             return headers
         fetching = self._fetch_in_background(known)

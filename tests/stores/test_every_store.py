@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -560,15 +559,6 @@ VALUES: dict[str, Value] = {
 class TestValues:
     """Values round-trip."""
 
-    @pytest.fixture
-    def _in_tokyo(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Set this machine's time zone to one other than UTC."""
-        with monkeypatch.context() as patch:
-            patch.setenv("TZ", "JST-9")
-            time.tzset()
-            yield
-        time.tzset()
-
     def test_values_round_trip(self, store: Store) -> None:
         """Values keep their types, and fields their names, with any characters."""
         found = put_new(store, "a/1", VALUES).fields
@@ -582,7 +572,7 @@ class TestValues:
         """A document without fields exists nevertheless."""
         assert put_new(store, "a/1", {}).fields == {}
 
-    @pytest.mark.usefixtures("_in_tokyo")
+    @pytest.mark.usefixtures("in_tokyo")
     def test_a_time_in_another_zone_is_the_same_moment(self, store: Store) -> None:
         """Timestamps are returned in UTC, in any zone of the machine."""
         tokyo = NOON.astimezone(timezone(timedelta(hours=9)))

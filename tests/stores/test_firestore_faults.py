@@ -20,6 +20,7 @@ from grpc.experimental import ChannelOptions
 
 from handler.deadline import Deadline
 from handler.settings import Settings
+from handler.stores.access_token import TokenError, find_credentials
 from handler.stores.firestore import Firestore
 from handler.stores.firestore_channel import FirestoreChannel
 from handler.stores.interface import Document, Put, Store, StoreError, StoreUnavailable
@@ -744,13 +745,29 @@ class TestConnecting:
 
         assert not double.calls
 
-    @pytest.mark.usefixtures("user_credentials")
-    def test_when_google_cannot_be_reached_the_deadline_holds(self) -> None:
+    def test_when_google_cannot_be_reached_the_deadline_holds(
+        self, service_account: MetadataServer
+    ) -> None:
         """With credentials, but without a connection to Google, calls end in time."""
-        store = Firestore.connect("p", "(default)", None, on_google_cloud=False)
+        service_account.__exit__()
+        fetch, _ = find_credentials()
+        store = Firestore.connect(None, "(default)", None, on_google_cloud=False)
 
+        with pytest.raises(TokenError, match=r"^no access token: TransportError$"):
+            fetch()
         with unavailable_after(0.5) as deadline:
             store.get("a/1", deadline)
+
+    @pytest.mark.parametrize(("expires_in", "seconds"), [(1_800, 1_800), (None, 3_600)])
+    @pytest.mark.usefixtures("in_tokyo")
+    def test_lifetime_of_a_found_token_is_an_hour_if_not_given(
+        self, service_account: MetadataServer, expires_in: int | None, seconds: int
+    ) -> None:
+        """Whatever the machine's time zone."""
+        service_account.seconds = expires_in
+        fetch, _ = find_credentials()
+
+        assert pytest.approx(seconds, abs=60) == fetch().seconds
 
     def test_on_google_cloud_opening_makes_no_request(self, metadata: MetadataServer) -> None:
         """The metadata server is needed only for the first call."""
