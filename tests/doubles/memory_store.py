@@ -14,18 +14,25 @@ NOW = datetime(2026, 3, 17, 12, 0, tzinfo=UTC)
 
 
 class MemoryStore:
-    """Stores documents; `before_put`, called once, simulates a faster writer."""
+    """Stores documents; `before_put`, called once, simulates a faster writer.
+
+    `reads` counts the reads of single documents.
+    """
 
     name = "memory"
 
     def __init__(self, before_put: Callable[[], object] | None = None) -> None:
         self.documents: dict[str, Document] = {}
         self.before_put = before_put
+        self.reads = 0
 
-    def get(self, path: str, _deadline: Deadline) -> Document | None:
+    def get(self, path: str, deadline: Deadline) -> Document | None:
+        assert isinstance(deadline, Deadline)  # every other store needs it
+        self.reads += 1
         return self.documents.get(path)
 
-    def get_all(self, paths: Sequence[str], _deadline: Deadline) -> Sequence[Document | None]:
+    def get_all(self, paths: Sequence[str], deadline: Deadline) -> Sequence[Document | None]:
+        assert isinstance(deadline, Deadline)
         return [self.documents.get(path) for path in paths]
 
     def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
@@ -34,7 +41,8 @@ class MemoryStore:
             self.put(Document(document.path, {**document.fields, stamp: NOW}), deadline)
         return len(new)
 
-    def put(self, document: Document, _deadline: Deadline) -> bool:
+    def put(self, document: Document, deadline: Deadline) -> bool:
+        assert isinstance(deadline, Deadline)
         before_put, self.before_put = self.before_put, None
         if before_put:
             before_put()

@@ -160,6 +160,8 @@ class TestDocument:
         """Such as an edit of an unknown message; a known text stays known."""
         assert not stage.say(OPERATORS, 20, None, update=True)
         assert not stage.say(OPERATORS, 20, None, update=True)
+        stage.delete(deletion(seconds=50))
+        assert not stage.say(OPERATORS, 51, "This message was deleted", update=True)
         assert stage.say(OPERATORS, 10, "one")
         assert stage.say(OPERATORS, 30, None, update=True)
 
@@ -226,6 +228,9 @@ class TestRecord:
         stage.delete(customers_deletion())
 
         assert ["one"] == stage.texts()
+        stage.say(CUSTOMERS, 30, "three", update=True)
+        assert ["get", "commit"] == stage.calls
+        assert ["three"] == stage.texts()
 
     def test_later_text_replaces_the_records(self, stage: Stage) -> None:
         """All of it: outdated fields are removed."""
@@ -251,6 +256,28 @@ class TestRecord:
         assert ["one"] == stage.texts()
         texts = [one.fields.get("text") for one in stage.found("openline_messages")]
         assert ["one", None] == texts
+
+    def test_many_changes_after_the_deletion_do_not_displace_the_last_text(
+        self, stage: Stage
+    ) -> None:
+        """Although only so many versions are kept."""
+        stage.say(OPERATORS, 10, "one")
+        stage.say(OPERATORS, 20, "two", update=True)
+        stage.delete(deletion(seconds=50))
+
+        for seconds in range(51, 101):
+            stage.say(OPERATORS, seconds, str(seconds), update=True)
+
+        assert ["two"] == stage.texts()
+
+    def test_older_text_under_the_other_key_changes_nothing(self, stage: Stage) -> None:
+        """The deletion found a newer one, and a message is what was said last."""
+        stage.say(CUSTOMERS, 20, "newer")
+        stage.delete(deletion())
+
+        stage.say(OPERATORS, 10, "older")
+
+        assert ["newer"] == stage.texts()
 
     def test_change_after_the_deletion_may_come_before_it(self, stage: Stage) -> None:
         """As when only the queue brings the deletion, hours later."""
