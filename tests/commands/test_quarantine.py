@@ -1,6 +1,7 @@
 """`python -m handler quarantine`, on the embedded store."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -130,7 +131,8 @@ class TestQuarantine:
     def test_retry_records_events_that_have_become_valid(self, shell: Shell) -> None:
         """Others stay, and the command says so."""
         shell.write("portals/M", active=True)
-        self.keep(shell, "good", FITS, event_at=MOMENT, user_id=27, domain="d")
+        sent = MOMENT - timedelta(seconds=1)
+        self.keep(shell, "good", FITS, event_at=sent, user_id=27, domain="d")
         self.keep(shell, "good-too", FITS.replace('"a"', '"other"'))
         self.keep(shell, "bad", '{"LINE": "x"}')
         self.keep(shell, "cut", '{"LINE": "x')
@@ -149,7 +151,7 @@ class TestQuarantine:
         assert ["bad", "cut"] == sorted(kept["id"] for kept in shell.json("quarantine"))
         records = {record["message_id"]: record for record in shell.records()}
         assert ["a", "other"] == sorted(records)
-        assert ("replay", "ONOPENLINEMESSAGEDELETE", MOMENT.isoformat(), 27, "d") == tuple(
+        assert ("replay", "ONOPENLINEMESSAGEDELETE", sent.isoformat(), 27, "d") == tuple(
             records["a"][name] for name in ("via", "event", "event_at", "user_id", "domain")
         )
         assert records["other"]["event_at"] == MOMENT.isoformat()  # when it was received

@@ -346,17 +346,31 @@ class TestPings:
     def test_a_drain_that_was_killed_leaves_its_rows_to_the_next(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """Reserved, and its lease never released."""
+        """Reserved, its lease never released, and its calls unknown."""
         portal = installation.portal
         deletions = [one for _ in range(3) for one in portal.delete_message(deliver=False)]
         rows = portal.queue(installation)
         portal.offline.reserve(portal.offline.select(installation.client_id))
-        ended = datetime.now(UTC) - timedelta(seconds=1)
-        lease: Fields = {"until": ended, "nonce": "n", "user": 1}
+        started = now()
+        lease: Fields = {"until": started - timedelta(seconds=1), "nonce": "n", "user": 1}
         stage.write(f"portals/{portal.member_id}", {"drain": lease})  # type: ignore[dict-item] # a map
         answer = app.post(installation.offline_ping(installation.token()))
         assert answer.json["recorded"] == len(rows) == len(deletions)
         assert portal.queue(installation) == []
+        assert paid_until(stage, installation) > started + timedelta(seconds=8)
+
+    def test_drain_adds_its_calls_to_those_of_earlier_drains(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """The portal allows them one a second, whichever instance makes them."""
+        debts = []
+        for _ in range(2):
+            stage.bitrix.calls.clear()
+            app.post(installation.offline_ping(installation.token()))
+            debts.append(paid_until(stage, installation))
+        assert stage.bitrix.calls
+        added = timedelta(seconds=len(stage.bitrix.calls) - 0.5)
+        assert debts[1] - debts[0] > added
 
     def test_a_drain_that_fails_releases_its_lease(
         self, stage: Stage, app: App, installation: Installation
@@ -535,6 +549,13 @@ def begin_visit(
 def unavailable() -> Store:
     """Fail like a store that cannot be opened."""
     raise StoreUnavailable("unavailable, said a test")
+
+
+def paid_until(stage: Stage, installation: Installation) -> datetime:
+    """Return when a portal's calls will be paid off."""
+    moment = stage.portal(installation.portal)["calls_until"]
+    assert isinstance(moment, datetime)
+    return moment
 
 
 def now() -> datetime:
