@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from handler.stores.firestore import Firestore
 from handler.stores.interface import Store
@@ -16,8 +16,14 @@ from tests.doubles.bitrix24 import Bitrix24
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
 
-# The same examples each time in CI, without time limits.
-settings.register_profile("project", deadline=None, derandomize="CI" in os.environ, max_examples=75)
+# The same examples each time in CI, without time limits: `too_slow` is one, too.
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=75,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("project")
 
 
