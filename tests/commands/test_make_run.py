@@ -29,16 +29,31 @@ def port() -> Iterator[int]:
 
 
 def make_run(port: int | str) -> subprocess.Popen[str]:
-    """Start it in its own process group, like a terminal; it must not install anything again."""
-    return subprocess.Popen(
-        ["/usr/bin/env", "make", "--no-print-directory", "-o", INSTALLED, "run", f"PORT={port}"],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    """Start it in its own process group, like a terminal; it must not install anything again.
+
+    A background job of a shell ignores SIGINT, and so would all that it starts.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [
+                "/usr/bin/env",
+                "make",
+                "--no-print-directory",
+                "-o",
+                INSTALLED,
+                "run",
+                f"PORT={port}",
+            ],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(port: int) -> None:
