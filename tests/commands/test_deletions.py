@@ -295,6 +295,7 @@ class TestDeletions:
         *_, nothing = shell("deletions")
         self.keep(shell, "M", 1)
         *_, before = shell("deletions", "--until", "2026-03-17T12:00Z", "--by", "portal")
+        *_, other = shell("deletions", "--connector", "other")
 
         assert nothing == (
             "No records: nothing has been recorded yet. `status` shows whether events arrive.\n"
@@ -302,6 +303,17 @@ class TestDeletions:
         assert before == (
             "No records match --until 2026-03-17 12:00:00 UTC, --by: try other values.\n"
         )
+        assert other == "No records match --connector: try other values.\n"
+
+    def test_records_beyond_the_limit_are_counted_within_the_range(self, shell: Shell) -> None:
+        """Not those before or after it."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, 2, 3, 4)
+        since, until = "2026-03-17T12:00:02Z", "2026-03-17T12:00:04Z"
+
+        *_, err = shell("deletions", "--limit", "1", "--since", since, "--until", until)
+
+        assert err == "1 more record is not shown: use --limit N for more, or --all.\n"
 
     def test_quarantined_events_are_counted(self, shell: Shell) -> None:
         """If they were received since then: they may be deletions of that time."""

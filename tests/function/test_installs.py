@@ -134,7 +134,7 @@ def test_each_portal_is_verified_by_the_oauth_server_of_its_zone(stage: Stage, d
     portal = stage.bitrix.add_portal(domain)
     assert install(stage.start(ALLOWED_PORTALS=domain), portal.install()).json == INSTALLED
     (call,) = stage.bitrix.calls_to("app.info")
-    server = "/oauth-tech/rest/" if domain.endswith(".ru") else "/oauth/rest/"
+    server = "/oauth.tech/rest/" if domain.endswith(".ru") else "/oauth/rest/"
     assert call.path == f"{server}app.info"
     assert stage.portal(portal)["server_endpoint"] == f"{stage.bitrix.url}{server}"
 
@@ -345,6 +345,7 @@ def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
     body = install_body(installation, installation.token(), server_endpoint=named)
     assert stage.start(ALLOWED_PORTALS=domain).post(body).json == INSTALLED
     assert stage.portal(portal)["server_endpoint"] == portal.server_endpoint
+    assert len(stage.bitrix.calls_to("app.info")) == 1  # first at the server of its zone
 
 
 def test_reinstall_by_another_administrator_replaces_the_bindings(

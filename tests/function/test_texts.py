@@ -232,15 +232,36 @@ class TestRefused:
         assert stored == [*function.documents("quarantine"), *function.documents("deletions")]
 
     def test_unwanted_connector_is_ignored(self, local: Store) -> None:
-        """And named in the log, as for deletions; valid messages next to it are kept."""
+        """And named in the log, as for deletions."""
         function = Function(local, connectors=frozenset({"other"}))
 
         answer = function.send(said(SECRET))
 
+        assert 200 == answer.status
         assert {"status": "ignored", "event": "ONOPENLINEMESSAGEADD"} == answer.body
         (line,) = function.lines
         assert ("myconnector", 1) == (line["connector"], line["ignored"])
         assert [] == function.documents("openline_messages")
+
+    @pytest.mark.parametrize(
+        ("connector", "told"),
+        [("other", (200, "kept")), ({"odd": 1}, (422, "unprocessable_event"))],
+    )
+    def test_unwanted_connector_is_ignored_next_to_others(
+        self, local: Store, connector: object, told: tuple[int, str]
+    ) -> None:
+        """And named in the log, whether the others are valid or not."""
+        function = Function(local, connectors=frozenset({"other"}))
+        event = typed("message-add-customer-in-list")
+        (element,) = event["data"]["DATA"]
+        other = {**element, "connector": {**element["connector"], "connector_id": connector}}
+        event["data"]["DATA"] = [element, other]
+
+        answer = function.send(event)
+
+        (line,) = function.lines
+        assert told == (answer.status, line["outcome"])
+        assert ("myconnector", 1) == (line["connector"], line["ignored"])
 
     def test_text_is_not_worth_a_dead_letter(self, local: Store) -> None:
         """Neither before its token is verified nor after."""

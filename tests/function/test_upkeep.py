@@ -92,6 +92,18 @@ class TestChecks:
         assert life.installation.bindings == before
         assert "problem" not in life.document
 
+    def test_check_asks_no_unknown_oauth_server(self, life: Life) -> None:
+        """The token is sent only where BITRIX24_OAUTH_SERVERS allows it."""
+        life.pass_time(days=2)
+        auth = life.installation.auth(life.installation.token())
+        answer = life.app.post(
+            event_body(PING, None, auth | {"server_endpoint": "https://theirs.example.com/rest/"})
+        )
+        assert answer.json["detail"] == (
+            "The portal could not be checked: the event names an OAuth server that is not in"
+            " BITRIX24_OAUTH_SERVERS."
+        )
+
     def test_missing_binding_is_a_problem_until_it_is_bound(self, life: Life) -> None:
         """The log reports its beginning and its end."""
         life.installation.lose_bindings("ONAPPUNINSTALL")
@@ -103,9 +115,12 @@ class TestChecks:
         assert life.ping().json == EMPTY
         assert not {"problem", "problem_since", "problem_logged_at"} & set(life.document)
         assert life.outcomes == ["portal_problem", "portal_well"]
-        begun = next(one for one in life.app.log_lines if one["outcome"] == "portal_problem")
+        outcomes = {one["outcome"]: one for one in life.app.log_lines}
+        begun, ended = outcomes["portal_problem"], outcomes["portal_well"]
         assert (begun["severity"], begun["message"]) == ("ERROR", problems.BINDINGS)
-        assert (begun["event"], begun["member_id"]) == (PING, life.portal.member_id)
+        assert (ended["severity"], ended["message"]) == ("INFO", f"Resolved: {problems.BINDINGS}")
+        where = {"event": PING, "member_id": life.portal.member_id, "domain": "ours.bitrix24.com"}
+        assert begun.items() >= where.items() <= ended.items()
 
 
 class TestAdministrators:

@@ -73,7 +73,7 @@ class Bitrix24:
         self._server = Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.oauth_url = f"{self.url}/oauth"
-        self.oauth_tech_url = f"{self.url}/oauth-tech"
+        self.oauth_tech_url = f"{self.url}/oauth.tech"
         self._thread = Thread(target=self._server.serve_forever, args=[0.01], name="bitrix24")
 
     @property
@@ -190,7 +190,7 @@ class Bitrix24:
 
     def _dispatch(self, home: str, method: str, params: Mapping[str, Value]) -> Answer:
         token = self._tokens.get(str(params.get("auth")))
-        if home in {"/oauth/rest", "/oauth-tech/rest"}:
+        if home in {"/oauth/rest", "/oauth.tech/rest"}:
             if method.lower() != "app.info":
                 raise errors.method_not_found()
             known = token.installation.portal if token else None
