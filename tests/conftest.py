@@ -16,6 +16,10 @@ from tests.doubles.bitrix24 import Bitrix24
 from tests.doubles.emulator import Emulator, EmulatorMissing, find_jar
 from tests.doubles.firestore import FirestoreDouble
 
+# A time zone other than UTC, so that tests notice a local time.
+os.environ["TZ"] = "JST-9"
+time.tzset()
+
 # The same examples each time in CI, without time limits: `too_slow` is one, too.
 settings.register_profile(
     "project",
@@ -70,16 +74,6 @@ def bitrix() -> Iterator[Bitrix24]:
     """Run a Bitrix24."""
     with Bitrix24() as bitrix:
         yield bitrix
-
-
-@pytest.fixture
-def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Set this machine's time zone to one other than UTC."""
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "JST-9")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture

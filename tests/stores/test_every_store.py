@@ -572,7 +572,6 @@ class TestValues:
         """A document without fields exists nevertheless."""
         assert put_new(store, "a/1", {}).fields == {}
 
-    @pytest.mark.usefixtures("in_tokyo")
     def test_a_time_in_another_zone_is_the_same_moment(self, store: Store) -> None:
         """Timestamps are returned in UTC, in any zone of the machine."""
         tokyo = NOON.astimezone(timezone(timedelta(hours=9)))

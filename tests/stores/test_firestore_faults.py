@@ -759,7 +759,6 @@ class TestConnecting:
             store.get("a/1", deadline)
 
     @pytest.mark.parametrize(("expires_in", "seconds"), [(1_800, 1_800), (None, 3_600)])
-    @pytest.mark.usefixtures("in_tokyo")
     def test_lifetime_of_a_found_token_is_an_hour_if_not_given(
         self, service_account: MetadataServer, expires_in: int | None, seconds: int
     ) -> None:
