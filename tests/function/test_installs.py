@@ -348,6 +348,17 @@ def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
     assert len(stage.bitrix.calls_to("app.info")) == 1  # first at the server of its zone
 
 
+def test_without_a_server_endpoint_the_other_oauth_server_is_asked_next(stage: Stage) -> None:
+    """A portal's own domain does not show its zone."""
+    portal = stage.bitrix.add_portal("ours.bitrix24.ru")
+    installation = portal.install()
+    token = installation.token()
+    body = install_body(installation, token, server_endpoint=None, domain="crm.example.com")
+    assert stage.start(ALLOWED_PORTALS=portal.domain).post(body).json == INSTALLED
+    first, second = (call.path for call in stage.bitrix.calls_to("app.info"))
+    assert (first, second) == ("/oauth/rest/app.info", "/oauth.tech/rest/app.info")
+
+
 def test_reinstall_by_another_administrator_replaces_the_bindings(
     stage: Stage, portal: Portal, app: App
 ) -> None:
