@@ -522,13 +522,26 @@ class Gate:
 class TestFloods:
     """Forged installs block neither threads nor other requests."""
 
-    def test_forged_installs_do_not_delay_events(self, scene: Scene) -> None:
-        """Eight are verified at a time, the others refused soon; deletions continue."""
+    @pytest.mark.parametrize(("installs", "wait_seconds", "asked"), [(12, None, 8), (20, 60, 16)])
+    def test_forged_installs_do_not_delay_events(
+        self,
+        scene: Scene,
+        monkeypatch: pytest.MonkeyPatch,
+        installs: int,
+        wait_seconds: float | None,
+        asked: int,
+    ) -> None:
+        """Eight are verified at a time and eight more wait, but not for long; deletions continue.
+
+        The others are refused at once: half of the function's 32 threads stay free.
+        """
+        if wait_seconds:
+            monkeypatch.setattr(application, "_WAIT_SECONDS", wait_seconds)
         silence = Gate()
-        scene.stage.bitrix.fault("app.info", silence, times=None)
+        scene.stage.bitrix.fault("app.info", silence, times=8)
         documents, lines = scene.stage.documents, len(scene.app.log_lines)
-        bodies = [scene.forge() for _ in range(12)]
-        with ThreadPoolExecutor(12) as pool:
+        bodies = [scene.forge() for _ in range(installs)]
+        with ThreadPoolExecutor(installs) as pool:
             forged = [pool.submit(scene.app.post, body) for body in bodies]
             refused_soon = islice(as_completed(forged), 4)
             assert [one.result().status for one in refused_soon] == [403] * 4
@@ -536,29 +549,9 @@ class TestFloods:
             assert scene.app.post(scene.installation.test_event({})).status == 200
             assert sum(one.done() for one in forged) == 4
             silence.opened.set()
-        assert [one.result().status for one in forged] == [403] * 12
-        assert len(scene.stage.bitrix.calls_to("app.info")) == 8
+        assert [one.result().status for one in forged] == [403] * installs
+        assert len(scene.stage.bitrix.calls_to("app.info")) == asked
         assert scene.stage.documents == documents
-
-    def test_only_eight_more_installs_wait(
-        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The others are refused at once: half of the function's 32 threads stay free."""
-        monkeypatch.setattr(application, "_WAIT_SECONDS", 60)
-        silence = Gate()
-        scene.stage.bitrix.fault("app.info", silence, times=8)
-        lines = len(scene.app.log_lines)
-        bodies = [scene.forge() for _ in range(20)]
-        with ThreadPoolExecutor(20) as pool:
-            forged = [pool.submit(scene.app.post, body) for body in bodies]
-            refused_at_once = islice(as_completed(forged), 4)
-            assert [one.result().status for one in refused_at_once] == [403] * 4
-            assert [line["reason"] for line in scene.app.log_lines[lines:]] == [TOO_MANY] * 4
-            assert scene.app.post(scene.installation.test_event({})).status == 200
-            assert sum(one.done() for one in forged) == 4
-            silence.opened.set()
-        assert [one.result().status for one in forged] == [403] * 20
-        assert len(scene.stage.bitrix.calls_to("app.info")) == 16
 
     def test_next_install_succeeds_after_a_flood(self, own_scene: Scene) -> None:
         """Each refusal releases its place, for any reason."""
