@@ -88,7 +88,9 @@ def _burst(sources: Path, database: Database, settings: Mapping[str, str]) -> Ro
         worker = server.worker
         idle = worker.memory
         worker.forget_peak()
+        used, started = worker.cpu_seconds, perf_counter()
         answers = asyncio.run(_send_all(server.port, THREADS, _DELETIONS))
+        busy = (worker.cpu_seconds - used) / (perf_counter() - started)
         memory = worker.peak_memory - idle
         lost = _DELETIONS - (database.count_deletions() - recorded_before)
     failed = sum(status != _OK for status, _ in answers)
@@ -97,7 +99,7 @@ def _burst(sources: Path, database: Database, settings: Mapping[str, str]) -> Ro
         f"burst of {_DELETIONS:,} deletions, {THREADS} at a time, Firestore {_AWAY_MS} ms each way",
         f"unloaded p50 {milliseconds(unloaded)}; idle {megabytes(idle)}",
         f"{lost} lost, {failed} failed; {megabytes(memory)} more;"
-        f" p99 {milliseconds(p99)}: {times(p99 / unloaded)}",
+        f" {busy:.0%} of a CPU; p99 {milliseconds(p99)}: {times(p99 / unloaded)}",
         f"none lost, none failed; at most {megabytes(_BURST_MEMORY)} more;"
         f" p99 below {_SLOWER_AT_MOST} times",
         kept=not lost

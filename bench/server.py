@@ -16,6 +16,7 @@ from tests.doubles.function import ROOT, environment, free_port
 
 FUNCTION: Final = "main.py"
 HELLO: Final = "hello.py"
+WAITING: Final = "waiting.py"
 SMALLEST: Final = "smallest.py"
 
 _START_SECONDS: Final = 60.0
@@ -40,7 +41,7 @@ class Sources:
         copy = Path(self._directory.name)
         shutil.copy2(ROOT / FUNCTION, copy)
         shutil.copytree(ROOT / "handler", copy / "handler")
-        for reference in (HELLO, SMALLEST):
+        for reference in (HELLO, WAITING, SMALLEST):
             shutil.copy2(Path(__file__).parent / "references" / reference, copy)
         if not compile_dir(copy, quiet=1):
             raise RuntimeError("The sources do not compile.")

@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl
 from bench import client, sample
 from bench.client import Connection
 from bench.database import Database, plain
-from bench.server import FUNCTION, HELLO, Server, Worker
-from bench.table import Row, microseconds, times
+from bench.references.waiting import WAIT_SECONDS
+from bench.server import FUNCTION, HELLO, WAITING, Server, Worker
+from bench.table import Row, microseconds, milliseconds, times
 from bench.timing import interleave
 from handler.events.body import decode_body
 from handler.events.deletion import parse_deletions
@@ -30,6 +31,8 @@ def cpu(sources: Path, database: Database, at_most: float) -> Iterator[Row]:
     """Compare the worker's CPU for a recorded deletion with that for a hello world.
 
     Held to one CPU, as on Cloud Run: how much threads disturb each other depends on their number.
+    What a thread costs after a wait depends on the machine, so a hello world that waits is measured
+    too.
     """
     numbers = count()
     with ExitStack() as running:
@@ -49,14 +52,18 @@ def cpu(sources: Path, database: Database, at_most: float) -> Iterator[Row]:
 
             return round_of_requests
 
-        ours, reference = interleave(
-            measure(FUNCTION, b'"recorded": 1'), measure(HELLO, b"Hello"), rounds=_ROUNDS
+        ours, reference, waiting = interleave(
+            measure(FUNCTION, b'"recorded": 1'),
+            measure(HELLO, b"Hello"),
+            measure(WAITING, b"Hello"),
+            rounds=_ROUNDS,
         )
     yield Row(
         f"CPU of the worker for a recorded deletion, warm ({database.name})",
-        f"{microseconds(reference)}: hello world",
-        f"{microseconds(ours)}: {times(ours / reference)}",
-        f"at most {times(at_most)}",
+        f"{microseconds(reference)}: hello world;"
+        f" {microseconds(waiting)}: one that waits {milliseconds(WAIT_SECONDS)}",
+        f"{microseconds(ours)}: {times(ours / reference)}; {times(ours / waiting)}",
+        f"at most {times(at_most)} hello world",
         kept=ours / reference <= at_most,
     )
 
