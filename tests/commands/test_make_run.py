@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -56,8 +57,14 @@ def make_run(port: int | str) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, before)
 
 
+def readme_output() -> str:
+    """Return what the README shows of the output of `make run`."""
+    readme = (ROOT / "README.md").read_text()
+    return readme.partition("```sh\nmake run\n```\n\n```\n")[2].partition("```")[0]
+
+
 def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(port: int) -> None:
-    """An earlier run's store is removed; the ids in the printed command vary."""
+    """An earlier run's store is removed; the README shows what is printed."""
     (ROOT / ".data").mkdir(exist_ok=True)
     (ROOT / f".data/try-{port}.sqlite3").write_text("left by an earlier run")
     with make_run(port) as running:
@@ -69,6 +76,11 @@ def test_the_sample_is_new_each_time_and_the_command_deletes_another_message(por
                 if line.startswith("curl "):
                     break
             assert any('"recorded": 1, "duplicates": 0' in line for line in said), said
+            shown = [re.escape(line.strip()) for line in readme_output().splitlines() if line]
+            assert len(shown) == 4, "the README shows no output"
+            for line in shown:
+                pattern = line.replace("…", ".*").replace("8080", str(port))
+                assert any(re.fullmatch(pattern, one.strip()) for one in said), line
             (record,) = [json.loads(line) for line in said if line.startswith('{"id":')]
             assert ("livechat", "2056") == (record["connector"], record["message_id"])
             for _ in range(2):
