@@ -12,9 +12,7 @@ import atheris
 from tests import samples
 
 with atheris.instrument_imports(include=["handler"]):
-    from handler.events.body import JSON
-    from tests.function.test_random_bodies import BODIES
-    from tests.soak.fuzz.target import send
+    from tests.soak.fuzz.target import seeds, send
 
 _SEEDS = samples.HERE / "fuzz"
 
@@ -27,8 +25,8 @@ def _fuzz_one(data: bytes) -> None:
 def main() -> None:
     """Fuzz, starting with the samples; arguments are libFuzzer's, such as -max_total_time=60."""
     with tempfile.TemporaryDirectory() as corpus:
-        for number, (kind, body) in enumerate(BODIES):
-            (Path(corpus) / str(number)).write_bytes((b"J" if kind == JSON else b"F") + body)
+        for number, seed in enumerate(seeds()):
+            (Path(corpus) / str(number)).write_bytes(seed)
         atheris.Setup([sys.argv[0], corpus, str(_SEEDS), *sys.argv[1:]], _fuzz_one)
         atheris.Fuzz()
 
