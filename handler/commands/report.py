@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from handler.commands.deletions import add_selection_options, select
 from handler.console.moments import time_text
@@ -55,8 +55,8 @@ def _report(options: argparse.Namespace) -> int:
             portals=portal_facts.portal_facts(
                 store, selection.members, selection.since, options.timezone
             ),
-            since=cast("datetime", selection.since),  # both have defaults
-            until=cast("datetime", selection.until),
+            since=selection.since,  # type: ignore[arg-type] # it has a default
+            until=selection.until,  # type: ignore[arg-type] # the same
             made_at=made_at,
             filters=_filters(options),
         )
@@ -65,7 +65,7 @@ def _report(options: argparse.Namespace) -> int:
     noun = "deletion" if counted.all.total == 1 else "deletions"
     print(f"{options.output}: {counted.all.total:,} {noun} since {day}.")
     sys.stdout.flush()
-    say_what_is_missing(reading, selection, remedy="")
+    say_what_is_missing(reading, selection)
     return 0
 
 

@@ -100,8 +100,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     texts = [titles, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(line.rstrip())
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def printable(value: object) -> str:

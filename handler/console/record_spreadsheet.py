@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
-from typing import Final, cast
+from typing import Final
 
 from handler.console.moments import time_text
 from handler.console.record_view import View
@@ -28,10 +28,8 @@ _FORMULA: Final = re.compile(
 
 def print_spreadsheet(views: Iterable[View], zone: tzinfo) -> None:
     """Print a spreadsheet, with RFC 4180's line ends on every platform."""
-    out = cast("io.TextIOWrapper", sys.stdout)
-    out.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
-    for line in spreadsheet(views, zone):
-        out.write(line)
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")  # type: ignore[union-attr] # it is a TextIOWrapper
+    sys.stdout.writelines(spreadsheet(views, zone))
 
 
 def spreadsheet(views: Iterable[View], zone: tzinfo) -> Iterator[str]:

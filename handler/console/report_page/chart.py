@@ -59,7 +59,7 @@ def draw(days: Mapping[date, Tally], first: date, last: date) -> Chart:
     """Return the chart for the days from `first` to `last`; some may have no deletions."""
     is_by_day = (last - first).days < _MAX_DAYS
     bars = _by_day(days, first, last) if is_by_day else _by_month(days, last)
-    top, steps = _top(max((tally.total for _, _, tally in bars), default=0))
+    top, steps = _top(max(tally.total for _, _, tally in bars))
     scale = HEIGHT / top
     return Chart(
         unit="day" if is_by_day else "month",

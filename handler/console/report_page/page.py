@@ -53,7 +53,6 @@ def render(report: Report) -> Iterator[str]:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True,
     )
     environment.filters |= {"number": "{:,}".format, "day": day_text, "dash": _dash}
     return environment.get_template("page.html").generate(

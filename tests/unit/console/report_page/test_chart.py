@@ -1,6 +1,6 @@
 """The bars and the grid of the chart."""
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -49,13 +49,15 @@ def test_years_are_shown_by_month() -> None:
     """Starting with the first deletion; daily bars would be thinner than a line."""
     days = {
         date(2024, 11, 30): Tally(1),
-        date(2024, 11, 3): Tally(1, 1),
+        date(2024, 11, 3): Tally(0, 1),
+        date(2024, 11, 2): Tally(0, 1),
         date(2025, 2, 1): Tally(2),
     }
 
     chart = draw(days, date(1, 1, 1), date(2025, 3, 9))
 
-    assert "month" == chart.unit
+    units = [draw({}, MARCH, MARCH + timedelta(rest)).unit for rest in (399, 400)]
+    assert ["day", "month", "month"] == [*units, chart.unit]
     assert [
         ("November 2024", 3),
         ("December 2024", 0),
