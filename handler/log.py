@@ -38,7 +38,7 @@ class Log:
         trace = match[1].lower()
         if self._project:
             trace = f"projects/{self._project}/traces/{trace}"
-        return Log(self._stream, level=self._level, project=self._project, trace=trace)
+        return Log(self._stream, level=self._level, trace=trace)
 
     def __call__(self, severity: str, message: str, **fields: object) -> None:
         """Write one line; fields that are `None` are left out."""
@@ -54,8 +54,8 @@ class Log:
             self._stream.flush()
 
 
-def count(number: int, noun: str) -> str:
-    """Format a count: 1 deletion, 2 deletions."""
+def count(number: int | str, noun: str) -> str:
+    """Format a count: 1 deletion, 2 deletions, more than 2 deletions."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

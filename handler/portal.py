@@ -1,6 +1,7 @@
 """A portal, stored as `portals/{member_id}`: its tokens, addresses, problem and drain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -210,6 +211,6 @@ def change_portal(
             name: found.fields[name] for name in found.fields.keys() - (before.keys() - after)
         }
         fields |= {name: after[name] for name in after if after[name] != before.get(name)}
-        if store.put(Document(path, fields, found.version), deadline):
+        if store.put(replace(found, fields=fields), deadline):
             return changed
     raise StoreUnavailable(f"{path} kept changing until the deadline.")

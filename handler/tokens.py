@@ -49,8 +49,8 @@ class TrustedTokens:
 
     def get(self, member_id: str, digest: str) -> Portal | None:
         """Return the portal of a token that is currently trusted, or `None`."""
-        portal, end = self._trusted.get((member_id, digest), (None, 0.0))
-        return portal if self._clock() < end else None
+        found = self._trusted.get((member_id, digest))
+        return found[0] if found and self._clock() < found[1] else None
 
     def trust(self, portal: Portal, digest: str) -> None:
         """Trust a token that has just been verified, for TOKEN_CACHE_SECONDS."""

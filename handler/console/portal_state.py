@@ -88,7 +88,7 @@ def _drain_cut_short(portal: Portal, now: datetime) -> str:
     """Say what a drain left behind: rows in the queue, or its lease."""
     said = []
     if left := portal.queue_left:
-        rows = count(left.rows, "row") if isinstance(left.rows, int) else f"{left.rows} rows"
+        rows = count(left.rows, "row")
         said.append(f"The drain at {_moment(left.at)} left {rows} in the portal's offline queue.")
     if portal.drain and portal.drain.until < now:
         said.append(f"A drain was interrupted: it did not end by {_moment(portal.drain.until)}.")

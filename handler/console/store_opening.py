@@ -51,7 +51,7 @@ class StoreOpener:
 
     def _open(self, *, create: bool) -> Store:
         store = open_store(self._settings, create=create)
-        print(f"Store: {store.name}", file=sys.stderr, flush=True)
+        print(f"Store: {store.name}", file=sys.stderr)
         return store
 
     def _ask(self, store: Store) -> None:
@@ -77,7 +77,7 @@ class StoreOpener:
 @contextmanager
 def _notice_after(seconds: float, text: str) -> Iterator[None]:
     """Print a text on stderr if the block takes longer than `seconds`."""
-    timer = Timer(seconds, print, [text], {"file": sys.stderr, "flush": True})
+    timer = Timer(seconds, print, [text], {"file": sys.stderr})
     timer.daemon = True
     timer.start()
     try:

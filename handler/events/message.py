@@ -95,7 +95,7 @@ def parse_messages(name: str, data: object, connectors: Collection[str] = ()) ->
         except ValidationError as error:
             element_place = f"data.DATA.{index}" if index else "data.DATA"
             faults += [
-                fault._replace(field=fault.field.replace("data.DATA", element_place, 1))
+                fault._replace(field=fault.field.replace("data.DATA", element_place))
                 for fault in faults_of(error)
             ]
     return MessageContents(messages, left_out, InvalidData(faults).fields)

@@ -83,6 +83,10 @@ class TestSend:
         real = parse_qsl(samples.form(name).decode())
         extra = {"data[DATA][chat][name]"}
         assert [field for field, _ in real if field not in extra] == [field for field, _ in sent]
+        chosen = ("ts", "auth[expires]", "auth[member_id]", "auth[application_token]")
+        same = [one for one in real if one[0] not in chosen and "data" not in one[0]]
+        assert dict(same).items() <= dict(sent).items()
+        assert int(dict(sent)["auth[expires]"]) - int(dict(sent)["ts"]) == 3_600
         assert "livechat" not in request.body.decode()
         read = OAuthEventData.from_dict(dict(sent))
         assert (MEMBER_ID, False) == (read.auth.member_id, read.is_system)

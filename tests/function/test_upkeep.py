@@ -315,7 +315,9 @@ class TestReminders:
         for app in (restarted, other, restarted):
             assert app.post(body).status == 422
         told = [line for line in restarted.log_lines if line["outcome"] == "portal_problem"]
-        assert [line["message"] for line in told] == [problems.ADMINISTRATOR]
+        assert [(line["message"], line["event"]) for line in told] == [
+            (problems.ADMINISTRATOR, DELETE)
+        ]
         assert [line["outcome"] for line in other.log_lines].count("portal_problem") == 0
 
     def test_uninstalled_portal_has_no_problem(self, life: Life) -> None:

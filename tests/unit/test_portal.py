@@ -1,5 +1,7 @@
 """A portal's document decides whose events are accepted, and keeps fields set by others."""
 
+import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.deadline import Deadline
-from handler.portal import Portal, change_portal, portal_path, read_portal
+from handler.log import Log
+from handler.portal import (
+    Portal,
+    change_portal,
+    log_problem,
+    portal_path,
+    read_portal,
+    remind_of_problem,
+)
 from handler.stores.interface import Fields, StoreUnavailable
 from handler.tokens import accepts
 from tests.doubles.memory_store import DEADLINE, NOW, MemoryStore
@@ -143,6 +153,39 @@ def test_the_problem_of_a_portal_ends_with_its_last_token() -> None:
     portal = portal.without_token("a", NOW, clean=False)
     assert "one" == portal.problem
     assert None is portal.without_token("b", NOW, clean=False).problem
+
+
+def test_removed_portal_has_no_token_problem_or_drain() -> None:
+    """Everything else stays; so does the time of an earlier removal."""
+    ended = ("token_digests", "drain", "queue_left", "problem", "problem_since")
+    kept = {name: value for name, value in FIELDS.items() if name not in ended}
+    del kept["problem_logged_at"]
+    removed = Portal.from_fields("m", FIELDS).removed(LATER)
+    assert {**kept, "active": False, "updated_at": LATER} == removed.to_fields()
+
+
+def test_lasting_problem_is_logged_once_a_day() -> None:
+    """By the first event after a day, although other instances do not know that yet."""
+    store, out = MemoryStore(), io.StringIO()
+    log, portal = Log(out), Portal(member_id="m", domain="d").with_problem("one", NOW)
+    store.write("portals/m", portal.to_fields())
+    early = LATER - timedelta(seconds=1)
+    due = [
+        remind_of_problem(store, portal, "EVENT", log, now=now, deadline=DEADLINE)
+        for now in (early, LATER, LATER)
+    ]
+    log_problem(log, BARE, Portal(member_id="m", problem="two"), "EVENT")
+    log_problem(log, portal, portal.with_problem(None, LATER), "EVENT")
+
+    assert [False, True, True] == due
+    about = {"event": "EVENT", "member_id": "m"}
+    begun = {"severity": "ERROR", "outcome": "portal_problem", **about}
+    ended = {"severity": "INFO", "outcome": "portal_well", **about}
+    assert [
+        {**begun, "message": "one", "domain": "d", "problem_since": str(NOW)},
+        {**begun, "message": "two", "problem_since": ""},
+        {**ended, "message": "Resolved: one", "domain": "d"},
+    ] == [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 def test_an_uninstall_does_not_activate_a_portal() -> None:

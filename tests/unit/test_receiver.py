@@ -1,8 +1,10 @@
 """Each outcome's complete answer, log line and documents, without a server."""
 
 import io
+import itertools
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
@@ -299,6 +301,22 @@ def test_recently_accepted_token_needs_no_store() -> None:
     assert 403 == instance.send(DELETION, DATA).status
 
 
+def test_lasting_problem_does_not_disturb_events() -> None:
+    """Once it is logged, the next event reads the portal again; the store may be away meanwhile."""
+    instance = Instance()
+    portal = instance.store.documents["portals/M"].fields
+    instance.store.write("portals/M", {**portal, "problem": "P."})
+    reads = [0]
+    for _ in range(3):
+        assert 200 == instance.send("ONAPPTEST").status
+        reads.append(instance.store.reads)
+    assert [2, 1, 0] == [after - before for before, after in itertools.pairwise(reads)]
+
+    away = Instance(openings=1)
+    away.store.write("portals/M", {**portal, "problem": "P."})
+    assert 200 == away.send("ONAPPTEST").status
+
+
 PAYLOAD = json.dumps(MISFIT)
 LETTER = line(
     "CRITICAL",
@@ -399,6 +417,22 @@ def test_bug_in_another_event_logs_no_data() -> None:
         "context": {"reportLocation": place},
     }
     assert line("ERROR", detail, "internal_error", **about, **reporting) == written
+
+
+def test_milliseconds_are_logged() -> None:
+    """From the request to its answer."""
+    out = io.StringIO()
+    receiver = Receiver(Settings(), MemoryStore, Log(out))
+
+    def read_body() -> bytes:
+        time.sleep(0.01)
+        return b""
+
+    started = time.perf_counter()
+    receiver.receive(Request(method="POST", path="/", content_type=JSON, read_body=read_body))
+    longest = (time.perf_counter() - started) * 1000
+
+    assert 10 <= json.loads(out.getvalue())["duration_ms"] <= longest + 1
 
 
 def test_bug_before_parsing_is_answered_too() -> None:

@@ -62,7 +62,7 @@ def test_everything_can_be_set() -> None:
             "STORE_DEADLINE_SECONDS": "2.5",
             "MAX_BODY_BYTES": "1000",
             "FUNCTION_URL": "https://example.com/f?x=1",
-            "BITRIX24_OAUTH_SERVERS": "https://oauth.example.com/, http://127.0.0.1:8000",
+            "BITRIX24_OAUTH_SERVERS": "https://oauth.example.com/BX/, http://127.0.0.1:8000",
             "LOG_LEVEL": "debug",
         }
     )
@@ -81,7 +81,7 @@ def test_everything_can_be_set() -> None:
         store_deadline_seconds=2.5,
         max_body_bytes=1000,
         function_url="https://example.com/f?x=1",
-        oauth_servers=("https://oauth.example.com", "http://127.0.0.1:8000"),
+        oauth_servers=("https://oauth.example.com/BX", "http://127.0.0.1:8000"),
         log_level="DEBUG",
     )
 

@@ -43,7 +43,7 @@ def test_nothing_else_is_secure(url: str) -> None:
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
     """The method's name follows it."""
-    assert rest_endpoint(f"https://a.bitrix24.com/rest{slashes}") == "https://a.bitrix24.com/rest/"
+    assert rest_endpoint(f"https://a.bitrix24.com/BX{slashes}") == "https://a.bitrix24.com/BX/"
 
 
 def test_rest_endpoint_without_tls_is_refused() -> None:
@@ -82,7 +82,8 @@ def test_what_has_no_domain_is_refused(text: str) -> None:
     ("other", "same"),
     [
         ("https://F.run.app:443/a%20b/?c=%41", True),
-        ("http://f.run.app/a b?c=A", True),
+        ("http://f.run.app:80/a b?c=A", True),
+        ("https://f.run.app/a bX?c=A", False),
         ("https://f.run.app/a/b?c=A", False),
         ("https://f.run.app:8443/a b?c=A", False),
         ("https://f.run.app/a b", False),

@@ -180,7 +180,7 @@ def test_excluded_connectors_are_named_for_each_deletion() -> None:
     assert ("myconnector",) == left_out(in_portal())
     assert ("7",) == left_out({"CONNECTOR": 7, "MESSAGES": "x"}, names.DELETION_TWIN)
     assert ("myconnector",) == left_out(by_customer(message="x", chat=None))
-    assert ("myconnector",) == left_out({"DATA": [by_customer(chat={})["DATA"]]})
+    assert ("myconnector",) * 2 == left_out({"DATA": [by_customer(chat={})["DATA"]] * 2})
 
 
 def test_unreadable_connector_is_not_excluded() -> None:
