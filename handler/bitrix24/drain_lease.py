@@ -115,24 +115,21 @@ class Leases:
     def _compete(self, user: int, *, postponable: bool, may_wait: bool) -> Held | NotTaken | Lease:
         """Take the lease if it is free; otherwise return the one to wait for."""
         nonce = token_hex(8)
-        overdue = False
         outcome: Held | NotTaken | Lease = NotTaken.UNAVAILABLE
 
         def attempt(stored: Portal | None) -> Portal | None:
-            nonlocal outcome, overdue
+            nonlocal outcome
             if stored is None or not stored.active:
                 outcome = NotTaken.UNAVAILABLE
                 return None
             lease = stored.drain
             if lease and lease.nonce == nonce:  # the answer to this event's own write was lost
-                outcome = Held(self, stored, nonce, overdue=overdue)
                 return None
             left = self._seconds_left(lease)
             if lease and left:
                 outcome, note = _meet(lease, left, user, postponable=postponable, waits=may_wait)
                 return stored.model_copy(update={"drain": note}) if note else None
-            overdue = lease is not None
-            outcome = Held(self, stored, nonce, overdue=overdue)
+            outcome = Held(self, stored, nonce, overdue=lease is not None)
             until = self._now() + timedelta(seconds=LEASE_SECONDS)
             taken = Lease(until=until, nonce=nonce, user=user)
             return stored.model_copy(update={"drain": taken})

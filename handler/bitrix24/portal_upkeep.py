@@ -5,7 +5,7 @@ checked once a day, or every ten minutes while there is a problem. If the portal
 the OAuth server is asked for its new address, at most once an hour.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from handler.bitrix24 import portal_problems as problems
@@ -53,7 +53,7 @@ class Upkeep:
         self.portal = portal
         self.problem = portal.problem
         self.details: list[str] = []
-        self.other_hosts: list[str] = []
+        self.other_hosts: Sequence[str] = ()
         self.queue_is_new = False
         self.update: dict[str, object] = {}
         self._auth = auth
@@ -98,7 +98,7 @@ class Upkeep:
             self.problem = _problem(error)
             return
         self.details += done.problems
-        self.other_hosts += done.other_hosts
+        self.other_hosts = done.other_hosts
         self.queue_is_new = done.queue_is_new
         self.problem = _problem(done.errors[0]) if done.errors else None
         if len(self._url) > MAX_HANDLER_URL:

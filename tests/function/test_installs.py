@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from handler.bitrix24 import portal_problems as problems
 from handler.bitrix24.rest import Rest
 from handler.bitrix24.subscription import subscribe
 from handler.commands import main
@@ -560,13 +561,14 @@ def test_requested_url_is_bound_as_the_caller_sees_it(
 
 @pytest.mark.parametrize(("length", "subscribed"), [(180, True), (181, False)])
 def test_url_that_event_bind_would_truncate_is_not_bound(
-    portal: Portal, app: App, length: int, *, subscribed: bool
+    stage: Stage, portal: Portal, app: App, length: int, *, subscribed: bool
 ) -> None:
     """Some versions truncate a handler after 180 characters."""
     installation = portal.install()
     address = f"{ADDRESS}/".ljust(length, "x")
     answer = app.post(installation.install_event(installation.token()), address=address)
     assert answer.json["subscribed"] is subscribed
+    assert stage.portal(portal).get("problem") == (None if subscribed else problems.ADDRESS)
     if not subscribed:
         told = "The function's URL is longer than 180 characters."
         assert answer.json["detail"] == told

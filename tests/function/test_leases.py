@@ -36,6 +36,7 @@ from tests.stopwatch import Stopwatch
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 POSTPONED = {"status": "postponed"}
+ENTERED = ("token_digests", "active", "client_endpoint", "checked_at")
 
 
 class Clock:
@@ -108,7 +109,10 @@ class TestLease:
         """The note is taken once: the holder continues, and then releases."""
         held = rival.held()
         rival.clock.move(9)  # three seconds are left
-        assert (rival.take(), rival.take()) == (NotTaken.POSTPONED, NotTaken.POSTPONED)
+        assert rival.take() is NotTaken.POSTPONED
+        noted = rival.store.documents["portals/m"]
+        assert rival.take() is NotTaken.POSTPONED
+        assert rival.store.documents["portals/m"] is noted
         assert rival.lease["again"] is True
         assert held.finish(unchanged, may_continue=True) is None
         assert rival.lease["again"] is False
@@ -174,7 +178,7 @@ class TestLease:
             assert rival.take(2) is NotTaken.UNAVAILABLE
         assert watch.seconds < 5
 
-    @pytest.mark.parametrize("seconds", [0, -1, 1_000_000])
+    @pytest.mark.parametrize("seconds", [0, -1, 24, 1_000_000])
     def test_unreleased_lease_expires(self, rival: Rival, seconds: float) -> None:
         """Its instance was killed; a lease that would last for days is invalid, too."""
         until = NOW + timedelta(seconds=seconds)
@@ -294,6 +298,8 @@ class TestBudget:
         made = second.calls(second.budget(10))
         assert made == [*[0] * 6, 1, 2, 3, 4, 5, 6, 7, *[8] * 5, 9]
         assert len(second.calls(second.budget(2))) == 11  # a short one starts with its last seconds
+        odd = Second()
+        assert odd.calls(odd.budget(9.5)) == [*[0] * 6, 1, 2, 3, 4, 5, 6, 7, *[7.5] * 4, 8, 9]
 
     def test_next_drain_pays_for_the_previous_one(self) -> None:
         """The debt is in the portal's document: at most ten calls' worth."""
@@ -340,8 +346,25 @@ class TestPings:
             go_on.set()
             assert first.result().json["recorded"] == 2
         assert portal.queue(installation) == []
+        assert not stage.bitrix.calls_to("event.offline.list")  # nothing can be reserved
         assert [line["outcome"] for line in other.log_lines] == ["postponed"]
         assert not {"drain", "queue_left"} & set(stage.portal(portal))
+
+    @pytest.mark.parametrize("left", [{"rows": 1, "at": NOW}, None])
+    def test_rows_that_an_earlier_drain_reserved_are_recovered(
+        self, stage: Stage, app: App, installation: Installation, left: Fields | None
+    ) -> None:
+        """It left rows, or nobody knows of one that did not."""
+        portal = installation.portal
+        portal.delete_message(deliver=False)
+        portal.offline.reserve(portal.offline.select(installation.client_id))
+        path = f"portals/{portal.member_id}"
+        known = {name: value for name, value in stage.portal(portal).items() if left}
+        known |= {name: stage.portal(portal)[name] for name in ENTERED}
+        stage.replace(path, {**known, "queue_left": left} if left else known)  # type: ignore[dict-item] # a map
+        answer = app.post(installation.offline_ping(installation.token()))
+        assert answer.json["recorded"] == 1
+        assert portal.queue(installation) == []
 
     def test_a_drain_that_was_killed_leaves_its_rows_to_the_next(
         self, stage: Stage, app: App, installation: Installation
@@ -492,6 +515,28 @@ class TestPings:
         visit, _ = begin_visit(installation, store, StringIO(), deadline=Deadline(0.9, lambda: 0))
         visit.drain()
         assert (visit.done.left, visit.done.error) == ("more than 0", None)
+        left = stage.portal(installation.portal)["queue_left"]
+        assert isinstance(left, dict)
+        assert left["rows"] == "more than 0"
+
+    def test_rows_that_are_announced_at_the_end_are_left_to_the_next_ping(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """If no time is left for another drain; the answer says so, too."""
+        visit, _ = begin_visit(
+            installation,
+            LocalStore(str(stage.store)),
+            StringIO(),
+            deadline=Deadline(0.5, lambda: 0),
+        )
+        lease = stage.portal(installation.portal)["drain"]
+        assert isinstance(lease, dict)
+        stage.write(f"portals/{installation.portal.member_id}", {"drain": {**lease, "again": True}})
+        visit.drain(announced=False)
+        assert visit.done.detail == (
+            "More rows were added to the offline queue while the drain ended; the next ping reads"
+            " them."
+        )
         left = stage.portal(installation.portal)["queue_left"]
         assert isinstance(left, dict)
         assert left["rows"] == "more than 0"

@@ -328,6 +328,7 @@ class TestWithoutBatches:
         (line,) = map(json.loads, unbatched.log.getvalue().splitlines())
         assert (line["outcome"], line["event"]) == ("not_recorded", DELETE)
         assert f'"message_id": {late}' in line["records"][0]["payload"]
+        assert line["records"][0]["user_id"] == 27
         assert unbatched.rows == []
 
     def test_invalid_late_row_goes_to_the_log(self, unbatched: Scene) -> None:
@@ -341,7 +342,10 @@ class TestWithoutBatches:
         payloads = [line["records"][0]["payload"] for line in lines]
         assert payloads == ['{"odd": 1}', '"odd"']
         # The value of CONNECTORS at that time, which replay cannot know.
-        assert [["myconnector"]] * 2 == [line["records"][0]["connectors"] for line in lines]
+        told = [line["records"][0] for line in lines]
+        assert [("offline", ["myconnector"])] * 2 == [
+            (one["via"], one["connectors"]) for one in told
+        ]
 
     def test_no_range_contains_an_unreadable_row(self, unbatched: Scene) -> None:
         """It would be removed without being stored; the others are then removed one by one."""

@@ -1,5 +1,6 @@
 """Self-repair: what a year does to a portal, and the pings that repair it."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from tests.doubles.bitrix24 import (
     Disconnect,
     Fault,
     Installation,
+    OtherResult,
     Redirect,
     Refusal,
     Silence,
@@ -25,6 +27,7 @@ EMPTY = {"status": "recovered", "recorded": 0, "duplicates": 0, "quarantined": 0
 
 CHECK = ["app.info", "profile", "event.get"]
 DRAIN = ["event.offline.get"]
+RESERVED = "event.offline.list"
 
 
 class TestChecks:
@@ -44,6 +47,7 @@ class TestChecks:
         assert life.ping().json == EMPTY
         assert (life.asked[:3] == CHECK) is checked
         assert ("problem" in life.document) is bool(problem and not checked)
+        assert "asked_at" not in life.document  # that is for other look-ups
         again = life.ping()
         assert again.json == EMPTY
         assert life.asked == DRAIN
@@ -91,6 +95,36 @@ class TestChecks:
         assert life.asked == ["app.info", *DRAIN]
         assert life.installation.bindings == before
         assert "problem" not in life.document
+
+    @pytest.mark.parametrize(
+        ("fault", "problem", "then"),
+        [
+            (Refusal(401, "insufficient_scope"), problems.PERMISSION, DRAIN),
+            (Disconnect(), problems.SILENT, []),
+            (OtherResult({"result": {"ADMIN": True}}), None, ["event.get", *DRAIN, RESERVED]),
+        ],
+    )
+    def test_a_check_without_the_administrators_profile(
+        self, life: Life, fault: Fault, problem: str | None, then: list[str]
+    ) -> None:
+        """A portal that does not answer is not drained; an id is in app.info, too."""
+        life.pass_time(days=2)
+        life.stage.bitrix.fault("profile", fault)
+        life.ping()
+        assert life.asked == ["app.info", "profile", *then]
+        assert life.document.get("problem") == problem
+        assert life.document["bound_as"] == 1
+
+    def test_all_that_a_ping_could_not_do_is_in_the_answer(self, life: Life) -> None:
+        """The check failed; then the portal did not answer, and its address was looked up."""
+        life.pass_time(days=2)
+        life.installation.lose_bindings("ONAPPUNINSTALL")
+        life.stage.bitrix.fault("app.info", Refusal(503, "OVERLOADED"))
+        life.stage.bitrix.fault("event.offline.get", Disconnect())
+        life.stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
+        told = life.ping().json["detail"]
+        assert told.startswith("The portal could not be checked: ")
+        assert "ONAPPUNINSTALL could not be bound" in told
 
     def test_check_asks_no_unknown_oauth_server(self, life: Life) -> None:
         """The token is sent only where BITRIX24_OAUTH_SERVERS allows it."""
@@ -159,6 +193,13 @@ class TestAdministrators:
         assert life.ping().json["detail"] == problems.ADMINISTRATOR
         assert life.installation.bindings == []
         assert life.asked == ["app.info", "profile"]
+
+    def test_reinstall_waits_for_no_rows(self, life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A ping announced those that it does not find itself."""
+        pauses: list[float] = []
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        assert life.reinstall().json == {"status": "installed", "subscribed": True}
+        assert pauses == [0]
 
     def test_a_plan_that_has_ended_is_a_problem(self, life: Life) -> None:
         """ACCESS_DENIED has three meanings, each with its own remedy."""
@@ -232,11 +273,21 @@ class TestRenamed:
 
     def test_event_with_another_domain_causes_a_look_up_once_an_hour(self, life: Life) -> None:
         """It may be the portal's own domain, which the OAuth server does not know."""
-        auth = {**life.installation.auth(life.installation.token()), "domain": "crm.example.com"}
+        auth = {**life.installation.auth(life.installation.token()), "domain": None}
+        assert life.app.post(event_body(PING, [], auth)).json == EMPTY
+        assert life.asked == DRAIN
+        auth |= {"domain": "crm.example.com"}
         ping = event_body(PING, [], auth)
         assert [life.app.post(ping).json for _ in range(2)] == [EMPTY] * 2
         assert life.asked.count("app.info") == 1
         assert life.document["domain"] == "ours.bitrix24.com"
+
+    def test_silent_portal_without_another_address_is_called_once(self, life: Life) -> None:
+        """The OAuth server is unavailable, too."""
+        life.stage.bitrix.fault("event.offline.get", Disconnect(), times=None)
+        life.stage.bitrix.fault("app.info", Refusal(503, "OVERLOADED"), times=None)
+        life.ping()
+        assert life.asked == [*DRAIN, "app.info"]
 
     def test_single_lost_call_is_not_a_problem(self, life: Life) -> None:
         """The portal is called again at the OAuth server's address."""
@@ -276,6 +327,7 @@ class TestForgedPings:
         assert answer.json["detail"].startswith(told)
         kept = ("domain", "client_endpoint", "client_id", "problem", "bound_as", "checked_at")
         assert {name: before[name] for name in kept} == {name: life.document[name] for name in kept}
+        assert life.asked == ["app.info"]
         assert life.queue == 1
 
     def test_client_id_is_set_by_an_administrators_token_only(self, life: Life) -> None:
