@@ -32,7 +32,7 @@ def faults_of(error: ValidationError, *place: str) -> list[Fault]:
             ".".join(map(str, ("data", *place, *fault["loc"]))),
             _reason(fault["type"], fault["msg"]),
         )
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        for fault in error.errors()
     ]
 
 

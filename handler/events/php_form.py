@@ -59,18 +59,19 @@ def parse_php_form(body: bytes) -> Tree:
 def _path(quoted_name: bytes) -> _Path:
     """Split a field's name into keys; empty if PHP drops the field."""
     name = _unquote(quoted_name).partition(b"\0")[0].lstrip(b" ")
-    bracket = name.find(b"[")
-    if bracket == 0 or not name:
+    first, _, rest = name.partition(b"[")
+    if not first:
         return ()
-    if bracket < 0 or name.find(b"]", bracket) < 0:
+    if b"]" not in rest:
         return (_text(name.translate(_NAME_TO_UNDERSCORE)),)
-    path: list[str | None] = [_text(name[:bracket].translate(_NAME_TO_UNDERSCORE))]
+    path: list[str | None] = [_text(first.translate(_NAME_TO_UNDERSCORE))]
+    bracket = len(first)
     while name[bracket : bracket + 1] == b"[":
         start = bracket + 1
         # PHP skips one white-space character, so `[ ]` is `[]`, but keeps it in a key.
         skipped = start + name[start : start + 1].isspace()
         end = name.find(b"]", skipped)
-        if end < 0:
+        if end == -1:
             break
         path.append(None if end == skipped else _text(name[start:end]))
         if len(path) > MAX_NESTING + 1:
@@ -110,7 +111,7 @@ class _NextIndexes:
 
     def resolve(self, array: Tree, step: str | None) -> str | None:
         """Return the key for one step into an array; `None` if PHP has no index left."""
-        tracked = self._next.get(id(array)) if self._next else None
+        tracked = self._next.get(id(array))
         if step is None:
             index = tracked[1] if tracked else max(map(_index_after, array), default=_NONE_YET)
             index = 0 if index == _NONE_YET else index

@@ -171,6 +171,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "a thousand long names": lambda n: b"&".join([b"a" + b"[" * (n // 1_000 - 2)] * 1_000),
     "fields of one array": lambda n: b"&".join(b"a[%d]=" % i for i in range(n // 100)),
     "indexes of one array": lambda n: b"&".join([b"a[]="] * (n // 100)),
+    "indexes and keys of one array": lambda n: b"&".join([b"a[]=", b"a[0]="] * (n // 200)),
 }
 
 
