@@ -84,13 +84,11 @@ def _filters(options: argparse.Namespace) -> list[str]:
 def _write(path: Path, pieces: Iterable[str]) -> None:
     """Write the file whole or not at all; raises `CommandError`."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - already open
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder, path.name)
+            whole.touch(0o600)
+            with whole.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(pieces)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            whole.replace(path)
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from None

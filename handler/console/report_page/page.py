@@ -45,7 +45,7 @@ def render(report: Report) -> Iterator[str]:
     """Return the page in pieces."""
     figures, zone = report.figures, report.figures.zone
     first = day_of(report.since, zone)
-    last = day_of(report.until - timedelta(microseconds=1), zone)
+    last = day_of(report.until - timedelta.resolution, zone)
     busiest = max(figures.days.items(), key=lambda item: (item[1].total, item[0]), default=None)
     style, script = _resource("page.css"), _resource("page.js")
     environment = Environment(
@@ -79,7 +79,7 @@ def _range(report: Report, zone: tzinfo) -> str:
     """Format whole days as days, and anything else to the minute."""
     since, until = time_text(report.since, zone), time_text(report.until, zone)
     if since.endswith("00:00:00") and until.endswith("00:00:00"):
-        first, last = report.since, report.until - timedelta(microseconds=1)
+        first, last = report.since, report.until - timedelta.resolution
         since, until = (_date(day_of(moment, zone)) for moment in (first, last))
         return since if since == until else f"{since} to {until}"
     return f"{since[:16]} to {until[:16]}"

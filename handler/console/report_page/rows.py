@@ -54,7 +54,7 @@ class Rows:
         """Return the data as JSON that is safe in a page, in pieces."""
         yield f'{{"portals": {_json([*self._portals])}, "rows": ['
         self._file.seek(0)
-        yield from iter(lambda: self._file.read(1 << 16), "")
+        yield from self._file
         yield "\n]}"
 
 
