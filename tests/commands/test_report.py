@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands.shell import MOMENT, Shell
 from tests.doubles.function import ROOT
+from tests.samples import HERE
 
 
 @pytest.fixture
@@ -206,4 +207,4 @@ def test_the_whole_page(shell: Shell, page: Path) -> None:
         html = html.replace((ROOT / "handler/console/report_page" / name).read_text(), name)
     html = re.sub(r"sha256-[^&]+", "sha256-...", html)
     html = re.sub("(?<=Generated on <time>)[^<]+", "...", html)
-    assert Path(__file__).with_name("report.html").read_text() == f"{html}\n"
+    assert (HERE / "report.html").read_text() == f"{html}\n"
