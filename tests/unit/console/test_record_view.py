@@ -67,10 +67,12 @@ def test_a_customer_is_not_an_employee() -> None:
 
 def test_a_record_may_lack_everything() -> None:
     """Or have other types: people edit documents, too."""
-    odd: Fields = {"user_id": "27", "line_id": [], "files": "a.pdf", "event_at": "today", "text": 5}
+    odd: Fields = {"user_id": "27", "line_id": [], "files": "a", "event_at": "today", "text": 5}
+    odd |= {"sent_at": "today"}
     seen = view(Document("portals/M/deletions/1", odd), lambda _: "x.example")
 
-    assert (None, None, (), "5") == (seen.user_id, seen.line_id, seen.files, seen.text)
+    assert (None, None, None) == (seen.user_id, seen.line_id, seen.sent_at)
+    assert ((), "5") == (seen.files, seen.text)
     assert (True, datetime.min.replace(tzinfo=UTC)) == (seen.is_untimed, seen.deleted_at)
 
 
