@@ -67,8 +67,8 @@ def test_a_customer_is_not_an_employee() -> None:
 
 def test_a_record_may_lack_everything() -> None:
     """Or have other types: people edit documents, too."""
-    odd: Fields = {"user_id": "27", "line_id": [], "files": "a", "event_at": "today", "text": 5}
-    odd |= {"sent_at": "today"}
+    times: Fields = {"event_at": "today", "sent_at": "today"}
+    odd: Fields = {"user_id": "27", "line_id": [], "files": "a.pdf", "text": 5, **times}
     seen = view(Document("portals/M/deletions/1", odd), lambda _: "x.example")
 
     assert (None, None, None) == (seen.user_id, seen.line_id, seen.sent_at)
