@@ -104,17 +104,21 @@ def test_a_change_needs_one_portal(store: LocalStore) -> None:
 
 
 class Crowded(LocalStore):
-    """A store with more portals than are read."""
+    """A store with as many portals as are read, or more."""
+
+    portals = 10_000
 
     def names(self, collection: str, deadline: Deadline, *, limit: int) -> list[str]:
         assert ("portals", True) == (collection, deadline.remaining > 0)
-        return ["c"] * limit
+        return ["c"] * min(limit, self.portals)
 
 
 def test_omitted_portals_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The limit is not silent."""
     store = Crowded(str(tmp_path / "store.sqlite3"))
 
+    assert (10_000, "") == (len(portal_ids(store)), capsys.readouterr().err)
+    store.portals += 1
     assert 10_000 == len(portal_ids(store))
 
     told = "Only 10000 portals are read; use --portal for one.\n"
