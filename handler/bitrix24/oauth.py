@@ -5,6 +5,7 @@ A token's portal and application come from here, never from a request: `app.info
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
@@ -59,10 +60,8 @@ def confirm(auth: Auth, token: str, settings: Settings, deadline: Deadline) -> C
     """
     *others, last = _servers(auth, settings.oauth_servers)
     for server in others:
-        try:
+        with suppress(Bitrix24Error):  # the other server may know the token
             return _ask(server, token, deadline)
-        except Bitrix24Error:
-            continue  # the other server may know the token
     return _ask(last, token, deadline)
 
 

@@ -39,6 +39,7 @@ RECORD = {
     "chat_id": "b",
     "im_message_id": 2,
     "im_chat_id": 1,
+    "user_id": 5,
 }
 MISFIT = {**DATA, "LINE": "a line"}
 
@@ -69,7 +70,7 @@ class Instance:
         )
 
     def send(self, event: str, data: object = None, token: str = TOKEN) -> Answer:
-        auth = {"member_id": "M", "application_token": token}
+        auth = {"member_id": "M", "application_token": token, "user_id": 5}
         body = json.dumps({"event": event, "data": data, "auth": auth}).encode()
         return self.ask("POST", "/", JSON, body)
 
@@ -325,7 +326,7 @@ LETTER = line(
     event=DELETION,
     member_id="M",
 )
-RECEIVED = {"event_at": NOW.isoformat()}
+RECEIVED = {"event_at": NOW.isoformat(), "expires_at": (NOW + timedelta(days=2)).isoformat()}
 """Where the event does not say when it was."""
 
 OF_THE_EVENT = {
@@ -334,6 +335,7 @@ OF_THE_EVENT = {
     "event": DELETION,
     "via": "online",
     "domain": "d",
+    "user_id": 5,
     "id": sha256(PAYLOAD.encode()).hexdigest(),
     "payload": PAYLOAD,
     "part": 1,
@@ -376,7 +378,7 @@ def test_log_has_each_deletion_while_the_store_is_unavailable(
     event: str, data: object, openings: int, letter: dict[str, object] | None
 ) -> None:
     """And nothing else; the answer is the same whether or not the token was verified."""
-    instance = Instance(openings)
+    instance = Instance(openings, retention_days=2)
     detail = (
         "Firestore could not be reached in time. If this was a deletion, it is in the log, to"
         " be replayed."
