@@ -46,7 +46,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     parser.add_argument(
         "--shape",
         choices=SHAPES,
-        default="portal",
+        default=SHAPES[0],
         help="deleted inside Bitrix24 (default) or by the customer, or the documentation's sample",
     )
     parser.add_argument(

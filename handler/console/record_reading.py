@@ -57,7 +57,7 @@ class Selection:
         """
         return (self.origin is None or self.origin == record.fields.get("origin")) and (
             self.connector is None
-            or self.connector.casefold() == str(record.fields.get("connector", "")).casefold()
+            or self.connector.casefold() == str(record.fields.get("connector")).casefold()
         )
 
 
@@ -85,7 +85,7 @@ class Reading:
         self._progress = progress
         pages = _IN_MEMORY // max(1, len(selection.members))
         self._page = min(_LARGEST_PAGE, max(_SMALLEST_PAGE, pages))
-        self._untimed = 0
+        self._untimed = False
         self._read = 0
         self._merged: Iterator[Document] = iter(())
         self.shown = 0
@@ -146,7 +146,7 @@ class Reading:
         with_time = self._store.count(collection, EVENT_AT, store_deadline())
         if self._store.count(collection, RECORDED_AT, store_deadline()) <= with_time:
             return timed
-        self._untimed += 1
+        self._untimed = True
         untimed = (one for one in self._pages(collection, RECORDED_AT) if not has_own_time(one))
         return heapq.merge(timed, untimed, key=deleted_at, reverse=True)
 

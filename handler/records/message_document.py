@@ -40,7 +40,7 @@ class Join:
     @classmethod
     def read(cls, text: str) -> "Join":
         """Parse what `str` wrote."""
-        record, deleted_at, *other = text.split(" ")
+        record, deleted_at, *other = text.split()
         return cls(record, int(deleted_at), *other)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handler.commands import main
-from handler.console.portal_option import find_portals
+from handler.console.portal_option import NO_PORTAL, find_portals
 from handler.console.printing import newest_of_portals
 from handler.deadline import Deadline
 from handler.stores.interface import Document
@@ -79,7 +79,8 @@ class TestDeletions:
         come = []
         things = iter(meanwhile)
 
-        def wait(_seconds: float) -> None:
+        def wait(seconds: float) -> None:
+            assert 2 == seconds
             come.append(file.read_text())
             thing = next(things, None)
             if not thing:
@@ -409,9 +410,10 @@ class TestDeletions:
         self.keep(shell, "M", 1)
         self.keep(shell, "M", 2, origin="customer", event_at=MOMENT - timedelta(days=1))
 
-        come = self.follow(monkeypatch, tmp_path / "out", ["--by", "customer"])
+        flags = ["--by", "customer", "--timezone", "Europe/Berlin"]
+        come = self.follow(monkeypatch, tmp_path / "out", flags)
 
-        assert ["2026-03-16 12:00:00  M  customer  -  livechat  128  c  2\n"] == come
+        assert ["2026-03-16 13:00:00  M  customer  -  livechat  128  c  2\n"] == come
 
     def test_follow_waits_for_the_first_record(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -426,6 +428,18 @@ class TestDeletions:
         )
 
         assert ["", "2026-03-17 12:00:03  d  staff  -  livechat  128  c  3\n"] == come
+
+    def test_follow_waits_for_the_first_portal(
+        self,
+        shell: Shell,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """That there are none is said once."""
+        assert ["", ""] == self.follow(monkeypatch, tmp_path / "out", [], lambda: None)
+
+        assert capsys.readouterr().err == f"Store: {shell.path}\n{NO_PORTAL}\n"
 
     @pytest.mark.usefixtures("interruptible")
     def test_follow_ends_well_when_interrupted(self, shell: Shell) -> None:

@@ -1,6 +1,8 @@
 """`python -m handler portals purge`: nothing is left, and nothing comes back."""
 
 import io
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -192,7 +194,8 @@ def test_records_stored_during_the_wait_are_deleted_too(
     def wait(_seconds: float) -> None:
         fields = shell.fields(f"portals/{member_id}")
         assert fields
-        assert (False, False) == (fields["active"], "token_digests" in fields)
+        assert {"active", "installed_at", "member_id", "removed_at", "updated_at"} == fields.keys()
+        assert not fields["active"]
         meanwhile.append(app.post(late).status)
 
     monkeypatch.setattr("time.sleep", wait)
@@ -203,6 +206,22 @@ def test_records_stored_during_the_wait_are_deleted_too(
     assert f"Portal {member_id} is deleted, with 3 documents: nothing is left.\n" in out
     assert [] == shell.store.names(f"portals/{member_id}/deletions", soon(), limit=9)
     assert 403 == App(shell.path).post(late).status
+
+
+def test_record_stored_after_the_wait_is_deleted_too(shell: Shell) -> None:
+    """By an instance that was slower than its deadline."""
+    shell.write("portals/M", active=True)
+    with closing(sqlite3.connect(shell.path)) as file:
+        file.execute(
+            "CREATE TRIGGER late AFTER DELETE ON documents WHEN OLD.collection = 'portals' BEGIN"
+            " INSERT INTO documents (collection, name, fields)"
+            " VALUES ('portals/M/deletions', 'late', '{}'); END"
+        )
+
+    _, out, _ = shell("portals", "purge", "M", "--yes")
+
+    assert "Portal M is deleted, with 1 document: nothing is left.\n" in out
+    assert None is shell.fields("portals/M/deletions/late")
 
 
 def test_install_during_the_wait_is_reported(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,19 +244,20 @@ def test_install_during_the_wait_is_reported(shell: Shell, monkeypatch: pytest.M
     assert shell.fields("portals/M")
 
 
-def test_many_messages_are_not_all_counted(shell: Shell) -> None:
+@pytest.mark.parametrize(("number", "kept"), [(1_000, "1000"), (1_001, "more than 1000")])
+def test_many_messages_are_not_all_counted(shell: Shell, number: int, kept: str) -> None:
     """Each would have to be read."""
     messages = [
         Document(
-            f"portals/M/openline_messages/{number}",
+            f"portals/M/openline_messages/{name}",
             {"expires_at": LATER},
         )
-        for number in range(1_001)
+        for name in range(number)
     ]
     shell.store.create(messages, "sent_at", soon())
 
     code, out, _ = shell("portals", "purge", "M", "--yes")
 
     assert 0 == code
-    assert "0 events in quarantine and more than 1000 messages kept.\n" in out
-    assert "Portal M is deleted, with 1001 documents: nothing is left.\n" in out
+    assert f"0 events in quarantine and {kept} messages kept.\n" in out
+    assert f"Portal M is deleted, with {number} documents: nothing is left.\n" in out

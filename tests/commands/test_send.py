@@ -224,7 +224,7 @@ class TestSend:
     ) -> None:
         """Anything but 200 is a failure; binary data is harmless."""
         receiver.status["POST"] = status
-        receiver.answer = b"\xff!"
+        receiver.answer = b"\xff!\n"
 
         line = f"{receiver.url} answers {status}: \ufffd!\n"
         assert (code, line, "") == shell("send", "--url", receiver.url)

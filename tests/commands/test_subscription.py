@@ -121,12 +121,16 @@ def test_what_another_user_has_bound_is_named(
     code, table, _ = run(capsys, installation, "status")
     assert (code, "Reinstall" in table) == (0, False)
     (ping,) = (one for one in installation.bindings if one.event == "ONOFFLINEEVENT")
-    installation.bindings.append(replace(ping, id=99, user_id=27))
+    installation.bindings += [replace(ping, id=99 + user, user_id=user) for user in (27, 0)]
     code, table, err = run(capsys, installation, "status")
-    assert (code, "ONOFFLINEEVENT                           yes    1, 27" in table) == (0, True)
-    assert "ONOPENLINEMESSAGEDELETE                  yes    the user who causes it" in table
-    told = f"ONOFFLINEEVENT is bound at {URL} as user 27, which is wrong: `bind` corrects it.\n"
-    assert err == told
+    users = "yes    the user who causes it"
+    assert (code, f"ONOFFLINEEVENT                           {users}, 1, 27\n" in table) == (
+        0,
+        True,
+    )
+    assert f"ONOPENLINEMESSAGEDELETE                  {users}\n" in table
+    told = f"ONOFFLINEEVENT is bound at {URL} {{}}, which is wrong: `bind` corrects it.\n"
+    assert err == told.format("as user 27") + told.format("without a user")
 
 
 def test_the_token_may_come_by_standard_input(

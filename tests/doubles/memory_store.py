@@ -73,6 +73,9 @@ class MemoryStore:
         return True
 
     def write(self, path: str, fields: Fields) -> None:
+        found = self.documents.get(path)
+        if found and found.fields == fields:  # keeps its version, as in Firestore
+            return
         self.documents[path] = Document(path, fields, (self._version(path) or 0) + 1)
 
     def _version(self, path: str) -> int | None:

@@ -1,6 +1,7 @@
 """The access token: fetched once for all threads, in time, from a server that may fail."""
 
 import json
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -148,9 +149,11 @@ class TestToken:
     def test_waiting_ends_in_time_and_the_next_call_fetches_again(
         self, token: AccessToken, source: Source
     ) -> None:
-        """A hanging fetch delays neither its own call nor later ones beyond their time."""
+        """A hanging fetch delays neither calls beyond their time nor the end of the process."""
+        before = {*threading.enumerate()}
         with pytest.raises(TokenError, match=r"^no access token in time$"):
             token.headers(0)
+        assert [True] == [thread.daemon for thread in {*threading.enumerate()} - before]
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(token.headers, SOON)
             eventually(lambda: source.count == 2)
@@ -174,7 +177,7 @@ class TestToken:
         """As long as the current token is valid."""
         source.give("a")
         token.headers(SOON)
-        clock.now += 3_500
+        clock.now += 3_599
         source.give(TokenError("not now"))
         assert bearer("a") == token.headers(0)
         eventually(lambda: source.count == 2)
@@ -226,10 +229,11 @@ class TestMetadataServer:
                     ("a", "3600"),
                     ("a", None),
                     ("a", 1.5),
+                    ("a" * 65_536, 3_600),
                 )
             ],
         ],
-        ids=str,
+        ids=lambda answer: str(answer)[:60],
     )
     def test_what_is_not_a_token_is_an_error(
         self, server: MetadataServer, answer: tuple[int, str]
@@ -241,13 +245,22 @@ class TestMetadataServer:
             ask_metadata_server()
 
     def test_no_server_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing listens there."""
+        """Nothing listens there; or its name is unknown, as outside Google Cloud."""
         monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{free_port()}")
 
         with pytest.raises(
             TokenError, match="no token from the metadata server: ConnectionRefusedError"
         ):
             ask_metadata_server()
+
+        def look_up(name: str, *_: object) -> None:
+            raise socket.gaierror(name)
+
+        monkeypatch.delenv("GCE_METADATA_HOST")
+        monkeypatch.setattr("socket.getaddrinfo", look_up)
+        with pytest.raises(TokenError, match=r": gaierror$") as raised:
+            ask_metadata_server()
+        assert "metadata.google.internal" == str(raised.value.__context__)
 
     def test_slow_server_is_asked_again(self, server: MetadataServer) -> None:
         """The second request is answered although the first still hangs."""

@@ -578,7 +578,7 @@ class TestSilence:
             waiting = []
             for number in range(3):
                 waiting.append(pool.submit(attempt))
-                opened[number].called.get()
+                assert True is opened[number].called.get()
                 opened[number].patient = False
                 attempt()
 
@@ -595,7 +595,7 @@ class SlowChannel:
 
     def __init__(self) -> None:
         self.patient = True
-        self.called: SimpleQueue[None] = SimpleQueue()
+        self.called: SimpleQueue[object] = SimpleQueue()
         self.time_out = Event()
         self.closed = False
 
@@ -604,8 +604,8 @@ class SlowChannel:
 
     unary_stream = unary_unary
 
-    def call(self, _request: object, **_options: object) -> object:
-        self.called.put(None)
+    def call(self, _request: object, **options: object) -> object:
+        self.called.put(options.get("wait_for_ready"))
         if self.patient:
             self.time_out.wait(30)
         raise TimedOut

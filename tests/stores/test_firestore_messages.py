@@ -44,7 +44,13 @@ def test_the_package_can_still_be_imported(lines: tuple[str, str]) -> None:
     assert run(*lines, SAME) == "True\n"
 
 
-def test_messages_are_those_of_an_imported_package() -> None:
-    """If the package is already imported."""
+def test_messages_are_those_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is already imported or not; it stays so."""
+    package = types.__package__.rpartition(".")[0]
     assert messages.import_messages() is types
     assert messages.CommitRequest is types.CommitRequest.pb()
+    assert package in sys.modules
+
+    monkeypatch.delitem(sys.modules, package)
+    assert messages.import_messages() is types
+    assert package not in sys.modules

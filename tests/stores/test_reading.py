@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handler.console.record_reading import Progress, Reading, Selection
+from handler.console.record_reading import Progress, Reading, Selection, say_what_is_missing
 from handler.console.record_spreadsheet import spreadsheet
 from handler.console.record_view import Domains, view
 from handler.deadline import Deadline
@@ -64,6 +64,16 @@ def test_records_come_once_each_in_order_and_in_pages(store: Store) -> None:
     assert [40, 50, 300, 300] == sorted(watched.pages)
 
 
+def test_many_portals_have_small_pages(local_store: Store) -> None:
+    """Since one page of each is in memory."""
+    fill(local_store, "0", 240)
+    watched = WatchedStore(local_store)
+
+    read(watched, Selection(members=[f"{number}" for number in range(13)]))
+
+    assert [0] * 12 + [10, 230] == sorted(watched.pages)
+
+
 def test_no_more_is_read_than_is_shown(store: Store) -> None:
     """From each portal, since any may have all the newest; the rest is only counted."""
     fill(store, "M", 10)
@@ -97,13 +107,18 @@ def test_records_without_event_at_are_merged_in(store: Store) -> None:
     assert ["old"] == [one.fields["message_id"] for one in read(store, since)]
 
 
-def test_counting_matches_is_limited(local_store: Store) -> None:
+def test_counting_matches_is_limited(
+    local_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It needs reading; above 10,000 records, the count is a lower bound."""
     fill(local_store, "M", 10_010, connector="a")
-    reading = Reading(local_store, Selection(members=["M"], connector="A"), Progress())
+    selection = Selection(members=["M"], connector="A")
+    reading = Reading(local_store, selection, Progress())
 
     assert 5 == len(list(reading.records(5)))
-    assert (10_000, False) == reading.count_rest()
+    say_what_is_missing(reading, selection, remedy="use --all")
+    told = "At least 10,000 more records are not shown: use --all.\n"
+    assert told == capsys.readouterr().err
 
 
 def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -> None:
@@ -125,13 +140,15 @@ def test_a_large_portal_becomes_a_spreadsheet_in_little_memory(tmp_path: Path) -
     assert most < 14_000_000
 
 
-def test_long_reads_say_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_reads_say_how_far_they_are(
+    local_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     """After several seconds, and then every few; short ones report nothing."""
-    times = iter([0.0, 2.9, 3.0, 7.9, 8.0])
-    progress = Progress(lambda: next(times))
+    fill(local_store, "M", 1_202)
+    times = iter([0.0, *[2.9] * 1_199, 3.0, 7.9, 8.0])
 
-    for count in (300, 1_200, 2_000, 2_400):
-        progress(count)
+    for _ in Reading(local_store, Selection(members="M"), Progress(times.__next__)).records():
+        pass
 
-    told = "Reading, 1,200 so far ...\nReading, 2,400 so far ...\n"
+    told = "Reading, 1,200 so far ...\nReading, 1,202 so far ...\n"
     assert told == capsys.readouterr().err

@@ -187,10 +187,12 @@ class TestDocument:
         assert 1 == stage.delete(deletion())
 
         assert ["get_all", "commit"] == stage.calls
-        documents = stage.found("openline_messages")
-        assert 2 == len(documents)
-        for document in documents:
-            assert {"records", "expires_at"} == document.fields.keys()
+        one, other = stage.found("openline_messages")
+        for document, sibling in ((one, other), (other, one)):
+            assert {
+                "records": [f"{deletion().name} 50 {sibling.name}"],
+                "expires_at": NOW + timedelta(days=DAYS),
+            } == document.fields
 
 
 class TestRecord:
@@ -228,6 +230,8 @@ class TestRecord:
         stage.delete(customers_deletion())
 
         assert ["one"] == stage.texts()
+        customers, _ = stage.found("openline_messages")
+        assert [f"{customers_deletion().name} 50"] == customers.fields["records"]
         stage.say(CUSTOMERS, 30, "three", update=True)
         assert ["get", "commit"] == stage.calls
         assert ["three"] == stage.texts()

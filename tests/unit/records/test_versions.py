@@ -211,8 +211,10 @@ class TestHistory:
         history = arrived(add(0, long), *(update(n, f"{long[1:]}{n}") for n in range(1, 5)))
 
         assert [0, 4] == [version.at for version in history]
-        larger = replace(add(5, "x"), files=("y",))
-        assert [0, 4, 5] == [version.at for version in with_version(history, larger, None)]
+        fits = 200_000 - sum(len((version.text or "").encode()) for version in history)
+        for size, kept in ((fits, [0, 4, 5]), (fits + 1, [0, 5])):
+            larger = replace(add(5, size * "x"), files=("y",))
+            assert kept == [version.at for version in with_version(history, larger, None)]
 
 
 def test_versions_are_read_back_as_written() -> None:
@@ -234,5 +236,8 @@ def test_versions_are_read_back_as_written() -> None:
     lines = encoded(history, {"text": "a😀\x00\n"})
 
     assert history == decoded(lines, {"text": "a😀\x00\n"})
-    assert '"text": true' in lines[1]
+    assert lines[1] == (
+        '{"at": 0, "author": "customer", "connector": "é", "line_id": 0, "update": true,'
+        ' "text": true, "text_cut": true, "author_id": 5, "sent_at": 0, "files": ["a", "b"]}'
+    )
     assert "😀" not in "".join(lines)
