@@ -57,7 +57,7 @@ class Selection:
         """
         return (self.origin is None or self.origin == record.fields.get("origin")) and (
             self.connector is None
-            or self.connector.casefold() == str(record.fields.get("connector")).casefold()
+            or self.connector.casefold() == str(record.fields.get("connector", "")).casefold()
         )
 
 
