@@ -1,5 +1,7 @@
 """The function as a process on a stand-in for Google Cloud: TLS, and tokens."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from grpc import StatusCode
@@ -9,7 +11,7 @@ from handler.stores.interface import Document
 from handler.tokens import token_digest
 from tests.conftest import firestore_at
 from tests.doubles.firestore import FirestoreDouble
-from tests.doubles.function import Function
+from tests.doubles.function import ROOT, Function, environment
 from tests.doubles.google_cloud import google_cloud
 from tests.samples import form, typed
 
@@ -44,3 +46,17 @@ def test_deletions_are_recorded_with_the_token_of_the_functions_account(
             assert 2 == len(metadata.questions)
         for token in ("Bearer", AUTH["application_token"]):
             assert token not in function.log
+
+
+def test_neither_grpc_nor_a_thread_exists_before_gunicorn_forks() -> None:
+    """functions-framework imports main.py before the fork, which gRPC does not survive."""
+    code = "import sys, threading, main; print('grpc' in sys.modules, threading.active_count())"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment(GOOGLE_CLOUD_PROJECT="a-project"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "False 1\n" == told.stdout
