@@ -44,7 +44,7 @@ def _read_body(request: flask.Request, limit: int) -> bytes:
     """Return the body; raises `Refused` if it is longer than `limit` or incomplete."""
     announced = request.content_length or 0
     try:
-        body = _read(request.stream, limit)
+        body = b"" if announced > limit else _read(request.stream, limit)
         too_long = max(announced, len(body)) > limit
         if too_long:
             _discard(request.stream)
