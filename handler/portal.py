@@ -64,7 +64,7 @@ class Portal(Model, strict=True):
     # The user that the queue's ping is bound as, and when the bindings were last checked.
     bound_as: Annotated[int | None, OrNone] = None
     checked_at: Annotated[datetime | None, OrNone] = None
-    # When the OAuth server was last asked for the portal's address, apart from that check.
+    # When the OAuth server was last asked about the portal, other than for a completed check.
     asked_at: Annotated[datetime | None, OrNone] = None
     problem: Annotated[str | None, OrNone] = None
     problem_since: Annotated[datetime | None, OrNone] = None

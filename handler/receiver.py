@@ -1,4 +1,4 @@
-"""Answers and logs every request; errors become answers, too."""
+"""Answers every request, and logs all but health checks; errors become answers, too."""
 
 import time
 import traceback
@@ -29,8 +29,8 @@ _RETRY_AFTER_SECONDS = "10"
 class Request:
     """An HTTP request, independent of the framework.
 
-    `read_body` raises `Refused`: 413 for a body that is too long. `url` is the requested URL,
-    `trace` the trace header.
+    `read_body` raises `Refused` for a body that is too long or incomplete. `url` is the requested
+    URL, `trace` the trace header.
     """
 
     method: str

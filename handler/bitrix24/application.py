@@ -68,7 +68,7 @@ class Application:
     ) -> Answer:
         """Accept a portal's token if the install is proven; raises `Refused` if it is not.
 
-        If the token is already known (Reinstall), the answer says why instead, and nothing changes.
+        With a known token (Reinstall), the answer says why instead, and only `updated_at` changes.
         """
         try:
             proven, administrator = self._prove(event)

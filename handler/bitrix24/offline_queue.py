@@ -67,8 +67,8 @@ class Queue:
     """A portal's offline queue, read with one token.
 
     If the plan has `rest_offline_extended`, rows are reserved, stored and cleared. Otherwise, a
-    page is listed, stored and then removed with one request. `ping` is the ping's delivery, `done`
-    the result to add to, `deadline` is for the work, `page_seconds` for storing one page.
+    page is listed, stored and removed, if possible with one request. `ping` is the ping's delivery,
+    `done` the result to add to, `deadline` is for the work, `page_seconds` for storing one page.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Queue:
         self._stuck = passed
 
     def _remove(self, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
-        """Remove stored rows with one request; return the ids that the portal confirmed.
+        """Remove stored rows, if possible with one request; return the ids confirmed by the portal.
 
         `whole`: every row between the first and the last of them was stored.
         """

@@ -82,7 +82,7 @@ class Upkeep:
         return True
 
     def has_moved(self) -> bool:
-        """Return whether the portal has a new address; call this if it does not answer."""
+        """Look up the address of a portal that does not answer; return whether it answers there."""
         if self._confirmed or not self._may_ask():
             return False
         return self._confirm(is_check=False) and self._confirmed

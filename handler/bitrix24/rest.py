@@ -90,7 +90,7 @@ class Rest:
 
     `endpoint` ends with a slash and is confirmed: it never comes from a request. `pace` is called
     before each request; it may wait, or raise an exception to end the work. No single request takes
-    longer than `longest` seconds. Each method raises `Bitrix24Error`.
+    longer than `longest` seconds. `call` raises `Bitrix24Error`.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from handler.console.posting import post, wait
 from handler.console.printing import CommandError, argument, printable, secret
 from handler.console.sample_event import SHAPES, Sample, fields, form_body
 
-# For `livechat`, the documentation's connector, Bitrix24 sends no event in its current shapes.
+# Bitrix24 sends no deletion events for `livechat`, the connector in the documentation's sample.
 _CURRENT: Final = {"connector": "myconnector", "line": "107", "chat_id": "channel-123"}
 _DOCUMENTATION: Final = {"connector": "livechat", "line": "128", "chat_id": "1024"}
 

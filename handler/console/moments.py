@@ -83,7 +83,7 @@ def zone(name: str) -> tzinfo:
 
 
 def time_text(moment: datetime, zone: tzinfo) -> str:
-    """Format a moment as local time in a zone; such texts sort by time."""
+    """Format a moment as local time in a zone; such texts sort by local time."""
     try:
         moment = moment.astimezone(zone)
     except OverflowError:  # within a day of Python's first or last

@@ -85,7 +85,7 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
 
 
 def _drain_cut_short(portal: Portal, now: datetime) -> str:
-    """Say what a drain left behind: rows in the queue, or its lease."""
+    """Say what a drain left behind: rows in the queue, its lease, or both."""
     said = []
     if left := portal.queue_left:
         rows = count(left.rows, "row")

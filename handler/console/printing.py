@@ -104,7 +104,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def printable(value: object) -> str:
-    """Return a cell's text without control characters, which could control the terminal."""
+    """Return a cell's text, with control characters escaped: they could control the terminal."""
     if value is None:
         return "-"
     if isinstance(value, datetime):

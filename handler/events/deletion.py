@@ -65,7 +65,7 @@ class Contents:
 def parse_deletions(
     name: str, data: object, user_id: int | None, connectors: Collection[str] = ()
 ) -> Contents:
-    """Parse the `data` of a deletion event, in order.
+    """Parse the `data` of a deletion event.
 
     Elements are parsed independently: an invalid one does not affect the others. `user_id` is
     `auth[user_id]`: who deleted a message inside Bitrix24. `connectors`, in lower case, are those

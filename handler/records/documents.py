@@ -1,4 +1,4 @@
-"""The documents of a deletion event: a record of each deletion, or one in quarantine."""
+"""The documents of a deletion event: a record per deletion, and one in quarantine if needed."""
 
 import hashlib
 import json

@@ -84,7 +84,7 @@ def name_documents(**ids: Sequence[str]) -> Mapping[str, object]:
 
 
 class Recorder:
-    """Records deletions according to the settings. Each method may raise `StoreUnavailable`."""
+    """Records deletions according to the settings."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Recorder:
     def record(self, documents: Sequence[Document], deadline: Deadline) -> Counts:
         """Store the records that do not exist yet, with their messages' texts if those are kept.
 
-        Without documents, the store is not opened.
+        Without documents, the store is not opened. Raises `StoreUnavailable`.
         """
         if not documents:
             return Counts()
@@ -141,7 +141,8 @@ class Recorder:
     ) -> str:
         """Quarantine an event whose data is not all valid; return the name of its document.
 
-        All of the data is stored: on a retry, deletions already recorded count as duplicates.
+        All of the data is stored, valid or not: on a retry, deletions already recorded count as
+        duplicates. Raises `StoreUnavailable`.
         """
         document = quarantine_document(
             delivery, data, invalid, delivery.expires_at or self.expires_at()

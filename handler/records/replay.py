@@ -89,7 +89,7 @@ def read_letters(text: str) -> tuple[list[Letter], list[int]]:
 
 
 class Replay:
-    """Records the contents of letters. Each method may raise `StoreUnavailable`.
+    """Records the contents of letters; `take` may raise `StoreUnavailable`.
 
     Only for portals that the store knows: in a database that is not the service's, the records
     would never be found, and every unverified letter would look forged.

@@ -85,7 +85,7 @@ class Version:
 def with_version(
     history: Sequence[Version], version: Version, deleted_at: int | None
 ) -> list[Version]:
-    """Add a version; beyond the limits, drop those after the deletion first, then the oldest.
+    """Add a version; beyond the limits, drop those after the deletion, then the oldest updates.
 
     `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
     """

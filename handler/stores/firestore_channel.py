@@ -205,7 +205,7 @@ class FirestoreChannel:
 
 
 def _attempt_seconds(deadline: Deadline) -> float:
-    """Return half of the seconds left, so that there is time for a retry if an attempt hangs."""
+    """Return half the seconds left, or up to one: if the attempt hangs, it can be retried."""
     remaining = deadline.remaining
     return max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
 
