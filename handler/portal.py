@@ -140,7 +140,7 @@ def member_id_in(path: str) -> str:
 
 
 def read_portal(store: Store, member_id: str, deadline: Deadline) -> Portal | None:
-    """Return a portal, or `None` if it is unknown."""
+    """Return a portal, or `None` if it is unknown; raises `StoreUnavailable`."""
     document = store.get(portal_path(member_id), deadline)
     return Portal.from_fields(member_id, document.fields) if document else None
 
@@ -157,7 +157,10 @@ def log_problem(log: Log, before: Portal, after: Portal, event: str) -> None:
 def remind_of_problem(
     store: Store, portal: Portal, event: str, log: Log, *, now: datetime, deadline: Deadline
 ) -> bool:
-    """Log a lasting problem again, once a day across all instances; return whether it was due."""
+    """Log a lasting problem again, once a day across all instances; return whether it was due.
+
+    Raises `StoreUnavailable`.
+    """
 
     def is_due(portal: Portal) -> bool:
         logged = portal.problem_logged_at
@@ -194,7 +197,7 @@ def change_portal(
     change: Callable[[Portal | None], Portal | None],
     deadline: Deadline,
 ) -> Portal | None:
-    """Change a portal by compare-and-set, retried until the deadline.
+    """Change a portal by compare-and-set, retried until the deadline; raises `StoreUnavailable`.
 
     `change` gets the stored portal, if any, and returns the changed one, or `None` to leave it
     alone. Fields that it does not change stay as they are, even invalid ones.

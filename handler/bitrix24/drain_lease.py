@@ -60,7 +60,7 @@ class Held:
         """End the lease and change the portal; return it before and after.
 
         With `may_continue`, if more rows were announced and no other event waits for them, the note
-        is removed instead, the lease continues, and `None` is returned.
+        is removed instead, the lease continues, and `None` is returned. Raises `StoreUnavailable`.
         """
 
         def end(stored: Portal | None) -> Portal | None:

@@ -37,7 +37,7 @@ _SECONDS_TO_STORE = 1.5
 
 _OURS = {"EVENT_NAME": names.DELETION}
 
-UNKNOWN: Final = "more than 0"
+UNKNOWN: Final = "more than 0"  # rows left, if they could not be counted
 
 # Errors that do not mean that the portal refuses batches.
 _TRANSIENT = ("", "QUERY_LIMIT_EXCEEDED", "OPERATION_TIME_LIMIT", "expired_token", "invalid_token")

@@ -30,7 +30,7 @@ class Binding:
 
     `as_administrator`: bound with the administrator's `auth_type`, the event brings a token that
     may read the offline queue. The deletion event has no `auth_type`, so that its user is the one
-    who deleted.
+    who deleted. `minimum_pause` is in seconds.
     """
 
     event: str

@@ -12,7 +12,7 @@ from handler.console.record_reading import Selection
 from handler.records.documents import DELETIONS, RECORDED_AT
 from handler.stores.interface import Document
 
-_SECONDS: Final = 2
+_SECONDS: Final = 2  # between two readings
 
 # Two commits may become visible in a different order than Firestore's timestamps.
 _OVERLAP: Final = timedelta(seconds=10)

@@ -27,7 +27,7 @@ from handler.stores.interface import Document, Store
 
 _DEFAULT_LIMIT: Final = 20
 
-_BATCH = 300  # documents, when looking for one by its id
+_BATCH = 300  # documents read at a time to find one by its id
 
 NOTHING: Final = "The quarantine is empty: the data of every event was valid."
 

@@ -56,7 +56,7 @@ def read_range(
 
 
 def when(text: str) -> When:
-    """Parse a time ago, a date, or a time."""
+    """Parse a time ago (12h), a date or a time; raises `ArgumentTypeError`."""
     ago = _AGO.fullmatch(text)
     if ago:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -71,7 +71,7 @@ def when(text: str) -> When:
 
 
 def zone(name: str) -> tzinfo:
-    """Parse the name of a time zone."""
+    """Parse the name of a time zone; raises `ArgumentTypeError`."""
     if name.upper() in ("UTC", "Z"):
         return UTC
     try:

@@ -146,7 +146,7 @@ def ask_metadata_server() -> Token:
 def find_credentials() -> tuple[Callable[[], Token], str | None]:
     """Return a function that fetches a token, as Google's own clients do, and the project found.
 
-    Raises `StoreUnavailable` when there are no credentials.
+    Raises `StoreUnavailable` if there are no credentials.
     """
     import google.auth  # noqa: PLC0415 - takes a fifth of a cold start, and is rarely needed
     from google.auth.exceptions import GoogleAuthError, TransportError  # noqa: PLC0415

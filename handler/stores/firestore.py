@@ -63,7 +63,7 @@ class Firestore:
     ) -> "Firestore":
         """Return a store for a database or the emulator; does not connect yet.
 
-        Raises `StoreUnavailable` when there are no credentials or no project.
+        Raises `StoreUnavailable` if there are no credentials or no project.
         """
         if emulator_host:
             project = project or _EMULATOR_PROJECT
