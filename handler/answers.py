@@ -9,7 +9,7 @@ class Answer:
     """One HTTP answer: a status and a JSON object.
 
     `log` holds fields for the log alone: names and counts, never a token, and unverified text only
-    if it is short. `warning` is a sentence for the log alone, if a success may not be intended.
+    if it is short. `warning` is a sentence for the log alone, on a success that may be unintended.
     """
 
     status: int

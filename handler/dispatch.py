@@ -133,7 +133,7 @@ def _take_deletions(
 def _take_messages(
     instance: Instance, event: Event, messages: "Messages", deadline: Deadline
 ) -> Answer:
-    """Keep the texts of messages; failures get no dead letter and no quarantine."""
+    """Keep the texts of messages; on failure, there is neither dead letter nor quarantine."""
     from handler.events.message import parse_messages  # noqa: PLC0415 - only with the setting
 
     said = parse_messages(event.name, event.data, instance.settings.connectors)
@@ -162,7 +162,7 @@ def _dead_letter_unless_verified(
 ) -> Iterator[None]:
     """If the token cannot be checked, log what parses as a deletion, and nothing else.
 
-    It may be forged; replay checks the token by its digest.
+    The event may be forged; replay checks the token by its digest.
     """
     try:
         yield

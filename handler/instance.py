@@ -13,8 +13,8 @@ from handler.tokens import TrustedTokens
 if TYPE_CHECKING:
     from handler.bitrix24.application import Application
 
-# Forged installs must neither flood the OAuth server with requests nor occupy all threads: with
-# those that wait, at most half of the 32 that deploy.sh gives the function.
+# Forged installs must neither flood the OAuth server with requests nor occupy all threads: running
+# and waiting proofs together take at most half of the 32 that deploy.sh gives the function.
 _MAX_CONCURRENT_PROOFS = 8
 _MAX_WAITING_PROOFS = 8
 

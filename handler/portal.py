@@ -13,7 +13,7 @@ from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 PORTALS = "portals"
 
 # An application that is deleted and added again gets a new token, and the old one's uninstall may
-# arrive after the new one's install. So the previous token stays accepted until then.
+# arrive after the new one's install. So the previous token stays accepted until that uninstall.
 _TOKENS_KEPT = 2
 
 _REMIND_AFTER = timedelta(days=1)
@@ -72,7 +72,7 @@ class Portal(Model, strict=True):
     drain: Annotated[Lease | None, OrNone] = None
     drained_at: Annotated[datetime | None, OrNone] = None
     queue_left: Annotated[QueueLeft | None, OrNone] = None
-    # When the drains' calls so far are covered, at one a second.
+    # When the drains' calls so far will be paid off, at one a second.
     calls_until: Annotated[datetime | None, OrNone] = None
 
     @classmethod

@@ -125,7 +125,7 @@ def _internal_error(bug: Exception, settings: Settings) -> Answer:
 
 
 def _log_answer(log: Log, answer: Answer, event: Event | None, seconds: float) -> None:
-    # On success, both are for an operator.
+    # Even on a success, either is for an operator to read.
     said = " ".join(str(one) for one in (answer.warning, answer.body.get("detail")) if one)
     fields = {
         "outcome": answer.outcome,

@@ -35,7 +35,7 @@ class Settings:
     database: str = "(default)"
     emulator_host: str | None = None
     on_google_cloud: bool = False
-    # As shown in Error Reporting; on Cloud Run, its own names.
+    # As shown in Error Reporting; Cloud Run sets K_SERVICE and K_REVISION.
     service: str = "bitrix24-deletions"
     revision: str = VERSION
     store: str = "firestore"

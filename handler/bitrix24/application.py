@@ -117,7 +117,7 @@ class Application:
         return _recovered(visit.done, upkeep.details, upkeep.other_hosts)
 
     def uninstall(self, event: Event, digest: str) -> Answer:
-        """Stop accepting the event's token; the records stay, even if it asks to clean up."""
+        """Stop accepting the event's token; the records stay, even if `CLEAN` is set."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
         ended = False
@@ -147,7 +147,7 @@ class Application:
             self._proofs.release()
 
     def _wait(self) -> bool:
-        """Wait until another install can be verified; return whether it can be."""
+        """Wait for a turn to verify an install; return whether it came in time."""
         if not self._waiting.acquire(blocking=False):
             return False
         try:

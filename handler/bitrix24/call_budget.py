@@ -22,7 +22,7 @@ class OutOfTime(Exception):  # noqa: N818 - it ends a drain, nothing went wrong
 class Budget:
     """A burst of ten calls, then one per second.
 
-    `paid_until` is when earlier drains' calls are covered, at one per second; it is passed
+    `paid_until` is when earlier drains' calls are paid off, at one per second; it is passed
     from drain to drain in the portal's document. `deadline` is the drain's.
     """
 

@@ -154,7 +154,7 @@ class Leases:
 def _meet(
     lease: Lease, left: float, user: int, *, postponable: bool, waits: bool
 ) -> tuple[NotTaken | Lease, Lease | None]:
-    """Decide whether an event waits or is postponed, and what it sets in the lease."""
+    """Decide whether an event waits or is postponed, and what it notes in the lease."""
     if lease.user != user or not postponable:
         return lease, None
     if left >= _LAST_SECONDS:

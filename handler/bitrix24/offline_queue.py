@@ -1,9 +1,9 @@
 """The portal's offline queue, which holds deletions while the function is unavailable.
 
-Bitrix24 does not resend events, but a portal also writes events that are bound offline to a queue.
-ONOFFLINEEVENT brings a token that may read it, so that is when it is drained. Rows are stored first
-and removed afterwards, which is idempotent: after an interruption, the next ping reads the same
-rows into the same documents.
+Bitrix24 does not resend events, but a portal also keeps a queue of the events that are bound
+offline. ONOFFLINEEVENT brings a token that may read it, so that is when it is drained. Rows are
+stored first and removed afterwards, which is idempotent: after an interruption, the next ping reads
+the same rows into the same documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -209,7 +209,7 @@ class Queue:
         return list(results.values()) if isinstance(results, Mapping) else None
 
     def _store_unasked(self, asked: set[int], events: object) -> None:
-        """Store rows that removing a range deleted unread, because they were committed late."""
+        """Store rows that were committed late, so that removing a range deleted them unread."""
         for one in events if isinstance(events, list) else ():
             _, rows = _rows([one])
             if rows and rows[0].id in asked:

@@ -19,12 +19,12 @@ from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.stores.interface import StoreUnavailable
 
-# Calls that an interrupted drain may have left uncounted, at one a second: at most 20 in its 10
-# seconds of work, and its lease lasted 12.
+# How long the uncounted calls of an interrupted drain may take to be paid off, at one a second: at
+# most 20 calls in its 10 seconds of work, less the 12 seconds of its lease.
 _UNKNOWN_DEBT = timedelta(seconds=8)
 
-# After a ping, a portal sends no other for a second (source), so rows added in that second are not
-# announced: the queue is read after it.
+# After a ping, a portal sends no other for a second (Bitrix24's source code), so rows added in
+# that second are not announced: the queue is read once it has passed.
 _UNANNOUNCED_SECONDS = 1.05
 
 # A lease that cannot be released expires soon, so there is no need to wait longer.
@@ -79,7 +79,7 @@ class Visit:
             raise
 
     def drain(self, *, announced: bool = True) -> None:
-        """Drain the queue, again for as long as more rows are announced."""
+        """Drain the queue, and again for as long as more rows are announced."""
         if not announced:
             self._announced -= _UNANNOUNCED_SECONDS
         self._drain_once()

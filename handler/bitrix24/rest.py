@@ -114,7 +114,7 @@ class Rest:
         return self._deadline.remaining
 
     def quotes_token(self, text: str) -> bool:
-        """Return whether a text has the access token in it, in any case."""
+        """Return whether a text contains the access token, in upper or lower case."""
         return self._access_token.lower() in text.lower()
 
     def call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
@@ -173,7 +173,7 @@ def describe_failure(error: object) -> str:
 
 
 def _post(url: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
-    """POST once and follow no redirects; returns by the deadline, even if the other side hangs.
+    """POST once, following no redirects; return by the deadline, even if the other side hangs.
 
     A socket's time-out limits each wait only, and a DNS look-up has no time-out at all. So the
     whole exchange runs in another thread, which is abandoned after the deadline.

@@ -1,4 +1,4 @@
-"""The function's event bindings at a portal: which are needed, checking and correcting them."""
+"""The function's event bindings at a portal: which ones it needs, and how to correct them."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from handler.events.fields import whole_number
 from handler.settings import Settings
 from handler.urls import MAX_HANDLER_URL, host_of, is_plausible_host, same_address
 
-# Current servers store it but ignore it: pings come up to once a second (source).
+# Current servers store it but ignore it: pings come up to once a second (Bitrix24's source code).
 _PING_PAUSE_SECONDS = 60
 
-# event.bind is refused while another one for the same handler is running, for a moment.
+# event.bind is refused for a moment, while another one for the same handler is running.
 _BUSY = "has already started"
 _BUSY_PAUSES_SECONDS = (0.3, 1.0)
 
 _ALREADY_BOUND = "already binded"
 
-# Other hosts to name in the log; the portal's answer could have any number.
+# How many other hosts the log names; the portal's answer could list any number.
 _MAX_OTHER_HOSTS = 10
 
 
@@ -83,7 +83,6 @@ _ALWAYS: Final = (
     Binding(names.UNINSTALL, as_administrator=True),
 )
 
-
 _WITH_TEXTS: Final = (Binding(names.MESSAGE_ADD), Binding(names.MESSAGE_UPDATE))
 
 
@@ -93,7 +92,7 @@ def wanted(settings: Settings) -> tuple[Binding, ...]:
 
 
 def unwanted(settings: Settings) -> frozenset[str]:
-    """Return events that other settings may have bound, and that would only cost."""
+    """Return events that earlier settings may have bound, and that are now of no use."""
     return names.MESSAGES if settings.keep_text_days is None else frozenset()
 
 

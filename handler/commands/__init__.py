@@ -25,7 +25,7 @@ from handler.stores.interface import StoreError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code, which is 0 only on success."""
+    """Run one command; return the exit code, which is 0 only on success."""
     warnings.simplefilter("ignore", append=True)  # unless Python's -W enables them
     parser = argparse.ArgumentParser(
         prog="python -m handler",

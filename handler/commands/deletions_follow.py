@@ -14,7 +14,7 @@ from handler.stores.interface import Document
 
 _SECONDS: Final = 2  # between two readings
 
-# Two commits may become visible in a different order than Firestore's timestamps.
+# Commits may become visible in a different order from that of their timestamps.
 _OVERLAP: Final = timedelta(seconds=10)
 
 

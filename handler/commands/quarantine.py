@@ -155,7 +155,7 @@ def _find(store: Store, options: argparse.Namespace) -> Document:
 
 
 def _reasons(fields: Mapping[str, Any]) -> list[str]:
-    """Return why it is in quarantine; the document may have been edited by hand."""
+    """Return why an event is in quarantine; its document may have been edited by hand."""
     reasons = fields.get("reasons")
     return list(map(str, reasons)) if isinstance(reasons, list) else []
 

@@ -17,7 +17,7 @@ from handler.stores.interface import Document
 
 @dataclass
 class Retried:
-    """The result of a retry: what was recorded, and why the rest is left."""
+    """The result of a retry: what was recorded, and why the rest remains."""
 
     counts: Counts = field(default_factory=Counts)
     problems: list[str] = field(default_factory=list)

@@ -22,7 +22,7 @@ _DOCUMENTATION: Final = {"connector": "livechat", "line": "128", "chat_id": "102
 
 _IN_CURL: Final = ("event", "auth[member_id]", "auth[application_token]")
 
-# Placeholders for ids that the shell generates; without $RANDOM, at least the process id differs.
+# Placeholders for ids that the shell generates; without $RANDOM, its process id still differs.
 _ID = "__id__"
 _NUMBER = "__number__"
 _SHELL_IDS: Final = {_ID: "$(date +%s)$$$RANDOM", _NUMBER: "$(date +%s)"}

@@ -47,7 +47,6 @@ member_id = argument(document_name, "{text!r} {error}")
 positive_number = argument(parse_whole(1, _MAX_LIMIT))
 """Parses a limit from the command line."""
 
-
 _COPY_IT: Final = "copy auth[application_token] from the portal"
 
 

@@ -52,8 +52,8 @@ class Selection:
     def matches(self, record: Document) -> bool:
         """Return whether a record's origin and connector match; portal and time are not checked.
 
-        This is checked here, not by the store: Firestore would need a composite index for each, and
-        every record would have to be written to all of them.
+        This is checked here, not by the store: Firestore would need a composite index for each
+        combination, and every record would have to be written to all of them.
         """
         return (self.origin is None or self.origin == record.fields.get("origin")) and (
             self.connector is None
@@ -184,7 +184,7 @@ def deleted_at(record: Document) -> datetime:
 
 
 def say_what_is_missing(reading: Reading, selection: Selection, remedy: str = "") -> None:
-    """Say on stderr what was not shown, or why nothing was found; `remedy` shows the rest."""
+    """Say on stderr what was not shown, or why nothing was; `remedy` says how to see the rest."""
     for sentence in _what_is_missing(reading, selection, remedy):
         print(sentence, file=sys.stderr)
 

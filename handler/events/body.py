@@ -12,7 +12,7 @@ JSON = "application/json"
 
 
 def decode_body(content_type: str, body: bytes) -> Mapping[str, object]:
-    """Decode a body by its `Content-Type`, without its parameters: Bitrix24 writes UTF-8.
+    """Decode a body by its `Content-Type`, ignoring the parameters: Bitrix24 writes UTF-8.
 
     Raises `Refused`: 415 for any other type, 400 for a body that cannot be decoded.
     """

@@ -3,7 +3,7 @@
 ONOPENLINEMESSAGEDELETE has two shapes. For a deletion inside Bitrix24 (by an operator, an
 administrator or a bot), `DATA` is a list with one element per external message id; the
 documentation shows one element and integer ids, but an id can be any text. For a deletion by the
-customer, `DATA` is one object, without CONNECTOR, LINE and Bitrix24's own numbers.
+customer, `DATA` is one object, without CONNECTOR, LINE or Bitrix24's own numbers.
 ONIMCONNECTORMESSAGEDELETE, sent to the connector's own application, has the first shape with
 `MESSAGES` instead of `DATA`.
 

@@ -1,4 +1,4 @@
-"""The envelope of every Bitrix24 event: its name, its data, its sender and the credentials."""
+"""The envelope of every Bitrix24 event: its name, its data, its sender and their credentials."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _PAGE: Final = (
     " the application, save it, and choose Reinstall in the application's menu."
 )
 
-_MAX_DOMAIN = 253  # characters, as DNS has it
+_MAX_DOMAIN = 253  # characters, DNS's limit
 
 
 def document_name(name: str) -> str:
@@ -74,8 +74,8 @@ class Auth(Model):
 class Event(Model):
     """An event, not yet verified. Its `data` may hold tokens, so `repr` omits it.
 
-    `event_handler_id` (current servers), `eventId` (the documentation) and neither (2022) all
-    occur, so both are ignored.
+    Current servers also send `event_handler_id`, the documentation has `eventId`, and events of
+    2022 have neither, so both are ignored.
     """
 
     name: Annotated[

@@ -48,7 +48,7 @@ def _time(value: object) -> datetime:
 
 
 def as_text(value: object) -> object:
-    """Convert a whole number to the text that it is in a form."""
+    """Convert a whole number to text, as it would be in a form."""
     return str(value) if type(value) is int else value
 
 

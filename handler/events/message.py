@@ -132,7 +132,7 @@ def _file_names(value: object) -> object:
 
 
 def _ids(value: object) -> object:
-    """Return a list of ids; a single id may come without one."""
+    """Return a list of ids; a single id may come without a list."""
     ids = php_list(value)
     return [value] if ids is None else list(ids.values())
 

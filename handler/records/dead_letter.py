@@ -15,11 +15,11 @@ from handler.stores.interface import Document
 
 NOT_RECORDED = "not_recorded"
 
-# Leaves room in a line for the severity, the message and the trace; the names may be longer.
+# Leaves room for a line's severity, message and trace; event and portal are counted separately.
 _MAX_RECORDS_BYTES = MAX_LINE_BYTES - 2_000
 
-# A small event can have many ids and long fields that all records repeat. A genuine deletion of a
-# thousand messages takes about 400,000 bytes.
+# A small event can have many ids, and long fields that every record repeats. A genuine deletion of
+# a thousand messages takes about 400,000 bytes.
 _MAX_UNVERIFIED_BYTES = 1_048_576
 
 # Cloud Logging stores numbers as IEEE doubles, so larger integers are written as text.

@@ -1,7 +1,7 @@
 """A message's document, `portals/{member_id}/openline_messages/{id}`, and its path.
 
-An operator's message is identified by Bitrix24's number, a customer's by the connector's ids. A
-deletion may have both, since it does not say who wrote the message.
+An operator's message is keyed by Bitrix24's number, a customer's by the connector's ids. A deletion
+may have both keys, since it does not say who wrote the message.
 """
 
 import hashlib
@@ -114,7 +114,7 @@ def message_path(member_id: str, message: "Message") -> str:
 
 
 def possible_paths(record: Document) -> Sequence[str]:
-    """Return the possible paths of the document of a record's message: one or two."""
+    """Return the one or two paths at which a record's message may be stored."""
     fields: Mapping[str, Any] = record.fields
     member_id = member_id_in(record.path)
     ids = (fields[name] for name in ("line_id", "chat_id", "message_id"))

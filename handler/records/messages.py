@@ -1,4 +1,4 @@
-"""Keeps the texts of messages, and copies them to the records of their deletion.
+"""Keeps the texts of messages, and copies them to the records of their deletions.
 
 Either may arrive first. Both derive the same document path: a message stores its text there, a
 deletion the id of its record, and later texts are copied to that record. All of this is one commit,
@@ -26,7 +26,7 @@ from handler.stores.interface import Document, Patch, Put, Store, StoreUnavailab
 if TYPE_CHECKING:
     from handler.events.message import Message
 
-# Records with their texts in one commit, which must stay below 10 MiB.
+# Records, with their texts, per commit, which must stay below 10 MiB.
 _MAX_RECORDS = 20
 
 

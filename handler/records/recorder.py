@@ -22,7 +22,6 @@ from handler.stores.interface import Document, Store
 if TYPE_CHECKING:
     from handler.records.messages import Messages
 
-
 # A name has 64 characters, and a line of the log 100 kB.
 _MAX_NAMES = 500
 
@@ -40,10 +39,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Reading:
-    """The documents to record of an event, and what is not recorded.
+    """The records of an event, and what is not recorded.
 
     `left_out` lists the connector of each deletion that CONNECTORS excludes; `invalid` describes
-    the faults for which the event goes to quarantine.
+    the faults that put the event in quarantine.
     """
 
     documents: Sequence[Document] = ()
@@ -52,7 +51,7 @@ class Reading:
 
 
 def as_decided(settings: Settings) -> Settings:
-    """Return the settings without CONNECTORS and RETENTION_DAYS, which the service has applied.
+    """Return the settings without CONNECTORS and RETENTION_DAYS, already applied by the service.
 
     A dead letter or a quarantined event is recorded later from an operator's shell, where
     CONNECTORS and RETENTION_DAYS may be missing or different.
@@ -61,7 +60,7 @@ def as_decided(settings: Settings) -> Settings:
 
 
 def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
-    """Return log fields for what CONNECTORS excluded: the connectors, and how many deletions."""
+    """Return log fields for what CONNECTORS excluded: the connectors, and how many messages."""
     if not left_out:
         return {}
     named = ", ".join(dict.fromkeys(left_out))
@@ -139,7 +138,7 @@ class Recorder:
     def quarantine(
         self, delivery: Delivery, data: object, invalid: InvalidData, deadline: Deadline
     ) -> str:
-        """Quarantine an event whose data is not all valid; return the name of its document.
+        """Quarantine an event with invalid data; return its document's name.
 
         All of the data is stored, valid or not: on a retry, deletions already recorded count as
         duplicates. Raises `StoreUnavailable`.

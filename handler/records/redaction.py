@@ -12,14 +12,14 @@ _SECRET: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-# An object, or else an id or a text.
+# Its value is an object, an id or a text.
 _MESSAGE: Final = "message"
 
 _MAX_LEVELS = 100  # far more than a deletion has, and fewer than Python can recurse
 
 
 def redacted(data: object, name: str = "", *, levels: int = _MAX_LEVELS) -> object:
-    """Return a copy of data, called `name`, without texts and credentials.
+    """Return a copy of data without texts and credentials; `name` is the data's own field name.
 
     The copy has the same shape, so it is parsed to the same deletions and faults, and has the same
     digest whether the event came in a form or from the offline queue.

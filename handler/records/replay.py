@@ -1,7 +1,7 @@
 """Replays what `dead_letter` wrote, from any format of a saved log.
 
-That is: the function's own lines, also among others or behind a prefix, and the output of `gcloud
-logging read --format=json`, whose numbers have been doubles.
+That is: the function's own lines, even among others or after a prefix, and the output of `gcloud
+logging read --format=json`, whose numbers were stored as doubles.
 """
 
 import json
@@ -26,7 +26,7 @@ from handler.records.recorder import Counts, Recorder
 from handler.stores.interface import Document, Store
 from handler.tokens import accepts
 
-# Marks text that should have been a letter.
+# Reveals a damaged letter in text that is not JSON.
 _LETTER_MARK = re.compile(rf'"{NOT_RECORDED}"|"CRITICAL"')
 
 

@@ -33,8 +33,8 @@ COPIED_FIELDS: Final = (
     "files",
 )
 
-# Of one message. Firestore allows documents of 1 MiB and commits of 10 MiB, which may hold forty of
-# these documents; a text has up to 80 kB.
+# For one message. Firestore allows documents of 1 MiB and commits of 10 MiB, which may hold forty
+# of these documents; a text has up to 80 kB.
 _MAX_VERSIONS = 50
 _MAX_BYTES = 200_000
 

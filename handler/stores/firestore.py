@@ -24,7 +24,7 @@ from handler.stores.interface import Document, Patch, StoreUnavailable, Value, W
 
 _EMULATOR_PROJECT = "google-cloud-firestore-emulator"  # as in Google's clients
 
-# A commit may hold more, but not more than 10 MiB; deletes are small.
+# A commit may hold more, up to 10 MiB; deletes are small.
 _DELETES_PER_COMMIT = 300
 
 
@@ -61,7 +61,7 @@ class Firestore:
         *,
         on_google_cloud: bool,
     ) -> "Firestore":
-        """Return a store for a database or the emulator; does not connect yet.
+        """Return a store for a database or the emulator; it connects on the first call.
 
         Raises `StoreUnavailable` if there are no credentials or no project.
         """

@@ -11,7 +11,6 @@ Scalar: TypeAlias = str | int | bool | datetime
 Value: TypeAlias = Scalar | Sequence[str] | Mapping[str, Scalar]
 Fields: TypeAlias = Mapping[str, Value]
 
-
 # Documents in collections of this name are deleted some time after their `expires_at`: by a TTL
 # policy in Firestore, and by the embedded store at its next write. Until then, they can be read.
 EXPIRING: Final = "openline_messages"
@@ -72,7 +71,7 @@ class Store(Protocol):
     """A store of documents.
 
     Each call ends within its deadline, retries included, and raises `StoreUnavailable` if the store
-    has not answered by then. Exceptions of the store's own client never get out.
+    has not answered by then. Exceptions of the store's own client never escape.
     """
 
     @property

@@ -17,7 +17,7 @@ HEIGHT: Final = 100
 SLOT: Final = 10
 _BAR: Final = 7.2
 
-# Round numbers for the top of the grid, also times ten, a hundred, ..., and their number of steps.
+# Round tops for the grid, also times ten, a hundred, ..., each with its number of steps.
 _TOPS: Final = ((2, 4), (3, 3), (4, 4), (5, 5), (6, 3), (8, 4), (10, 5))
 
 

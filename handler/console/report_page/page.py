@@ -1,4 +1,4 @@
-"""The report's page: one file, without server or network.
+"""The report's page: one file that needs no server or network.
 
 Only its own script can run: the content security policy allows it by its digest. Users' text is
 escaped by the template; the script treats it as data and inserts it as text only.
@@ -23,7 +23,6 @@ from handler.console.report_page.rows import Rows, notes
 
 _MAX_RANKED: Final = 100
 """Rows in the tables of lines and employees; the figures count all of them."""
-
 
 _DASH: Final = "\N{EN DASH}"  # for unknown values
 
