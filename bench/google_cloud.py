@@ -1,4 +1,4 @@
-"""The function's other requests to Google Cloud, apart from Firestore, against a double."""
+"""The function's requests to Google Cloud other than those to Firestore, against a double."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""`python -m bench.latency HOST SECONDS`: a proxy that holds each piece back so long, either way.
+"""`python -m bench.latency HOST SECONDS`: a proxy that delays each piece that long, each way.
 
-It prints its address, and is a process of its own so that it takes no turns with what it serves.
+It prints its address, and is a separate process so that it shares no GIL with what it serves.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def far_away(host: str, seconds: float) -> Iterator[str]:
-    """Yield an address that delays a host by this many seconds, either way."""
+    """Yield an address that leads to a host, this many seconds away in each direction."""
     command = [sys.executable, "-m", "bench.latency", host, str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout  # noqa: S101 - as was asked for
+        assert process.stdout  # noqa: S101 - a pipe was requested
         try:
             address = process.stdout.readline().strip()
             if not address:

@@ -21,8 +21,8 @@ from bench.timing import interleave
 _OK: Final = 200
 _TOO_LARGE: Final = 413
 
-# About the real distance, and that of a slow day: the greater it is, the less the machine's CPUs
-# limit how many deletions a second the threads allow.
+# About the real distance, and that of a slow day. The greater it is, the more the deletions per
+# second depend on the number of threads, and the less on the machine's CPUs.
 _AWAY_MS: Final = 10
 _FAR_AWAY_MS: Final = 50
 _FEWER_THREADS: Final = 16

@@ -29,7 +29,7 @@ THREADS: Final = 32
 _PEAK: Final = Path("/proc/self/clear_refs")
 
 
-class NotMeasurable(Exception):  # noqa: N818 - the machine is as it is
+class NotMeasurable(Exception):  # noqa: N818 - it names the state
     """The machine does not report a process's usage."""
 
 

@@ -1,4 +1,4 @@
-"""The cost of a deletion in a process that has been running for long."""
+"""The cost of a deletion in a process that has been running for a while."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -9,7 +9,7 @@ client = firestore.Client()
 
 
 class Deletion(BaseModel):
-    """The fields that it reads."""
+    """The fields that the function reads."""
 
     member_id: str
     token: str

@@ -52,7 +52,7 @@ def interruptible() -> Iterator[None]:
 
 class TestDeletions:
     def keep(self, shell: Shell, member_id: str, *seconds: int, **fields: Any) -> None:  # noqa: ANN401
-        """Store deletions, each recorded that many seconds after `MOMENT`, and named after it."""
+        """Store a deletion for each number of seconds after `MOMENT`, named after that number."""
         for second in seconds:
             record = {
                 "origin": "portal",
@@ -436,7 +436,7 @@ class TestDeletions:
         tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """That there are none is said once."""
+        """The notice that there are none is printed once."""
         assert ["", ""] == self.follow(monkeypatch, tmp_path / "out", [], lambda: None)
 
         assert capsys.readouterr().err == f"Store: {shell.path}\n{NO_PORTAL}\n"

@@ -1,4 +1,4 @@
-"""What the reading commands ask of Firestore is answered there, with the declared indexes only.
+"""Firestore answers the queries of the reading commands with the declared indexes alone.
 
 Google's emulator asks for no index; the double refuses a query whose index is not declared.
 """

@@ -57,7 +57,7 @@ def purge(shell: Shell, *flags: str, portal: str = "M", user: str = "27") -> tup
 def test_one_persons_texts_are_erased(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, portal: str
 ) -> None:
-    """After the number was typed; records stay, without what the person wrote."""
+    """Once the number has been typed; records stay, without what the person wrote."""
     keep(shell)
     before = shell.fields("portals/M/deletions/28")
     monkeypatch.setattr("sys.stdin", io.StringIO("27\n"))

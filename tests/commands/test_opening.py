@@ -165,7 +165,7 @@ except CommandError as error:
     assert done.stdout.endswith(f". {GOOGLE_ADVICE}\n")
 
 
-def test_what_to_check_on_google_cloud_is_said(
+def test_google_cloud_error_says_what_to_check(
     made_up: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The project, the database, the credentials, the role, and the network."""

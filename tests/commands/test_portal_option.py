@@ -52,7 +52,7 @@ def test_pasted_urls_are_accepted(text: str, name: str) -> None:
     [(None, ["a", "b", "c"]), ("a", ["a"]), ("x.bitrix24.COM", ["a", "b"]), ("c", ["c"])],
 )
 def test_a_name_stands_for_portals(store: LocalStore, name: str | None, members: list[str]) -> None:
-    """A domain for every portal with it, in any case; without a name, all."""
+    """A domain for every portal that has it, whatever its case; without a name, all."""
     assert members == find_portals(store, name)
 
 

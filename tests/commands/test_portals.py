@@ -28,7 +28,7 @@ class TestPortals:
             "updated_at": fields["installed_at"],
         } == fields
 
-    def test_add_keeps_the_token_before(self, shell: Shell) -> None:
+    def test_add_keeps_the_previous_token(self, shell: Shell) -> None:
         """A second token comes first; the first stays until a third one comes."""
         for token in ("first", "second", "third"):
             shell("portals", "add", "--member-id", "M", "--token", token)

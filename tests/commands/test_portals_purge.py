@@ -58,7 +58,7 @@ def keep(shell: Shell, member_id: str) -> None:
 def test_everything_stored_for_a_portal_is_deleted(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
 ) -> None:
-    """After its member_id was typed, once nothing more can arrive."""
+    """After its member_id has been typed, once nothing more can arrive."""
     keep(shell, "M")
     keep(shell, "other")
     monkeypatch.setattr("sys.stdin", io.StringIO("M\n"))

@@ -137,7 +137,7 @@ def test_reader_may_close_the_pipe_early(
         assert 1 == main(["deletions", *flags])
 
 
-def test_an_interrupted_command_is_no_success(
+def test_an_interrupted_command_is_not_a_success(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """128 plus the signal's number, as in shells."""

@@ -169,7 +169,9 @@ def test_programs_read_one_object(shell: Shell, monkeypatch: pytest.MonkeyPatch)
         ),
     ],
 )
-def test_no_portal_is_not_well(shell: Shell, portals: list[Any], missing: str) -> None:
+def test_a_store_without_active_portals_is_not_well(
+    shell: Shell, portals: list[Any], missing: str
+) -> None:
     """Nothing is recorded then, although it looks quiet."""
     for number, fields in enumerate(portals):
         shell.write(f"portals/{number}", **fields)
@@ -277,7 +279,7 @@ class TestPings:
             {"drained_at": MOMENT, "active": False},
         ],
     )
-    def test_explained_silence_is_no_alarm(self, shell: Shell, fields: dict[str, Any]) -> None:
+    def test_explained_silence_raises_no_alarm(self, shell: Shell, fields: dict[str, Any]) -> None:
         """Nor is a ping within the hour."""
         deletion(shell, "1", MOMENT + self.AFTER)
 

@@ -133,7 +133,7 @@ def test_what_another_user_has_bound_is_named(
     assert err == told.format("as user 27") + told.format("without a user")
 
 
-def test_the_token_may_come_by_standard_input(
+def test_the_token_may_come_from_standard_input(
     capsys: pytest.CaptureFixture[str], installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To keep it out of the shell's history."""

@@ -99,7 +99,7 @@ class Cloud(FakeCloud):
 
 
 def printed(output: str) -> list[list[str]]:
-    """Parse the commands that a run printed, like a shell; of a pipe, the gcloud at its end."""
+    """Parse the commands that a run printed, like a shell; of a pipe, only the gcloud command."""
     joined = re.sub(r" \\\n +", " ", output)
     lines = [line.strip() for line in joined.splitlines()]
     words = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]

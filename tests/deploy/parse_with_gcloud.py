@@ -1,7 +1,7 @@
 """Has real gcloud parse many commands in one process, which is twenty times faster than one each.
 
 Run by gcloud's own Python as `parse_with_gcloud.py SDK_ROOT`, with the commands as JSON on stdin.
-Prints what gcloud said about each: without an account, that there is none is the best it can say.
+Prints gcloud's message for each: without an account, the best is the error that there is none.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Has gcloud read the JSON files of deploy/ as what they are, and prints what it does not know.
+"""Has gcloud read the JSON files of deploy/ as the types they are, and prints unknown fields.
 
 Run by gcloud's own Python as `read_with_gcloud.py SDK_ROOT FILE...`. A field that Google's own
 definition does not have would be refused only by the server.

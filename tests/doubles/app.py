@@ -76,8 +76,7 @@ class App:
 class Stage:
     """Bitrix24 and instances of the function that share a store, for as long as a block lasts.
 
-    Leaving it proves that none of the tokens which were in play has come to a log, an answer or
-    a document.
+    Leaving it proves that no token that was issued has got into a log, an answer or a document.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -117,7 +116,7 @@ class Stage:
         return self.documents[f"portals/{portal.member_id}"]
 
     def write(self, path: str, fields: Fields) -> None:
-        """Write a document by hand, over an existing one, even if the function does so, too."""
+        """Write fields of a document by hand, even while the function changes it."""
         store = LocalStore(str(self.store))
         stored = False
         while not stored:

@@ -75,7 +75,7 @@ class TcpProxy:
     def kill_silently(self) -> None:
         """Keep the connections of this moment open, but let nothing through any more.
 
-        New ones are not affected: so does a NAT that has forgotten its connections.
+        New ones are not affected, as behind a NAT that has forgotten its connections.
         """
         with self._lock:
             self._dead |= self._open

@@ -47,9 +47,9 @@ def installation(portal: Portal, app: App) -> Installation:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no ping wait a second, as it does for rows that the portal may not announce.
+    """Skip the second that a ping waits for rows that the portal may not announce.
 
-    In these tests nobody deletes meanwhile.
+    In these tests, nothing is deleted meanwhile.
     """
     monkeypatch.setattr(time, "sleep", lambda _: None)
 

@@ -1,6 +1,6 @@
 """Installs that are not proven: refused, and they leave nothing but a line in the log.
 
-Each goes through the real `handle`, against a portal that is there, and which must be as it was
+Each goes through the real `handle`, against an existing portal, which must be unchanged
 afterwards. A second Bitrix24, the attacker's, listens: nothing may ever call it.
 """
 
@@ -157,7 +157,7 @@ class TestTokens:
     def test_an_install_without_access_token_proves_nothing(
         self, scene: Scene, token: Value
     ) -> None:
-        """A member_id is no secret; an array counts as absent."""
+        """A member_id is not a secret; an array counts as absent."""
         assert NO_TOKEN == scene.refuse(scene.forge(access_token=token))
         assert scene.stage.bitrix.calls == []
 

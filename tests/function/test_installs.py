@@ -104,7 +104,7 @@ def test_verified_install_is_stored_and_bound(stage: Stage, portal: Portal, app:
     assert app.log_lines[-1].items() >= {"outcome": "installed", "severity": "INFO"}.items()
 
 
-def test_install_as_json_is_verified_alike(portal: Portal, app: App) -> None:
+def test_install_as_json_is_verified_in_the_same_way(portal: Portal, app: App) -> None:
     """The body's type does not matter."""
     installation = portal.install()
     assert app.post(as_json(installation), "application/json").json == INSTALLED

@@ -354,7 +354,7 @@ class TestPings:
     def test_rows_that_an_earlier_drain_reserved_are_recovered(
         self, stage: Stage, app: App, installation: Installation, left: Fields | None
     ) -> None:
-        """It left rows, or nobody knows of one that did not."""
+        """It left rows, or it is unknown whether it did."""
         portal = installation.portal
         portal.delete_message(deliver=False)
         portal.offline.reserve(portal.offline.select(installation.client_id))
@@ -369,7 +369,7 @@ class TestPings:
     def test_a_drain_that_was_killed_leaves_its_rows_to_the_next(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """Reserved, its lease never released, and its calls unknown."""
+        """They are reserved, its lease was never released, and its calls are unknown."""
         portal = installation.portal
         deletions = [one for _ in range(3) for one in portal.delete_message(deliver=False)]
         rows = portal.queue(installation)

@@ -1,4 +1,4 @@
-"""Each remedy that a text gives is carried out, and works."""
+"""Each remedy that a message names is carried out, and works."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -141,7 +141,7 @@ def test_a_ping_brings_the_portal_up_to_date(left: Left) -> None:
     ]
 
 
-def test_records_are_listed_also_of_a_portal_that_was_removed(left: Left) -> None:
+def test_records_of_a_removed_portal_are_listed_too(left: Left) -> None:
     """0.1.0's `portals remove` deleted the portal's document; one record had no `event_at`."""
     assert 5 == len(left.records("--portal", "ours.bitrix24.com"))
     assert {"no-time"} == {
@@ -170,7 +170,7 @@ def test_a_portal_that_was_removed_can_be_purged(
     left: Left, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even though its portal document is gone."""
-    monkeypatch.setenv("STORE_DEADLINE_SECONDS", "1")  # it waits so long for events under way
+    monkeypatch.setenv("STORE_DEADLINE_SECONDS", "1")  # it waits that long for events under way
     code, _, _ = left.run("portals", "purge", REMOVED, "--yes", "--cache-seconds", "0")
     assert code == 0
     assert [] == left.records("--portal", REMOVED)

@@ -186,7 +186,7 @@ class TestAdministrators:
         assert life.outcomes == ["portal_problem", "portal_well"]
 
     def test_a_check_by_a_demoted_user_binds_nothing(self, life: Life) -> None:
-        """Bound without permission, the deletion event would have that user for everyone."""
+        """An employee binds only as themselves, so every deletion would name that employee."""
         life.installation.lose_bindings()
         life.portal.demote(1)
         life.pass_time(days=2)
@@ -195,7 +195,7 @@ class TestAdministrators:
         assert life.asked == ["app.info", "profile"]
 
     def test_reinstall_waits_for_no_rows(self, life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A ping announced those that it does not find itself."""
+        """Those that it does not find itself are announced by a ping."""
         pauses: list[float] = []
         monkeypatch.setattr(time, "sleep", pauses.append)
         assert life.reinstall().json == {"status": "installed", "subscribed": True}

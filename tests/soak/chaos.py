@@ -1,6 +1,6 @@
 """Chaos: deletions in portals, while Firestore, the network, the function and Bitrix24 fail.
 
-A run goes in rounds, each a burst of deletions and a fault that strikes in its midst; a seed
+A run consists of rounds, each a burst of deletions and a fault in the middle of it; a seed
 decides their order and what is deleted. What was sent, and what became of it, is counted here
 without the help of the code under test.
 """
@@ -295,7 +295,7 @@ class Chaos:
             )
 
     def _repeat(self, portal: Portal) -> None:
-        """Post an event again, as some client may."""
+        """Post an event again, as some clients may."""
         with self._bitrix.lock:
             past = [d for d in portal.deliveries[-50:] if d.event == DELETE_EVENT]
         if past:

@@ -104,7 +104,7 @@ class Turns:
         if task.fault == "unavailable after":
             raise StoreUnavailable("gone, said a test")
         if task.fault == "lost answer" and isinstance(answer, bool):
-            return False  # as a repeated commit says, which meets its own writes
+            return False  # like a repeated commit, which meets its own writes
         return answer
 
 

@@ -179,7 +179,7 @@ class TestAnswers:
         store: Store,
         call: Call,
     ) -> None:
-        """Attempts end in time, are not a storm, and the last problem is reported."""
+        """Attempts end in time, are not too frequent, and the last problem is reported."""
         double.refuse(call.method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
 
         with unavailable_after(0.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:

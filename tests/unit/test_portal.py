@@ -214,7 +214,10 @@ def test_right_tokens_are_accepted_in_any_order(changes: list[tuple[str, str]]) 
 
 
 def _is_accepted(changes: list[tuple[str, str]]) -> bool:
-    """Return whether the first change's token, its last one, outlasts the others."""
+    """Return whether the token of the first change is still accepted after the others.
+
+    None of the others is about the same token.
+    """
     if changes[0][0] == "uninstall":
         return False
     newer: set[str] = set()

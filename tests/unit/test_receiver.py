@@ -47,7 +47,7 @@ MISFIT = {**DATA, "LINE": "a line"}
 class Instance:
     """A receiver with a portal in a store in memory, and its log; its time stands still.
 
-    The store can be opened so many times, and is away from then on.
+    The store can be opened `openings` times, and is unavailable from then on.
     """
 
     def __init__(self, openings: float = inf, **settings: Any) -> None:  # noqa: ANN401
@@ -303,7 +303,7 @@ def test_recently_accepted_token_needs_no_store() -> None:
 
 
 def test_lasting_problem_does_not_disturb_events() -> None:
-    """Once it is logged, the next event reads the portal again; the store may be away meanwhile."""
+    """Once it is logged, the next event reads the portal again; the store may be unavailable."""
     instance = Instance()
     portal = instance.store.documents["portals/M"].fields
     instance.store.write("portals/M", {**portal, "problem": "P."})

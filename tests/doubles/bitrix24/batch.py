@@ -18,8 +18,8 @@ LONGEST = 50
 def run(request: Request, carry_out: "Callable[[str, Mapping[str, Value]], Answer]") -> Answer:
     """Carry out `cmd`, a list or a map of `method?query`, one after the other.
 
-    Each has its result or its error under its key; `halt` is not known here, nor are
-    references to earlier results (`$result[key]`).
+    Each has its result or its error under its key; `halt` and references to earlier results
+    (`$result[key]`) are not supported.
     """
     commands = request.params.get("CMD")
     if isinstance(commands, Mapping):

@@ -72,7 +72,7 @@ def _check_handler(handler: str) -> None:
 def event_get(request: Request) -> Answer:
     """List the application's bindings, to an administrator all of them, to others their own.
 
-    `auth_type` is text. One event and handler may stand there for several users.
+    `auth_type` is text. One event and handler may be listed for several users.
     """
     listed: list[Value] = []
     for bound in request.app.bindings:

@@ -153,7 +153,7 @@ class WrongContentType:
 
 @dataclass(frozen=True)
 class OtherResult:
-    """JSON, status 200, but a result that is not possible; no effect."""
+    """JSON, status 200, but an impossible result; no effect."""
 
     body: object = None
 

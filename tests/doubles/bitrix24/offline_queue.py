@@ -38,8 +38,8 @@ class OfflineQueue:
         """Write a row, or renew the one that has the same name and data and is not reserved.
 
         The key MESSAGE_ID is the MD5 of `name|json(data)`: rows merge only when byte-identical.
-        Without `commit`, the row has its id, and is seen only once `commit` is called: its
-        transaction takes longer than those that begin after it.
+        Without `commit`, the row gets its id but stays invisible until `commit` is called, as if
+        later transactions ended before its own.
         """
         text = f"{event}|{json.dumps(data, separators=(',', ':'))}"
         message_id = md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -58,7 +58,7 @@ class OfflineQueue:
         (self._rows if commit else self._uncommitted).append((client_id, row))
 
     def commit(self) -> None:
-        """Make the rows visible that were written without."""
+        """Make visible the rows that were added without `commit`."""
         self._rows += self._uncommitted
         self._uncommitted.clear()
 

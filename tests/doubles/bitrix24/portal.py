@@ -167,7 +167,7 @@ class Portal(OpenLines):
             self._commits = True
 
     def commit(self) -> None:
-        """Make the rows visible that were written within `uncommitted_rows`."""
+        """Make visible the rows that were written within `uncommitted_rows`."""
         with self.bitrix.lock:
             self.offline.commit()
 
@@ -202,8 +202,8 @@ class Portal(OpenLines):
     ) -> list[Post]:
         """Write the rows of an event, and return the POSTs to those who are bound at this moment.
 
-        Rows bring a ping, at most one a second whatever `options.minTimeout` says, and none is
-        made up for later. With `only`, no other application is told. The caller holds the lock,
+        Rows cause a ping, at most one a second whatever `options.minTimeout` says; a skipped one is
+        not made up for. With `only`, no other application is told. The caller holds the lock,
         and posts later.
         """
         posts: list[Post] = []
@@ -231,8 +231,8 @@ class Portal(OpenLines):
     def ping(self, *, deliver: bool = True) -> list[Delivery]:
         """Send ONOFFLINEEVENT wherever it is bound, as if each application had a new row now.
 
-        The token is `auth_type`'s user's, fresh; without `auth_type` it is that of the user who
-        caused the last row, who may be no administrator; where there was none, there is no token.
+        It brings a fresh token of the user in `auth_type`; without `auth_type`, of the user who
+        caused the last row, administrator or not; if no user did, it brings none.
         """
         with self.bitrix.lock:
             self._pinged.clear()

@@ -6,7 +6,7 @@ from time import monotonic
 class RateLimit:
     """Lets `burst` calls through, and then `per_second`; 0 per second makes it deterministic.
 
-    Bitrix24 counts each source address by itself; here all calls come from one.
+    Bitrix24 counts each source address separately; here all calls come from one.
     """
 
     def __init__(self, burst: int, per_second: float) -> None:

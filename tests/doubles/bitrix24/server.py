@@ -54,7 +54,7 @@ class Bitrix24:
     """Bitrix24 on 127.0.0.1, for as long as a `with` block lasts.
 
     `secrets` holds every access, refresh and application token ever issued, `calls` every REST call
-    received, both in order. Leaving the block ends every thread, also those within a fault, and
+    received, both in order. Leaving the block ends every thread, even those within a fault, and
     raises what went wrong inside the stand-in itself, if anything did.
     """
 

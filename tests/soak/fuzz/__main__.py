@@ -1,6 +1,6 @@
 """`make fuzz`: a coverage-guided search for a body that causes a 5xx.
 
-What it finds belongs into tests/samples/fuzz/, which tests/soak/test_fuzz_regressions.py replays.
+What it finds belongs in tests/samples/fuzz/, which tests/soak/test_fuzz_regressions.py replays.
 """
 
 import sys

@@ -88,7 +88,7 @@ def test_data_with_too_many_levels_is_cut() -> None:
 @given(DATA, st.sampled_from(sorted(DELETIONS)))
 @example({"DATA": {"0": {"connector": {}}, "text": "a"}}, "ONOPENLINEMESSAGEDELETE")
 @example({"DATA": [{"message": ["a"], "connector": ""}]}, "ONOPENLINEMESSAGEDELETE")
-def test_redacted_data_is_parsed_alike(data: dict[str, Value], name: str) -> None:
+def test_redacted_data_is_parsed_the_same_way(data: dict[str, Value], name: str) -> None:
     """A retry and a replay find the same deletions and the same faults."""
     before, after = (parse_deletions(name, each, None) for each in (data, redacted(data)))
 
