@@ -1,4 +1,4 @@
-"""Settings, read once from the environment, with every default and its reason."""
+"""Settings, read once from the environment, with their defaults and the reasons for them."""
 
 import re
 from collections.abc import Callable, Mapping

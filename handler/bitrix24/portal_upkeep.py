@@ -1,8 +1,8 @@
 """Keeps a portal's address and bindings up to date.
 
-Each ping brings an administrator's token. With it, and under the drain's lease, the bindings are
-checked once a day, or every ten minutes while there is a problem. If the portal no longer answers,
-the OAuth server is asked for its new address, at most once an hour.
+A ping usually brings an administrator's token. With it, and under the drain's lease, the bindings
+are checked once a day, or every ten minutes while there is a problem. If the portal no longer
+answers, the OAuth server is asked for its new address, at most once an hour.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -41,7 +41,7 @@ def last_recorded(store: Store, member_id: str) -> datetime | None:
 def count_quarantined(
     store: Store, members: Iterable[str], *, since: datetime | None = None
 ) -> int:
-    """Return how many events of these portals, received since a time, are in quarantine."""
+    """Return how many events of these portals, received since `since`, are in quarantine."""
     return sum(
         store.count(
             f"{portal_path(member)}/{QUARANTINE}", RECEIVED_AT, store_deadline(), since=since

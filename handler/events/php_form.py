@@ -37,8 +37,8 @@ _Path: TypeAlias = tuple[str | None, ...]
 def parse_php_form(body: bytes) -> Tree:
     """Decode a form body into nested dictionaries of text.
 
-    Bytes that are not UTF-8 become lone surrogates (PEP 383): no two bodies decode alike, and the
-    models can tell that this is not text. A list is a dictionary with the keys "0", "1", ...
+    Bytes that are not UTF-8 become lone surrogates (PEP 383): different bytes stay different, and
+    the models can tell that this is not text. A list is a dictionary with the keys "0", "1", ...
 
     Raises `Refused` (400) over MAX_FIELDS fields or MAX_NESTING levels of brackets.
     """

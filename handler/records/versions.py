@@ -85,8 +85,9 @@ class Version:
 def with_version(
     history: Sequence[Version], version: Version, deleted_at: int | None
 ) -> list[Version]:
-    """Add a version; beyond the limits, drop those after the deletion, then the oldest updates.
+    """Add a version, then drop versions until they are within the limits.
 
+    Those after the deletion go first, then the oldest updates, then the oldest additions.
     `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
     """
     versions = [one for one in history if one != version]

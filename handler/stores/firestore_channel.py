@@ -106,7 +106,7 @@ def open_to_google() -> grpc.Channel:
 class FirestoreChannel:
     """Makes calls to Firestore; thread-safe.
 
-    `open_channel` is called now, and whenever a channel is replaced. `headers` and those of the
+    `open_channel` is called at once, and whenever a channel is replaced. `headers` and those of the
     token are sent with every call.
     """
 
