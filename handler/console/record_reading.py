@@ -29,6 +29,7 @@ _MAX_COUNTED: Final = 10_000
 
 _FIRST_REPORT_SECONDS = 3.0
 _NEXT_REPORT_SECONDS = 5.0
+_REPORTED_RECORDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,8 @@ class Reading:
             if record is None:
                 return
             self._read += 1
-            self._progress(self._read)
+            if self._read % _REPORTED_RECORDS == 0:
+                self._progress(self._read)
             if self._selection.matches(record):
                 yield record
 
