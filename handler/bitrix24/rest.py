@@ -167,7 +167,7 @@ def describe_failure(error: object) -> str:
             return "it does not speak https"
         case OSError(errno=int(number)):
             return os.strerror(number)
-        case ConnectionResetError():
+        case ConnectionResetError() | http.client.IncompleteRead():
             return "it closed the connection"
     return "it does not speak HTTP, or the URL is not valid"
 

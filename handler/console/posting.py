@@ -7,16 +7,17 @@ import urllib.request
 
 from handler.bitrix24.rest import describe_failure
 from handler.console.printing import CommandError
+from handler.deadline import Deadline
 
 _TIMEOUT_SECONDS = 30
 
 
 def wait(url: str, seconds: float) -> None:
     """Wait for any answer, at most `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    patience = Deadline(seconds)
+    while remaining := patience.remaining:
         try:
-            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS).close()
+            urllib.request.urlopen(url, timeout=remaining).close()
         except urllib.error.HTTPError:
             return  # it answers: /any/path accepts events, but not GET
         except (OSError, ValueError, http.client.HTTPException):
@@ -36,11 +37,13 @@ def post(url: str, body: bytes) -> tuple[int, str]:
     """Post a form; return the status and the text of the answer. Raises `CommandError`."""
     opener = urllib.request.build_opener(_NoRedirects)
     try:
-        # By default, urllib declares a body to be a form, as Bitrix24 does.
-        with opener.open(url, body, timeout=_TIMEOUT_SECONDS) as answer:
+        try:
+            # By default, urllib declares a body to be a form, as Bitrix24 does.
+            answer = opener.open(url, body, timeout=_TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as refusal:
+            answer = refusal
+        with answer:
             return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read().decode(errors="replace")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CommandError(
             f"{url} does not answer: {why(error)}. Is the function running there?"

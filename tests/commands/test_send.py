@@ -17,7 +17,7 @@ import pytest
 from b24pysdk.credentials.oauth_event_data import OAuthEventData
 
 from handler.console import sample_event
-from handler.console.posting import why
+from handler.console.posting import wait, why
 from handler.console.sample_event import MEMBER_ID, SHAPES
 from handler.events.body import decode_body
 from handler.events.deletion import parse_deletions
@@ -253,6 +253,20 @@ class TestSend:
         (receiver,) = receivers
         assert ["GET", "POST"] == [request.method for request in receiver.requests]
 
+    def test_wait_does_not_outlast_its_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Something may accept connections that never answers."""
+        limits = []
+
+        def answer_never(_url: str, timeout: float) -> None:
+            limits.append(timeout)
+            raise TimeoutError
+
+        monkeypatch.setattr("urllib.request.urlopen", answer_never)
+        wait("http://127.0.0.1", 0.15)
+
+        assert limits
+        assert all(0 < limit <= 0.15 for limit in limits)
+
     def test_a_redirect_is_not_a_success(self, shell: Shell, receiver: Receiver) -> None:
         """Urllib would GET the other URL, which proves only that something answers there."""
         receiver.status["POST"] = 302
@@ -282,8 +296,16 @@ class TestSend:
         """Whether urllib wraps it or not."""
         assert reason == why(error)
 
-    def test_other_protocol_is_reported(self, shell: Shell) -> None:
-        """Another service may listen on the port."""
+    @pytest.mark.parametrize(
+        ("sent", "reason"),
+        [
+            (b"SSH-2.0-x\r\n", "it does not speak HTTP, or the URL is not valid"),
+            (b"HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nx", "it closed the connection"),
+            (b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\nx", "it closed the connection"),
+        ],
+    )
+    def test_no_whole_answer_is_reported(self, shell: Shell, sent: bytes, reason: str) -> None:
+        """Another service may listen on the port, or the function may be stopped."""
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def answer() -> None:
@@ -292,7 +314,7 @@ class TestSend:
                     request = b""
                     while not request.endswith(sample_event.TOKEN.encode()):
                         request += connection.recv(65_536)
-                    connection.sendall(b"SSH-2.0-x\r\n")
+                    connection.sendall(sent)
 
             thread = Thread(target=answer)
             thread.start()
@@ -300,7 +322,6 @@ class TestSend:
             done = shell("send", "--url", url)
             thread.join()
 
-        reason = "it does not speak HTTP, or the URL is not valid"
         told = f"{url} does not answer: {reason}. Is the function running there?\n"
         assert (1, "", told) == done
 
