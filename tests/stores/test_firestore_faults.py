@@ -280,7 +280,7 @@ class TestLostAnswers:
         """A commit that hangs after it was applied is retried within the deadline."""
         double.hang("Commit", after_applying=True)
 
-        assert store.create([RECORD], STAMP, Deadline(3)) == 0
+        assert store.create([RECORD], STAMP, Deadline(6)) == 0
 
         assert len(store.names("portals/m/deletions", soon(), limit=9)) == 1
 
@@ -441,7 +441,7 @@ class TestOutages:
             store.get(RECORD.path, deadline)
         double.start()
 
-        assert store.get(RECORD.path, Deadline(2))
+        assert store.get(RECORD.path, soon())
 
     def test_a_store_that_was_opened_during_an_outage_works_after_it(self, project: str) -> None:
         """A first connection that failed is like one that was lost."""
@@ -452,7 +452,7 @@ class TestOutages:
         with unavailable_after(0.5) as deadline:
             store.get(RECORD.path, deadline)
         with double:
-            assert store.create([RECORD], STAMP, Deadline(3)) == 1
+            assert store.create([RECORD], STAMP, soon()) == 1
 
     def test_waiting_call_succeeds_when_the_server_is_back(
         self, double: FirestoreDouble, store: Store
@@ -550,7 +550,7 @@ class TestSilence:
         store = firestore_at(proxy.host, project)
         double.hang("Commit", times=1)
         with ThreadPoolExecutor(1) as pool:
-            hanging = pool.submit(store.create, [RECORD], STAMP, Deadline(4))
+            hanging = pool.submit(store.create, [RECORD], STAMP, Deadline(8))
             while not double.calls["Commit"]:
                 time.sleep(0.01)
             assert store.get("a/1", soon()) is None
@@ -875,7 +875,7 @@ class TestConnecting:
         for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
             monkeypatch.delenv(name, raising=False)
 
-        assert firestore_at(double.host, "p").create([RECORD], STAMP, Deadline(5)) == 1
+        assert firestore_at(double.host, "p").create([RECORD], STAMP, soon()) == 1
 
     def test_the_emulator_needs_neither_credentials_nor_a_project(
         self, double: FirestoreDouble
