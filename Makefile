@@ -1,6 +1,6 @@
 # make run    try the function here: embedded store, one sample event, then keep serving
 # make test   everything that must pass before a change is merged
-# make chaos  the suite's chaos run, fifty times longer, and ten of its years: CHAOS_DELETIONS=50000 YEAR_ROUNDS=10
+# make chaos  the suite's chaos test, fifty times longer, and its test of a year, ten times: CHAOS_DELETIONS=50000 YEAR_ROUNDS=10
 # make bench  the function's costs compared with references measured in the same run, as a table
 # make fuzz   a coverage-guided search for a body that causes a server error: FUZZ_SECONDS=60
 # make mutants  mutation testing: which changes of handler/ the tests do not detect (hours)

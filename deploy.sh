@@ -266,7 +266,7 @@ check_gcloud() {
 		if ! on "$account"; then
 			cannot_look "gcloud has no account. Sign in: gcloud auth login"
 		elif ! number="$(gcloud projects describe "$O_project" --format='value(projectNumber)' 2>"$WORK/error")"; then
-			cannot_look "$(head -n 1 "$WORK/error")" "Is the ID right, and may $account use it? gcloud projects list"
+			cannot_look "$(head -n 1 "$WORK/error")" "Is the ID right, and may $account use it? To list your projects: gcloud projects list"
 		else
 			note "gcloud $version, as $account"
 		fi
@@ -281,7 +281,7 @@ check_billing() {
 	step billing
 	case $(gcloud billing projects describe "$O_project" --format='value(billingEnabled)' 2>/dev/null) in
 	True) note "It is on." ;;
-	"") note "Your account cannot see it. Without billing, the next steps are refused." ;;
+	"") note "Your account cannot see whether it is. Without billing, the next steps are refused." ;;
 	*) die "Billing is off for $O_project. Link an account to it, then run this again:" \
 		"https://console.cloud.google.com/billing/linkedaccount?project=$O_project" ;;
 	esac
@@ -384,7 +384,7 @@ check() {
 	gcloud auth print-access-token | "$python" deploy/check.py "$O_project" "$@"
 }
 
-active_portals() { check "$1" 2>/dev/null || printf 'an unknown number of'; }
+active_portals() { check "$1" 2>/dev/null || printf 'unknown'; }
 
 # A service that changes to another database does not know its portals.
 ask_about_database() { # ask_about_database YES-IF-THE-NEW-ONE-EXISTS
@@ -518,7 +518,7 @@ readers() {
 	printf '%s\n' "${ANSWER:-(not read; to list them: gcloud projects get-iam-policy $O_project)}" | sed -e 's/^/    /' -e 's/	/, /'
 }
 
-# Sets ANSWER to each role of an account with its condition's title, which names a database.
+# Sets ANSWER to an account's roles, each with its condition's title, which names a database.
 roles_of() { look_granted "bindings.members=\"serviceAccount:$(account "$1")\"" bindings.role,bindings.condition.title; }
 
 # condition TITLE: in gcloud's syntax. Roles that version 0.1.0 granted have none.
@@ -742,7 +742,7 @@ status() {
 	kept=$ANSWER
 	look gcloud logging read "$(printf '%s' "$DEAD_LETTERS" | filled)" "${AT[@]}" --bucket="$BUCKET" --view=_AllLogs \
 		--freshness="${kept}d" --limit=1000 --format='value(insertId)' || :
-	note "Lines in the last $kept days: $(printf '%s' "$ANSWER" | grep -c . || :) (1000: or more)." \
+	note "Lines in the last $kept days: $(printf '%s' "$ANSWER" | grep -c . || :) (1000 means 1000 or more)." \
 		"Some may have been stored since; storing them again is harmless: docs/operate.md, Replay."
 }
 

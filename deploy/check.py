@@ -67,8 +67,8 @@ class Documents:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             raise CheckError(
-                f"Your account could not use the documents of {self.database}: {error}. It needs"
-                " roles/datastore.user for it; --skip-deep-check skips this check."
+                f"Your account could not use the documents of {self.database}: {error}. The account"
+                " needs roles/datastore.user; --skip-deep-check skips this check."
             ) from error
 
     def active_portals(self) -> int:
@@ -146,7 +146,7 @@ def _send(documents: Documents, url: str, body: bytes, pause: Callable[[float], 
         pause(PAUSE_SECONDS)
     name = documents.database
     reason = {
-        403: f"It did not find the made-up portal. Does it use another database than {name}?",
+        403: f"It did not find the made-up portal. Does it use a database other than {name}?",
         503: f"It could not use {name}. Does its account have roles/datastore.user for it?",
     }.get(status, "It did not store the sample.")
     raise CheckError(f"The function answered HTTP {status}: {answer.strip()[:500]}\n{reason}")

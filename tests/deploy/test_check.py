@@ -136,7 +136,7 @@ def test_it_gives_up_after_several_minutes(server: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ((403, '{"error": "forbidden"}'), "Does it use another database than d"),
+        ((403, '{"error": "forbidden"}'), "Does it use a database other than d"),
         ((422, '{"error": "unprocessable_event"}'), "It did not store the sample"),
         ((200, '{"status": "ignored"}'), "It did not store the sample"),
     ],

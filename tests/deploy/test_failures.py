@@ -55,7 +55,7 @@ def test_invisible_billing_is_not_taken_for_off(cloud: Cloud) -> None:
     """Many who may deploy may not view billing."""
     cloud.state.update(refused={"billing projects describe": "PERMISSION_DENIED"})
 
-    assert "Your account cannot see it" in cloud.run(*FIRST)
+    assert "Your account cannot see whether it is" in cloud.run(*FIRST)
 
 
 def test_project_without_enabled_apis_counts_as_empty(cloud: Cloud) -> None:
@@ -105,7 +105,7 @@ def test_the_deep_check_is_shown_and_decides(cloud: Cloud) -> None:
     code, output = cloud.attempt(*FIRST, "--connectors=telegrambot,livechat")
 
     assert (code, "The function answered HTTP 503" in output) == (1, True)
-    assert "Its log says why: gcloud run services logs read" in output
+    assert "The function's log says why: gcloud run services logs read" in output
     (call,) = [index for index, call in enumerate(cloud.calls) if "deploy/check.py" in call]
     assert cloud.calls[call][2:4] == ["my-project", "(default)"]
     assert cloud.calls[call][5] == "telegrambot"

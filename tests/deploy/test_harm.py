@@ -60,8 +60,8 @@ def test_another_database_needs_its_name_typed(deployed: Cloud, *, exists: bool)
     code, output = deployed.attempt(*command)
 
     assert code == 1
-    assert "uses the database (default), with 3 active portal(s)" in output
-    assert f"The database other has {1 if exists else 'none'}." in output
+    assert "uses the database (default); active portals in it: 3." in output
+    assert f"Active portals in the database other: {1 if exists else 'none'}." in output
     assert "refused until the application is installed there again" in output
     assert deployed.changes == []
 
@@ -75,7 +75,7 @@ def test_uncountable_portals_are_not_taken_for_none(deployed: Cloud) -> None:
     deployed.state["portals"] = {}
     output = deployed.run("--project=my-project", "--database=other", "--dry-run")
 
-    assert "with an unknown number of active portal(s)" in output
+    assert "active portals in it: unknown." in output
 
 
 def test_location_is_announced_before_the_creation(cloud: Cloud) -> None:

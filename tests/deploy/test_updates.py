@@ -64,7 +64,7 @@ def test_update_shows_how_each_setting_changes(deployed: Cloud) -> None:
 
     for output in (dry, real):
         assert (
-            "  Portals that may install it: mycompany.bitrix24.com"
+            "  Portals that may install the application: mycompany.bitrix24.com"
             " -> one.bitrix24.com,two.example.com,three.bitrix24.eu\n"
         ) in output
         assert "Days until a record is deleted: no limit, never deleted -> 90\n" in output

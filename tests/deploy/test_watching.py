@@ -86,7 +86,7 @@ def test_status_shows_the_deployment_and_the_dead_letters(deployed: Cloud) -> No
         "Version that answers: 0.1.0",
         f"Traffic: {SERVICE}-00001-abc=100",
         f"Latest revision that started: {SERVICE}-00001-abc",
-        "Portals that may install it: mycompany.bitrix24.com",
+        "Portals that may install the application: mycompany.bitrix24.com",
         "Days until a record is deleted: no limit, never deleted",
         "Days for which message texts are kept: none, no text is stored",
         "Location: europe-west1",
