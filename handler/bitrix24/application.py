@@ -29,12 +29,12 @@ _NOT_CHECKED = (
     " in the meantime. Choose Reinstall again, or install it again."
 )
 _TAKEN_OVER = (
-    "Another application of the portal has taken over; the token of the one before stays accepted"
+    "Another application of the portal has taken over; the previous one's token stays accepted"
     " until its uninstall. If that was not intended, delete the new one in Bitrix24, run `python -m"
     " handler portals remove`, and choose Reinstall for the right one."
 )
 _UNINSTALLED = (
-    "The application was uninstalled: nothing of the portal is recorded any more. If that was not"
+    "The application was uninstalled: nothing from the portal is recorded any more. If that was not"
     " intended, choose Reinstall for the application in Bitrix24, or add it again if it is gone."
 )
 _NOT_READ = "The offline queue was not read; the next ping continues."

@@ -68,7 +68,9 @@ def prove(
         rest = Rest(str(portal.client_endpoint), token, deadline)
         return portal, administrator_id(rest, confirmed.user_id)
     except Bitrix24Error as error:
-        raise NotProven(f"The portal {portal.domain} does not confirm: {error}.") from None
+        raise NotProven(
+            f"The portal {portal.domain} does not confirm the install: {error}."
+        ) from None
 
 
 def refused(reason: NotProven) -> Refused:

@@ -25,8 +25,8 @@ BY_HAND: Final = (
     f" with `python -m handler portals add`, or, {_REINSTALL}."
 )
 ADMINISTRATOR: Final = (
-    "The offline queue cannot be read: the user that it is bound as is no longer an administrator"
-    f" of the portal; {_REINSTALL}."
+    "The offline queue cannot be read: its ping is bound as a user who is no longer an"
+    f" administrator of the portal; {_REINSTALL}."
 )
 PLAN: Final = (
     "The portal refuses REST calls: its plan has ended or does not include them; renew the plan,"
@@ -37,8 +37,8 @@ PERMISSION: Final = (
     f" form in Bitrix24 and save; then, {_REINSTALL}."
 )
 MOVED: Final = (
-    "The portal's address answers with a redirect, and the OAuth server knows no other: if its"
-    f" licence has ended, renew it; then, {_REINSTALL}."
+    "The portal's address answers with a redirect, and the OAuth server knows no other: if the"
+    f" portal's licence has ended, renew it; then, {_REINSTALL}."
 )
 SILENT: Final = (
     "The portal does not answer the function at its address, and the OAuth server knows no other:"

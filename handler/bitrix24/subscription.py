@@ -194,7 +194,7 @@ def subscribe(
             rest.call("event.unbind", event=one.event, handler=one.handler, auth_type=one.user)
         except Bitrix24Error as error:
             corrected.problems.append(
-                f"{one.event} is bound twice, and could not be unbound: {error}."
+                f"A stale binding of {one.event} could not be removed: {error}."
             )
             corrected.errors.append(error)
     return corrected

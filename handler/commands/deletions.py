@@ -33,13 +33,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="N",
         type=positive_number,
         default=_DEFAULT_LIMIT,
-        help=f"show at most N records ({_DEFAULT_LIMIT})",
+        help=f"show at most N records (default {_DEFAULT_LIMIT})",
     )
     limit.add_argument("--all", action="store_true", help="show all records")
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="keep printing new records as they arrive, by when they were recorded",
+        help="keep printing new records as they arrive; --since then means when they were recorded",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON lines, exactly as stored")
@@ -52,7 +52,7 @@ def add_selection_options(parser: Any, *, since: str | None = None) -> None:  # 
     add_portal_option(parser)
     add_range_options(parser, since=since)
     parser.add_argument(
-        "--connector", metavar="C", help="of this connector only; case does not matter"
+        "--connector", metavar="C", help="only this connector; case does not matter"
     )
     parser.add_argument(
         "--by",

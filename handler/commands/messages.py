@@ -1,4 +1,4 @@
-"""`messages`: manages the message texts stored by KEEP_TEXT_DAYS."""
+"""`messages`: manage the message texts stored by KEEP_TEXT_DAYS."""
 
 import argparse
 import json
@@ -39,7 +39,11 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         " records stay, without text, author, times and file names.",
     )
     purge.add_argument(
-        "--portal", metavar="M", type=portal_name, required=True, help="its member_id or domain"
+        "--portal",
+        metavar="M",
+        type=portal_name,
+        required=True,
+        help="the portal's member_id or domain",
     )
     purge.add_argument(
         "--user",

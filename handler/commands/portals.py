@@ -43,7 +43,9 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     listing.set_defaults(run=_list)
 
     remove = actions.add_parser("remove", help="stop accepting a portal's events; its records stay")
-    remove.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
+    remove.add_argument(
+        "portal", type=portal_name, metavar="M", help="the portal's member_id or domain"
+    )
     remove.set_defaults(run=_remove)
 
     purge.register(actions)

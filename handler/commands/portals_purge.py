@@ -30,7 +30,9 @@ _NOT_DELETED: Final = (
 def register(actions: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the action to the parser of `portals`."""
     purge = actions.add_parser("purge", help="delete a portal and everything stored for it")
-    purge.add_argument("portal", type=portal_name, metavar="M", help="its member_id or domain")
+    purge.add_argument(
+        "portal", type=portal_name, metavar="M", help="the portal's member_id or domain"
+    )
     purge.add_argument("--yes", action="store_true", help="do not ask")
     purge.add_argument(
         "--cache-seconds",

@@ -1,4 +1,4 @@
-"""`quarantine`: events with a valid token whose data is not valid."""
+"""`quarantine`: events with a valid token but invalid data."""
 
 import argparse
 import json
@@ -29,30 +29,32 @@ _DEFAULT_LIMIT: Final = 20
 
 _BATCH = 300  # documents read at a time to find one by its id
 
-NOTHING: Final = "The quarantine is empty: the data of every event was valid."
+NOTHING: Final = "The quarantine is empty: no event is waiting to be retried."
 
 
 def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name the type
     """Add the command to the parser."""
     parser = commands.add_parser(
         "quarantine",
-        help="events whose data is not valid",
+        help="events with invalid data",
         description=__doc__,
         epilog="Without an action, the events are listed, newest first.",
     )
     add_portal_option(parser)
-    _add_limit(parser, f"{_DEFAULT_LIMIT}; retry takes all", None)
+    _add_limit(parser, f"default {_DEFAULT_LIMIT}; for retry, all", None)
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(metavar="ACTION")
 
-    showing = actions.add_parser("show", help="show one, with its data")
-    dropping = actions.add_parser("drop", help="delete one permanently")
+    showing = actions.add_parser("show", help="show one event, with its data")
+    dropping = actions.add_parser("drop", help="delete one event permanently")
     for action, run in ((showing, _show), (dropping, _drop)):
-        action.add_argument("id", metavar="ID", type=_event_id, help="as the list shows it")
+        action.add_argument(
+            "id", metavar="ID", type=_event_id, help="the event's id, from the list"
+        )
         action.set_defaults(run=run)
-    retrying = actions.add_parser("retry", help="try to record them again, after an update")
-    _add_limit(retrying, "all", argparse.SUPPRESS)
+    retrying = actions.add_parser("retry", help="try to record the events again, after an update")
+    _add_limit(retrying, "default all", argparse.SUPPRESS)
     retrying.set_defaults(run=_retry)
     for action in (showing, retrying):
         # If absent, the option before the action applies.
@@ -150,7 +152,7 @@ def _find(store: Store, options: argparse.Namespace) -> Document:
                 return found
     portals = count(len(members), "portal")
     raise CommandError(
-        f"No event {options.id} is in quarantine ({portals} searched); see `quarantine`."
+        f"Event {options.id} is not in quarantine ({portals} searched); see `quarantine`."
     )
 
 

@@ -1,4 +1,4 @@
-"""`replay`: store the records in dead letters, logged while Firestore was unavailable."""
+"""`replay`: store the records from dead letters, logged while Firestore was unavailable."""
 
 import argparse
 import codecs
@@ -35,7 +35,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     """Add the command to the parser."""
     parser = commands.add_parser(
         "replay",
-        help="store dead letters, logged while Firestore was unavailable",
+        help="store records that were logged while Firestore was unavailable",
         description=__doc__,
     )
     parser.add_argument(

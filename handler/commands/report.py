@@ -1,4 +1,4 @@
-"""`report`: writes the records to one HTML file that needs no network."""
+"""`report`: write the records to one HTML file that needs no network."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="FILE.html",
         required=True,
         type=Path,
-        help="where to write it; the file is created readable only by you",
+        help="the file to write; only you can read it",
     )
     parser.set_defaults(run=_report)
 

@@ -41,7 +41,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="U",
         default="http://127.0.0.1:8080",
         type=argument(_http_url, "use the function's http(s) URL"),
-        help="the function's URL (%(default)s)",
+        help="the function's URL (default %(default)s)",
     )
     parser.add_argument(
         "--shape",
@@ -63,13 +63,13 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         metavar="D",
         default=sample_event.DOMAIN,
         type=portal_domain,
-        help="the portal's",
+        help="the portal's domain",
     )
     parser.add_argument("--connector", metavar="C", help="the connector's id")
     parser.add_argument("--line", metavar="N", help="the number of the open line")
-    parser.add_argument("--chat-id", metavar="ID", help="the external chat")
+    parser.add_argument("--chat-id", metavar="ID", help="the chat's external id")
     parser.add_argument(
-        "--message-id", metavar="ID", help="the external message; by default a new one"
+        "--message-id", metavar="ID", help="the message's external id; by default a new one"
     )
     parser.add_argument(
         "--wait",

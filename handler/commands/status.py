@@ -1,4 +1,4 @@
-"""`status`: checks the store and all portals, and lists what needs attention."""
+"""`status`: check the store and all portals, and list what needs attention."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from handler.stores.interface import Store
 
 _NOT_SEEN_HERE = (
     "Not visible from here: events that were refused or could not be stored, which are in the log"
-    " (forbidden, install_refused and not_recorded: docs/reference.md, Outcomes), and deletions of"
+    " (forbidden, install_refused and not_recorded: docs/reference.md, Outcomes), and deletions for"
     " which no event arrived. If messages were deleted after a portal's last deletion above, its"
     " bindings may be lost: choose Reinstall for the application in Bitrix24."
 )
@@ -62,7 +62,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "status",
         help="check the store and all portals, and list what needs attention",
         description=__doc__,
-        epilog="The exit code is 1 if something needs attention, or without an active portal.",
+        epilog="The exit code is 1 if something needs attention, or if no portal is active.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_status)

@@ -34,7 +34,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, run, text in (
-        ("status", _status, "list the bound events, and as which user"),
+        ("status", _status, "list the bound events, and the user of each"),
         ("bind", _bind, "add missing bindings, and remove stale ones"),
         ("unbind", _unbind, "remove the bindings"),
     ):
@@ -44,7 +44,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
             metavar="E",
             required=True,
             type=argument(rest_endpoint),
-            help="such as https://mycompany.bitrix24.com/rest/",
+            help="the portal's REST URL, such as https://mycompany.bitrix24.com/rest/",
         )
         action.add_argument(
             "--access-token",

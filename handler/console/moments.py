@@ -23,7 +23,7 @@ def add_range_options(parser: Any, *, since: str | None = None) -> None:  # noqa
         type=when,
         default=since,
         help="deleted at this time or later: 30m, 12h, 7d (ago), 2026-11-22 or 2026-11-22T10:00Z"
-        + (f" ({since})" if since else ""),
+        + (f" (default {since})" if since else ""),
     )
     parser.add_argument(
         "--until",
@@ -36,7 +36,7 @@ def add_range_options(parser: Any, *, since: str | None = None) -> None:  # noqa
         metavar="ZONE",
         type=zone,
         default=UTC,
-        help="read and show times in this zone, such as Europe/Berlin (UTC)",
+        help="read and show times in this zone, such as Europe/Berlin (default UTC)",
     )
 
 

@@ -30,7 +30,7 @@ def add_portal_option(parser: argparse.ArgumentParser, default: str | None = Non
         metavar="M",
         type=portal_name,
         default=default,
-        help="of this portal only: its member_id or its domain",
+        help="only this portal: its member_id or domain",
     )
 
 
@@ -117,4 +117,6 @@ def _unknown(name: str, portals: Sequence[Portal]) -> CommandError:
     ]
     more = len(portals) - len(known)
     others = [f"and {more} more (see `portals list`)"] if more else []
-    return CommandError(f"There is no portal {name}. There are: {', '.join([*known, *others])}.")
+    return CommandError(
+        f"There is no portal {name}. The portals are: {', '.join([*known, *others])}."
+    )

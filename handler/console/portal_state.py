@@ -76,8 +76,8 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
         )
     if portal.clean_requested_at and not portal.removed_at:
         found.append(
-            f"It was uninstalled at {_moment(portal.clean_requested_at)} with the request to delete"
-            f" its data. If the uninstall was intended, do so with `python -m handler portals purge"
+            f"It was uninstalled at {_moment(portal.clean_requested_at)} with a request to delete"
+            f" its data. If that was intended, delete it with `python -m handler portals purge"
             f" {name}`, or keep the records with `python -m handler portals remove {name}`. If not,"
             f" {_REINSTALL}."
         )

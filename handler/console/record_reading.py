@@ -202,8 +202,8 @@ def _what_is_missing(reading: Reading, selection: Selection, remedy: str) -> Ite
         yield _why_nothing(selection)
     if reading.shown_untimed:
         yield (
-            f"{reading.shown_untimed:,} of these do not say when the message was deleted; they are"
-            " shown by when they were recorded."
+            f"For {reading.shown_untimed:,} of these, the time of the deletion is unknown; the time"
+            " shown is when they were recorded."
         )
     quarantined = reading.count_quarantined()
     if quarantined:

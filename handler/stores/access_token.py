@@ -178,5 +178,5 @@ def find_credentials() -> tuple[Callable[[], Token], str | None]:
 def _no_credentials(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"No Google credentials ({type(error).__name__}): run `gcloud auth application-default"
-        " login`, or set STORE=local to try without Google Cloud."
+        " login`, or set STORE=local to try it without Google Cloud."
     )

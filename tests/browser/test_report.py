@@ -130,7 +130,7 @@ class TestFigures:
 
         box = " ".join(texts(browser, ".unknown li"))
 
-        assert "3 events could not be read and are in quarantine" in box
+        assert "3 events have invalid data and are in quarantine" in box
         assert "since 2026-03-30 06:00 UTC): The queue cannot be read" in box
         assert "last empty on 2026-03-30 05:40 UTC" in box
         assert f"For {without} of the messages, the text is not available" in box

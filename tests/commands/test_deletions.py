@@ -340,7 +340,7 @@ class TestDeletions:
                 recorded_at=MOMENT + timedelta(seconds=second),
             )
         told = (
-            "{} of these do not say when the message was deleted; they are shown by when they were"
+            "For {} of these, the time of the deletion is unknown; the time shown is when they were"
             " recorded.\n"
         )
 

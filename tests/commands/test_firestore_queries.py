@@ -71,5 +71,5 @@ def test_a_report_finds_its_indexes(tmp_path: Path) -> None:
 
     html = page.read_text()
     assert "<dd>3</dd>" in html
-    assert "1 event could not be read and is in quarantine" in html
+    assert "1 event has invalid data and is in quarantine" in html
     assert "For 1 of the records, the time of the deletion" in html

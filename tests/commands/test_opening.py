@@ -193,7 +193,7 @@ def test_missing_credentials_are_explained(tmp_path: Path) -> None:
 
     told = (
         "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
-        " login`, or set STORE=local to try without Google Cloud.\n"
+        " login`, or set STORE=local to try it without Google Cloud.\n"
     )
     assert (1, "") == (done.returncode, done.stdout)
     assert told == done.stderr.removeprefix(WORD)  # importing is slow on a busy machine

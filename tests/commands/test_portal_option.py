@@ -64,14 +64,14 @@ def test_an_unknown_portal_is_an_error_that_names_those_that_are_known(
     with pytest.raises(CommandError) as error:
         find(store, "nope")  # type: ignore[call-arg]
     known = "a (x.bitrix24.com), b (X.Bitrix24.com), c"
-    assert f"There is no portal nope. There are: {known}." == str(error.value)
+    assert f"There is no portal nope. The portals are: {known}." == str(error.value)
 
     for number in range(9):
         store.put(Document(f"portals/d{number}", {"active": True}), Deadline(5))
     with pytest.raises(CommandError) as error:
         find(store, "nope")  # type: ignore[call-arg]
     known = ", ".join([known, *(f"d{number}" for number in range(7))])
-    told = f"There is no portal nope. There are: {known}, and 2 more (see `portals list`)."
+    told = f"There is no portal nope. The portals are: {known}, and 2 more (see `portals list`)."
     assert told == str(error.value)
 
 

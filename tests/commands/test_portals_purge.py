@@ -72,7 +72,7 @@ def test_everything_stored_for_a_portal_is_deleted(
     for path in ("", "/quarantine/q", "/openline_messages/m"):
         assert None is shell.fields(f"portals/M{path}")
         assert shell.fields(f"portals/other{path}")
-    gone = "There is no portal M. There are: other.\n"
+    gone = "There is no portal M. The portals are: other.\n"
     assert (1, "", gone) == shell("deletions", "--portal", "M")
     assert 2 == len(shell.records())
 
@@ -162,7 +162,7 @@ def test_an_unknown_portal_is_a_failure(shell: Shell) -> None:
     """So a mistyped member_id does not look like a success."""
     shell.write("portals/M", active=True)
 
-    told = "There is no portal typo. There are: M.\n"
+    told = "There is no portal typo. The portals are: M.\n"
     assert (1, "", told) == shell("portals", "purge", "typo", "--yes")
 
 

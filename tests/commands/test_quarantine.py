@@ -40,7 +40,7 @@ class TestQuarantine:
     def test_empty_list_is_explained(self, shell: Shell) -> None:
         """It does not mean that events were recorded."""
         shell.write("portals/M", active=True)
-        nothing = "The quarantine is empty: the data of every event was valid.\n"
+        nothing = "The quarantine is empty: no event is waiting to be retried.\n"
 
         assert (0, "", nothing) == shell("quarantine")
         assert (0, "", nothing) == shell("quarantine", "--json", "--portal", "M")
@@ -119,9 +119,9 @@ class TestQuarantine:
         shell.write("portals/N", active=True)
         self.keep(shell, "q", "{}")
 
-        told = "No event r is in quarantine (2 portals searched); see `quarantine`.\n"
+        told = "Event r is not in quarantine (2 portals searched); see `quarantine`.\n"
         assert (1, "", told) == shell("quarantine", action, "r")
-        told = "No event q is in quarantine (1 portal searched); see `quarantine`.\n"
+        told = "Event q is not in quarantine (1 portal searched); see `quarantine`.\n"
         assert (1, "", told) == shell("quarantine", action, "q", "--portal", "N")
         assert (1, "", told) == shell("quarantine", "--portal", "N", action, "q")
         told = f"python -m handler quarantine {action}: error: argument ID: 'a/b' is not an id"

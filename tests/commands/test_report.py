@@ -155,7 +155,7 @@ def test_events_in_quarantine_are_counted(shell: Shell, page: Path) -> None:
     for name, received in (("1", MOMENT), ("2", MOMENT - timedelta(days=60))):
         shell.write(f"portals/M/quarantine/{name}", received_at=received)
 
-    assert "1 event could not be read and is in quarantine" in make(shell, page)
+    assert "1 event has invalid data and is in quarantine" in make(shell, page)
 
 
 def test_the_whole_page(shell: Shell, page: Path) -> None:

@@ -11,7 +11,7 @@ from tests.commands.shell import MOMENT, Shell
 
 NOT_SEEN_HERE = (
     "Not visible from here: events that were refused or could not be stored, which are in the log"
-    " (forbidden, install_refused and not_recorded: docs/reference.md, Outcomes), and deletions of"
+    " (forbidden, install_refused and not_recorded: docs/reference.md, Outcomes), and deletions for"
     " which no event arrived. If messages were deleted after a portal's last deletion above, its"
     " bindings may be lost: choose Reinstall for the application in Bitrix24.\n"
 )
@@ -225,8 +225,8 @@ def test_request_to_delete_data_is_reported_until_decided(shell: Shell) -> None:
     """By `purge`, which deletes the document, too, or by `remove`."""
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
     told = (
-        "It was uninstalled at 2026-03-17 12:00:00 UTC with the request to delete its data. If the"
-        " uninstall was intended, do so with `python -m handler portals purge M`, or keep the"
+        "It was uninstalled at 2026-03-17 12:00:00 UTC with a request to delete its data. If that"
+        " was intended, delete it with `python -m handler portals purge M`, or keep the"
         " records with `python -m handler portals remove M`. If not, let an administrator of the"
         " portal choose Reinstall for the application in Bitrix24 (right-click it in the list of"
         " applications)."

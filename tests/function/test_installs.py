@@ -435,7 +435,7 @@ def test_failed_unbinding_is_reported(stage: Stage, portal: Portal, app: App) ->
     rest.call("event.bind", event=DELETE, handler=ADDRESS)
     stage.bitrix.fault("event.unbind", Refusal(500, "INTERNAL_SERVER_ERROR"))
     told = (
-        "ONOPENLINEMESSAGEDELETE is bound twice, and could not be unbound: event.unbind was refused"
+        "A stale binding of ONOPENLINEMESSAGEDELETE could not be removed: event.unbind was refused"
     )
     assert install(app, installation).json["detail"].startswith(told)
 
@@ -604,7 +604,7 @@ def test_end_of_a_portal_is_a_warning(portal: Portal, app: App) -> None:
     line = app.log_lines[-1]
     assert (line["severity"], line["outcome"]) == ("WARNING", "uninstalled")
     assert line["message"] == (
-        "The application was uninstalled: nothing of the portal is recorded any more. If that was"
+        "The application was uninstalled: nothing from the portal is recorded any more. If that was"
         " not intended, choose Reinstall for the application in Bitrix24, or add it again if it is"
         " gone."
     )
@@ -622,8 +622,8 @@ def test_another_application_that_takes_over_is_a_warning(portal: Portal, app: A
     line = app.log_lines[-1]
     assert (line["severity"], line["outcome"]) == ("WARNING", "installed")
     assert line["message"] == (
-        "Another application of the portal has taken over; the token of the one before stays"
-        " accepted until its uninstall. If that was not intended, delete the new one in Bitrix24,"
+        "Another application of the portal has taken over; the previous one's token stays accepted"
+        " until its uninstall. If that was not intended, delete the new one in Bitrix24,"
         " run `python -m handler portals remove`, and choose Reinstall for the right one."
     )
     remove(app, portal)

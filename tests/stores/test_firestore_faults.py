@@ -696,7 +696,7 @@ class TestConnecting:
 
         assert (
             "No Google credentials (DefaultCredentialsError): run `gcloud auth application-default"
-            " login`, or set STORE=local to try without Google Cloud." == str(caught.value)
+            " login`, or set STORE=local to try it without Google Cloud." == str(caught.value)
         )
 
     @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"type": "other"}', "\xff", "/"])

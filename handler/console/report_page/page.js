@@ -211,7 +211,7 @@
   addEventListener("beforeprint", () => show(ON_PAPER));
   addEventListener("afterprint", () => show());
 
-  table.caption.textContent = `${table.caption.textContent} Click a title to sort by it.`;
+  table.caption.textContent = `${table.caption.textContent} Click a column title to sort by it.`;
   byId("controls").hidden = false;
   sort();
   show();

@@ -7,6 +7,7 @@ from datetime import datetime, tzinfo
 from handler.console.moments import time_text
 from handler.console.portal_state import count_quarantined
 from handler.console.printing import store_deadline
+from handler.log import count
 from handler.portal import Portal, read_portal
 from handler.stores.interface import Store
 
@@ -32,11 +33,11 @@ def portal_facts(
     return found
 
 
-def _quarantined(count: int) -> Iterator[str]:
-    if count:
+def _quarantined(number: int) -> Iterator[str]:
+    if number:
         yield (
-            f"{count:,} {'event' if count == 1 else 'events'} could not be read and"
-            f" {'is' if count == 1 else 'are'} in quarantine, not in this report."
+            f"{number:,} {'event has' if number == 1 else 'events have'} invalid data and"
+            f" {'is' if number == 1 else 'are'} in quarantine: some deletions may be missing."
         )
 
 
@@ -60,18 +61,18 @@ def _state(portal: Portal | None, since: datetime | None, zone: tzinfo) -> Itera
     if portal.queue_left:
         left = portal.queue_left
         yield (
-            f"On {_time(left.at, zone)}, {left.rows} events were left in the portal's queue:"
-            " they are not in this report yet."
+            f"On {_time(left.at, zone)}, {count(left.rows, 'row')} remained in the portal's offline"
+            " queue: these deletions may be missing."
         )
     if portal.drained_at:
         yield (
-            f"The portal's queue, which holds events that could not be delivered, was last empty on"
+            f"The portal's offline queue, which brings missed events, was last empty on"
             f" {_time(portal.drained_at, zone)}. Later deletions may be missing."
         )
     else:
         yield (
-            "The portal's queue, which holds events that could not be delivered, has never been"
-            " read to its end. Deletions may be missing."
+            "The portal's offline queue, which brings missed events, has never been read to its"
+            " end. Deletions may be missing."
         )
 
 
