@@ -23,7 +23,7 @@ def main() -> None:
         before, _, rest = html.partition("Generated on <time>")
         page.write_text(f"{before}Generated on <time>2026-04-01 09:00{rest[16:]}")
         for scheme in ("light", "dark"):
-            browser.show(1180, 1560, prefers_color_scheme=scheme)
+            browser.show(1180, 1620, prefers_color_scheme=scheme)
             browser.open(page)
             picture = browser.picture()
             (_FOLDER / f"report-{scheme}.png").write_bytes(picture)
