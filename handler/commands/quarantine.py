@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from handler.commands.quarantine_retry import retry
-from handler.console.portal_option import add_portal_option, find_portals
+from handler.console.portal_option import add_portal_option, find_portal, find_portals
 from handler.console.portal_state import count_quarantined
 from handler.console.printing import (
     CommandError,
@@ -94,7 +94,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    document = _find(options.open_store(), options)
+    store: Store = options.open_store()
+    document = _find(store, find_portals(store, options.portal), options.id)
     fields = document.fields
     if options.json:
         print_json(document)
@@ -112,7 +113,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _drop(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    document = _find(store, options)
+    document = _find(store, _members_to_change(store, options.portal), options.id)
     store.delete([document.path], store_deadline())
     print(
         f"Event {document.name} of portal {member_id_in(document.path)} is deleted. Any of its"
@@ -123,7 +124,7 @@ def _drop(options: argparse.Namespace) -> int:
 
 def _retry(options: argparse.Namespace) -> int:
     store: Store = options.open_store()
-    members = find_portals(store, options.portal)
+    members = _members_to_change(store, options.portal)
     done = retry(options, _newest(store, members, options.limit))
     left = count_quarantined(store, members)
     if options.json:
@@ -143,16 +144,19 @@ def _newest(store: Store, members: Sequence[str], limit: int | None) -> list[Doc
     return documents
 
 
-def _find(store: Store, options: argparse.Namespace) -> Document:
-    members = find_portals(store, options.portal)
-    paths = [f"{portal_path(member)}/{QUARANTINE}/{options.id}" for member in members]
+def _members_to_change(store: Store, name: str | None) -> Sequence[str]:
+    return [find_portal(store, name)] if name else find_portals(store, None)
+
+
+def _find(store: Store, members: Sequence[str], event_id: str) -> Document:
+    paths = [f"{portal_path(member)}/{QUARANTINE}/{event_id}" for member in members]
     for start in range(0, len(paths), _BATCH):
         for found in store.get_all(paths[start : start + _BATCH], store_deadline()):
             if found:
                 return found
     portals = count(len(members), "portal")
     raise CommandError(
-        f"Event {options.id} is not in quarantine ({portals} searched); see `quarantine`."
+        f"Event {event_id} is not in quarantine ({portals} searched); see `quarantine`."
     )
 
 

@@ -112,6 +112,24 @@ class TestQuarantine:
         assert (0, dropped, "") == shell("quarantine", "drop", "q")
         assert ["p"] == [line["id"] for line in shell.json("quarantine")]
 
+    @pytest.mark.parametrize("change", [["retry"], ["drop", "q"]])
+    def test_a_domain_of_several_portals_is_not_changed(
+        self, shell: Shell, change: list[str]
+    ) -> None:
+        """Reading takes all of them; without `--portal`, so does retry."""
+        for member_id in "LM":
+            shell.write(f"portals/{member_id}", active=True, domain="x.bitrix24.com")
+        self.keep(shell, "q", FITS)
+        told = "2 portals have the domain x.bitrix24.com: L, M. Use a member_id.\n"
+
+        assert (1, "", told) == shell("quarantine", *change, "--portal", "x.bitrix24.com")
+        assert ["q"] == [
+            one["id"] for one in shell.json("quarantine", "--portal", "x.bitrix24.com")
+        ]
+        assert 0 == shell("quarantine", "show", "q", "--portal", "x.bitrix24.com")[0]
+        assert 0 == shell("quarantine", *change)[0]
+        assert (0, "") == shell("quarantine", "--json")[:2]
+
     @pytest.mark.parametrize("action", ["show", "drop"])
     def test_an_unknown_id_is_an_error(self, shell: Shell, action: str) -> None:
         """Which says where it was searched."""
