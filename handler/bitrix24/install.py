@@ -1,8 +1,8 @@
 """Verifies ONAPPINSTALL, which makes the function trust a portal's token.
 
-Anyone can send it. So it counts only if the OAuth server, one of two fixed hosts, confirms its
-access token for the same portal, and the portal confirms that the token is an administrator's. The
-hosts to call come from the settings and the OAuth server, never from the request.
+Anyone can send it. So it counts only if the OAuth server, one of BITRIX24_OAUTH_SERVERS, confirms
+its access token for the same portal, and the portal confirms that the token is an administrator's.
+The hosts to call come from the settings and the OAuth server, never from the request.
 """
 
 from collections.abc import Callable

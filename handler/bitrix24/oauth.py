@@ -1,4 +1,4 @@
-"""Asks Bitrix24's OAuth server, one of two fixed hosts, about an access token.
+"""Asks Bitrix24's OAuth server, one of BITRIX24_OAUTH_SERVERS, about an access token.
 
 A token's portal and application come from here, never from a request: `app.info` confirms
 `member_id`, `client_id`, the domain and the endpoint.
