@@ -48,8 +48,8 @@ class Drained:
     """The result of drains; `detail` says why the last one ended before the queue was empty.
 
     `left_out` lists the connector of each deletion that CONNECTORS excludes. `left` is how many
-    rows remain in the queue, 0 if it is empty, `None` if it was not read. `calls` counts the
-    answered calls of the last drain.
+    rows remain in the queue, 0 if it is empty, `None` if it was not read. `answered`: the portal
+    answered a call of the last drain.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -58,7 +58,7 @@ class Drained:
     left: int | str | None = UNKNOWN
     detail: str | None = None
     error: Bitrix24Error | None = field(default=None, compare=False)
-    calls: int = field(default=0, compare=False)
+    answered: bool = field(default=False, compare=False)
     ids: list[str] = field(default_factory=list, compare=False)
     quarantine_ids: list[str] = field(default_factory=list, compare=False)
 
@@ -102,7 +102,7 @@ class Queue:
         Raises `StoreUnavailable`; every row removed by then is in the store or in the log.
         """
         done = self._done
-        done.left, done.detail, done.error, done.calls = UNKNOWN, None, None, 0
+        done.left, done.detail, done.error, done.answered = UNKNOWN, None, None, False
         self._budget.least_seconds, self._stuck = _SECONDS_FOR_A_CALL, 0
         try:
             if not self._reserves or not self._by_reservation(reserved=reserved):
@@ -189,7 +189,7 @@ class Queue:
             answers = [self._call("event.offline.get", filter={"ID": one}) for one in ids]
         if answers is None:
             span = {">=ID": min(ids), "<=ID": max(ids), **_OURS}
-            answers = [self._call("event.offline.get", filter=span, order={"ID": "ASC"})]
+            answers = [self._call("event.offline.get", filter=span)]
             self._store_unasked(set(ids), _events(answers[0]))
         given = [row for answer in answers for row in _rows(_events(answer))[1]]
         return {row.id for row in given}
@@ -268,7 +268,7 @@ class Queue:
 
     def _call(self, method: str, **parameters: object) -> Any:  # noqa: ANN401 - it is JSON
         result = self._rest.call(method, **parameters)
-        self._done.calls += 1
+        self._done.answered = True
         return result
 
 

@@ -16,10 +16,10 @@ from handler.bitrix24.subscription import (
     NotAdministratorError,
     administrator_id,
     subscribe,
-    unwanted,
     wanted,
 )
 from handler.deadline import Deadline
+from handler.events import names
 from handler.events.envelope import Auth
 from handler.portal import Portal
 from handler.settings import Settings
@@ -89,10 +89,10 @@ class Upkeep:
 
     def bind(self, administrator: int | None) -> None:
         """Add missing bindings as this administrator, and remove stale ones."""
-        settings = self._settings
-        bindings, no_longer = wanted(settings), unwanted(settings)
+        bindings = wanted(self._settings)
         try:
-            done = subscribe(self.rest(), bindings, self._url, administrator, no_longer)
+            # Without KEEP_TEXT_DAYS, the events of messages may still be bound from earlier.
+            done = subscribe(self.rest(), bindings, self._url, administrator, names.MESSAGES)
         except Bitrix24Error as error:
             self.details.append(f"No event could be bound: {error}.")
             self.problem = _problem(error)

@@ -108,7 +108,7 @@ class Visit:
         self._queue = self._queue or self._open_queue()
         self._queue.drain(reserved=reserved)
         self._reserved = self.done.left != 0
-        silent = isinstance(self.done.error, UnansweredError) and not self.done.calls
+        silent = isinstance(self.done.error, UnansweredError) and not self.done.answered
         if silent and self._upkeep.has_moved():
             self._queue = self._open_queue()
             self._queue.drain(reserved=True)

@@ -91,11 +91,6 @@ def wanted(settings: Settings) -> tuple[Binding, ...]:
     return _ALWAYS if settings.keep_text_days is None else (*_ALWAYS, *_WITH_TEXTS)
 
 
-def unwanted(settings: Settings) -> frozenset[str]:
-    """Return events that earlier settings may have bound, and that are now of no use."""
-    return names.MESSAGES if settings.keep_text_days is None else frozenset()
-
-
 def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
     """Return the id of the token's user; raises `Bitrix24Error` unless that is an administrator.
 
@@ -137,7 +132,7 @@ def compare(
     """Compare existing with needed bindings, for this URL and this administrator.
 
     A binding is stale if it has the same event but another user or another spelling of the URL, or
-    if its event is `unwanted`.
+    if its event is `unwanted` and not among the needed ones.
     """
     needed = [_as_bound(binding, url, administrator) for binding in bindings]
     events = {binding.event for binding in bindings}
