@@ -186,7 +186,7 @@ class FirestoreDouble:
             fault = self._faults[method].popleft() if self._faults[method] else None
 
         def apply() -> Sequence[Any]:
-            _check_routing(request, dict(context.invocation_metadata()))
+            _check_headers(request, context.invocation_metadata())
             with self._lock:
                 return answer(request)
 
@@ -274,10 +274,13 @@ def _wait(context: grpc.ServicerContext, seconds: float | None) -> None:
         gone.wait(seconds)
 
 
-def _check_routing(request: Any, metadata: dict[str, str]) -> None:  # noqa: ANN401
+def _check_headers(request: Any, sent: Sequence[tuple[str, str]]) -> None:  # noqa: ANN401
     """Firestore finds the database by its header, before it reads the request."""
+    headers = dict(sent)
+    if len(headers) < len(sent):
+        raise Refused(StatusCode.INVALID_ARGUMENT, "Repeated header.")
     database = getattr(request, "database", None) or request.parent.partition("/documents")[0]
-    if metadata.get("google-cloud-resource-prefix") != database:
+    if headers.get("google-cloud-resource-prefix") != database:
         raise Refused(StatusCode.INVALID_ARGUMENT, "Missing routing header.")
 
 

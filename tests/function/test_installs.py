@@ -379,6 +379,19 @@ def test_reinstall_by_another_administrator_replaces_the_bindings(
     assert [call.params["auth_type"] for call in changes] == [7, 7, 1, 1]
 
 
+def test_offline_binding_of_one_connector_does_not_count(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """It was made with an `auth_connector`; the function's own has none."""
+    installation = portal.install()
+    install(app, installation)
+    listed = [{**one, "connector_id": "x"} if one["offline"] else one for one in EVERYTHING]
+    stage.bitrix.fault("event.get", OtherResult({"result": listed}))
+    installation.lose_bindings(DELETE)
+    assert install(app, installation).json == INSTALLED
+    assert {"event": DELETE, "connector_id": "", "offline": 1} in bound(installation)
+
+
 @pytest.mark.parametrize("stale", [f"{ADDRESS}", f"{ADDRESS}//", f"{ADDRESS}/%2F"])
 def test_other_spellings_of_the_url_are_unbound_and_other_hosts_are_left(
     portal: Portal, app: App, stale: str
@@ -419,13 +432,15 @@ def test_only_ten_plausible_hosts_without_the_token_are_logged(
 def test_stale_binding_stays_if_its_replacement_fails(
     stage: Stage, portal: Portal, app: App
 ) -> None:
-    """It is better than none."""
+    """It is better than none; the others are removed."""
     installation = portal.install()
     rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
-    rest.call("event.bind", event=DELETE, handler=ADDRESS)
+    for event in (DELETE, "ONAPPUNINSTALL"):
+        rest.call("event.bind", event=event, handler=ADDRESS)
     stage.bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
     assert install(app, installation).json["subscribed"] is False
-    assert ADDRESS in [one.handler for one in installation.bindings]
+    stale = {"event": DELETE, "handler": ADDRESS, "auth_type": "0", "offline": 0}
+    assert bound(installation) == [stale, *EVERYTHING[1:]]
 
 
 def test_failed_unbinding_is_reported(stage: Stage, portal: Portal, app: App) -> None:
@@ -525,6 +540,10 @@ def test_an_install_stays_accepted_when_nothing_can_be_bound(
     assert why in answer.json["detail"]
     assert accepts(app, installation)
     assert installation.bindings == []
+    lasts = why == "not an administrator"
+    document = stage.portal(portal)
+    assert document["problem"] == (problems.ADMINISTRATOR if lasts else problems.BINDINGS)
+    assert not {"bound_as", "drained_at"} & set(document)
 
 
 @pytest.mark.parametrize("listed", [None, "none", [1, "x", None, {}], {"0": {"event": DELETE}}])
@@ -568,7 +587,9 @@ def test_url_that_event_bind_would_truncate_is_not_bound(
     address = f"{ADDRESS}/".ljust(length, "x")
     answer = app.post(installation.install_event(installation.token()), address=address)
     assert answer.json["subscribed"] is subscribed
-    assert stage.portal(portal).get("problem") == (None if subscribed else problems.ADDRESS)
+    document = stage.portal(portal)
+    noted = (None, 1) if subscribed else (problems.ADDRESS, None)
+    assert (document.get("problem"), document.get("bound_as")) == noted
     if not subscribed:
         told = "The function's URL is longer than 180 characters."
         assert answer.json["detail"] == told
@@ -628,6 +649,7 @@ def test_another_application_that_takes_over_is_a_warning(portal: Portal, app: A
     )
     remove(app, portal)
     assert install(app, right).json == INSTALLED
+    assert app.log_lines[-1]["severity"] == "INFO"
     assert (accepts(app, wrong), accepts(app, right)) == (False, True)
 
 

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import StringIO
+from itertools import product
 
 import pytest
 
@@ -44,7 +46,10 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 class Records:
-    """A store of records in a dictionary; it fails `away` calls, after a number of successes."""
+    """A store of records in a dictionary; it fails `away` calls, after a number of successes.
+
+    It fails without time left, too.
+    """
 
     def __init__(self) -> None:
         self.documents: dict[str, Fields] = {}
@@ -54,7 +59,9 @@ class Records:
     def __call__(self) -> "Records":
         return self
 
-    def create(self, documents: list[Document], _stamp: str, _deadline: Deadline) -> int:
+    def create(self, documents: list[Document], _stamp: str, deadline: Deadline) -> int:
+        if not deadline.remaining:
+            raise StoreUnavailable("no time left")
         if self.away and not self.after:
             self.away -= 1
             raise StoreUnavailable("away")
@@ -97,6 +104,17 @@ class Scene:
         clock: Callable[[], float] = time.monotonic,
     ) -> Drained:
         """Drain the queue, as a ping does."""
+        queue, done = self.queue(seconds, connectors, clock)
+        queue.drain(reserved=reserved)
+        return done
+
+    def queue(
+        self,
+        seconds: float = 10,
+        connectors: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> tuple[Queue, Drained]:
+        """Return the queue, and the result that its drains add to."""
         recorder = Recorder(
             self.records,  # type: ignore[arg-type] # it is as much of a store as a recorder needs
             Settings(connectors=connectors),
@@ -124,8 +142,7 @@ class Scene:
             deadline=deadline,
             page_seconds=8,
         )
-        queue.drain(reserved=reserved)
-        return done
+        return queue, done
 
     @property
     def rows(self) -> list[str]:
@@ -267,6 +284,25 @@ def test_rows_are_stored_before_removal_without_reservation(plain: Scene) -> Non
     assert listed.params == {"filter": {"EVENT_NAME": DELETE}, "order": {"ID": "ASC"}, "start": 0}
 
 
+def test_every_page_is_removed_by_a_batch_where_batches_work(plain: Scene) -> None:
+    """A range could remove rows that were committed late."""
+    plain.delete(51)
+    at = record_calls(plain)
+    assert plain.drain() == emptied(Counts(recorded=51))
+    page = ["event.offline.list", "batch"]
+    assert [method for method, _ in at] == ["event.offline.get", *page, *page]
+
+
+def test_reservation_is_tried_once(plain: Scene) -> None:
+    """Several drains may follow one ping."""
+    queue, done = plain.queue()
+    for _ in range(2):
+        queue.drain(reserved=False)
+        assert done == emptied()
+    calls = ["event.offline.get", "event.offline.list", "event.offline.list"]
+    assert [call.method for call in plain.bitrix.calls] == calls
+
+
 class TestWithoutBatches:
     """A portal whose `batch` cannot read the queue: a stored page is removed as a range."""
 
@@ -298,11 +334,11 @@ class TestWithoutBatches:
         assert unbatched.rows == []
 
     @pytest.fixture
-    def late(self, unbatched: Scene) -> int:
-        """Commit a row after the page was listed, with an id in its range."""
+    def late(self, unbatched: Scene) -> list[int]:
+        """Commit two rows after the page was listed, with ids in its range."""
         unbatched.delete(1)
         with unbatched.portal.uncommitted_rows():
-            (late,) = unbatched.delete(1)
+            late = unbatched.delete(2)
         unbatched.delete(1)
 
         def commit_first(exchange: Exchange, effect: Callable[[], Message]) -> None:
@@ -310,41 +346,55 @@ class TestWithoutBatches:
             exchange.write(effect().encode())
 
         unbatched.bitrix.fault("batch", commit_first)
-        return late.im_message_id
+        return [one.im_message_id for one in late]
 
-    def test_late_row_removed_with_a_range_is_stored(self, unbatched: Scene, late: int) -> None:
+    def test_late_rows_removed_with_a_range_are_stored(
+        self, unbatched: Scene, late: list[int]
+    ) -> None:
         """Rows get their ids before they are committed, so the range may have more rows."""
-        assert unbatched.drain() == emptied(Counts(recorded=3))
-        assert late in unbatched.recorded
+        assert unbatched.drain() == emptied(Counts(recorded=4))
+        assert unbatched.recorded.issuperset(late)
         assert unbatched.rows == []
 
     def test_late_row_that_cannot_be_stored_goes_to_the_log(
-        self, unbatched: Scene, late: int
+        self, unbatched: Scene, late: list[int]
     ) -> None:
         """It exists nowhere else; `replay` stores it."""
         unbatched.records.away, unbatched.records.after = 1, 1
-        assert unbatched.drain() == emptied(Counts(recorded=2))
-        assert late not in unbatched.recorded
+        assert unbatched.drain() == emptied(Counts(recorded=3))
+        assert late[0] not in unbatched.recorded
+        assert late[1] in unbatched.recorded
         (line,) = map(json.loads, unbatched.log.getvalue().splitlines())
         assert (line["outcome"], line["event"]) == ("not_recorded", DELETE)
-        assert f'"message_id": {late}' in line["records"][0]["payload"]
+        assert f'"message_id": {late[0]}' in line["records"][0]["payload"]
         assert line["records"][0]["user_id"] == 27
         assert unbatched.rows == []
 
     def test_invalid_late_row_goes_to_the_log(self, unbatched: Scene) -> None:
-        """With all the data of its event."""
+        """With all the data of its event; neither its time nor its user is known."""
         unbatched.delete(1)
         odd = {"ID": "x", "EVENT_NAME": DELETE, "EVENT_DATA": {"odd": 1}}
-        taken = OtherResult({"result": {"process_id": None, "events": [odd, "odd"]}})
+        taken = OtherResult({"result": {"process_id": None, "events": [odd, {"ID": "y"}, "odd"]}})
         unbatched.bitrix.fault("event.offline.get", taken, after=1)
         unbatched.drain(connectors=frozenset({"myconnector"}))
-        lines = list(map(json.loads, unbatched.log.getvalue().splitlines()))
-        payloads = [line["records"][0]["payload"] for line in lines]
-        assert payloads == ['{"odd": 1}', '"odd"']
-        # The value of CONNECTORS at that time, which replay cannot know.
-        told = [line["records"][0] for line in lines]
-        assert [("offline", ["myconnector"])] * 2 == [
-            (one["via"], one["connectors"]) for one in told
+        told = [json.loads(line)["records"] for line in unbatched.log.getvalue().splitlines()]
+        payloads = ['{"odd": 1}', '{"ID": "y"}', '"odd"']
+        assert told == [
+            [
+                {
+                    "member_id": MEMBER_ID,
+                    "domain": "some-domain.bitrix24.com",
+                    "event": DELETE,
+                    "via": "offline",
+                    # The value of CONNECTORS at that time, which replay cannot know.
+                    "connectors": ["myconnector"],
+                    "id": sha256(payload.encode()).hexdigest(),
+                    "payload": payload,
+                    "part": 1,
+                    "parts": 1,
+                }
+            ]
+            for payload in payloads
         ]
 
     def test_no_range_contains_an_unreadable_row(self, unbatched: Scene) -> None:
@@ -460,32 +510,47 @@ def test_rows_of_other_applications_are_left_alone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "result",
+    ("rows", "number"),
     [
-        None,
-        "x",
-        [],
-        {},
-        {"events": None},
-        {"events": {}},
-        {"events": [None, 5, {}, {"ID": "x", "EVENT_NAME": DELETE}, {"ID": "1"}]},
-        {"events": [{"ID": "7", "EVENT_NAME": "ONCRMLEADADD"}]},
-        [None, {"ID": 1}, {"ID": "1", "EVENT_NAME": "ONCRMLEADADD"}],
+        ([None, 5, {}, {"ID": "x", "EVENT_NAME": DELETE}, {"ID": "1"}], "5 rows"),
+        ([{"ID": "7", "EVENT_NAME": "ONCRMLEADADD"}], "1 row"),
     ],
 )
-def test_invalid_rows_are_left_alone(scene: Scene, result: object) -> None:
-    """Whatever a portal answers, only rows of deletions are stored or removed.
-
-    An invalid answer does not pass for an empty queue, either.
-    """
-    method = "event.offline.get" if scene.portal.offline_extended else "event.offline.list"
-    scene.bitrix.fault(method, OtherResult({"result": result}))
-    done = scene.drain()
-    assert done.counts == Counts()
-    assert (done.left == 0) is (result == [] and not scene.portal.offline_extended)
-    assert bool(done.detail) is (done.left != 0)
+def test_invalid_rows_are_left_alone(scene: Scene, rows: list[object], number: str) -> None:
+    """Whatever a portal answers, only rows of deletions are stored or removed."""
+    if scene.portal.offline_extended:
+        scene.bitrix.fault("event.offline.get", OtherResult({"result": {"events": rows}}))
+    else:
+        scene.bitrix.fault("event.offline.list", OtherResult({"result": rows}))
+    told = f"{number} of the offline queue can be neither read nor removed."
+    assert scene.drain() == Drained(left=len(rows), detail=told)
     assert scene.records.documents == {}
     assert scene.bitrix.calls_to("event.offline.clear") == []
+
+
+@pytest.mark.parametrize(
+    ("scene", "result"),
+    [
+        *product(("extended", "plain"), (None, "x", {}, {"events": None}, {"events": {}})),
+        ("extended", []),
+        ("plain", {"events": []}),
+    ],
+    indirect=["scene"],
+)
+def test_invalid_answer_does_not_pass_for_an_empty_queue(scene: Scene, result: object) -> None:
+    """The next ping reads again."""
+    method = "event.offline.get" if scene.portal.offline_extended else "event.offline.list"
+    scene.bitrix.fault(method, OtherResult({"result": result}))
+    told = "The offline queue is not empty yet: the portal's answer is not valid."
+    assert scene.drain() == Drained(left="more than 0", detail=told)
+
+
+def test_removal_that_is_not_confirmed_is_reported(extended: Scene) -> None:
+    """The rows may still be reserved."""
+    extended.delete(1)
+    extended.bitrix.fault("event.offline.clear", OtherResult({"result": False}))
+    told = "The offline queue is not empty yet: event.offline.clear is not confirmed."
+    assert extended.drain() == Drained(Counts(recorded=1), left="more than 0", detail=told)
 
 
 def test_valid_row_next_to_invalid_ones_is_recovered(plain: Scene) -> None:
@@ -539,16 +604,16 @@ def test_repeating_list_is_read_once(extended: Scene) -> None:
     assert extended.rows == []
 
 
-def test_drain_without_reservation_ends_although_rows_stay(plain: Scene) -> None:
+@pytest.mark.parametrize("number", [2, 60])
+def test_drain_without_reservation_ends_although_rows_stay(plain: Scene, number: int) -> None:
     """Rows reserved before a change of plan cannot be removed; each is read only once."""
     plain.portal.offline_extended = True
-    plain.delete(2)
-    plain.call("event.offline.get", clear=0)
+    plain.delete(number)
+    plain.call("event.offline.get", clear=0, limit=number)
     plain.portal.offline_extended = False
-    for counts in (Counts(recorded=2), Counts(duplicates=2)):
-        done = plain.drain()
-        assert (done.counts, done.left) == (counts, 2)
-        assert done.detail == "2 rows of the offline queue can be neither read nor removed."
+    told = f"{number} rows of the offline queue can be neither read nor removed."
+    for counts in (Counts(recorded=number), Counts(duplicates=number)):
+        assert plain.drain() == Drained(counts, left=number, detail=told)
 
 
 @pytest.mark.parametrize("drains", [2, 4])
@@ -666,6 +731,14 @@ def test_drain_of_an_endless_queue_ends_in_time(extended: Scene) -> None:
     assert (done.counts.recorded, done.left) == (50, "more than 49")
     assert done.counts.duplicates >= 50
     assert len(extended.bitrix.calls) <= 12
+
+
+def test_rows_that_arrive_with_the_deadline_are_stored(plain: Scene) -> None:
+    """There is time for that before the lease ends; the next ping removes them."""
+    plain.delete(1)
+    done = plain.drain(clock=lambda: 10 * len(plain.bitrix.calls_to("event.offline.list")))
+    assert (done.counts, done.left) == (Counts(recorded=1), "more than 0")
+    assert plain.drain() == emptied(Counts(duplicates=1))
 
 
 def test_drain_reports_how_many_rows_it_leaves(extended: Scene) -> None:

@@ -109,7 +109,9 @@ class TestCreate:
         store.create([Document("a/1", {"via": "online"})], STAMP, soon())
         first = read(store, "a/1")
 
-        assert store.create([Document("a/1", {"via": "offline"})], STAMP, soon()) == 0
+        for version in (None, first.version):
+            again = Document("a/1", {"via": "offline"}, version)
+            assert store.create([again], STAMP, soon()) == 0
 
         assert first == read(store, "a/1")
 

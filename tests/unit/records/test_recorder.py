@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.records.documents import Delivery
-from handler.records.recorder import Counts, Recorder, name_documents
+from handler.records.recorder import Counts, Recorder, name_connectors, name_documents
 from handler.settings import Settings
 from handler.stores.interface import Store
 from tests import samples
@@ -83,6 +83,13 @@ def test_the_store_is_opened_only_when_it_is_needed() -> None:
     assert [] == opened
     recording.record(documents, DEADLINE)
     assert 1 == len(opened)
+
+
+def test_excluded_connectors_are_named_once_and_their_messages_counted() -> None:
+    """For the log, which has room for a few."""
+    assert {} == name_connectors([])
+    assert {"connector": "a, b", "ignored": 3} == name_connectors(["a", "b", "a"])
+    assert {"connector": "c" * 99 + ",", "ignored": 2} == name_connectors(["c" * 99, "d"])
 
 
 def test_a_line_of_the_log_has_room_for_five_hundred_names() -> None:
