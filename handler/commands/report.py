@@ -65,7 +65,7 @@ def _report(options: argparse.Namespace) -> int:
     noun = "deletion" if counted.all.total == 1 else "deletions"
     print(f"{options.output}: {counted.all.total:,} {noun} since {day}.")
     sys.stdout.flush()
-    say_what_is_missing(reading, selection)
+    say_what_is_missing(reading, selection, remedy="make the report again")
     return 0
 
 

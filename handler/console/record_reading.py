@@ -185,7 +185,7 @@ def deleted_at(record: Document) -> datetime:
     return datetime.min.replace(tzinfo=UTC)
 
 
-def say_what_is_missing(reading: Reading, selection: Selection, remedy: str = "") -> None:
+def say_what_is_missing(reading: Reading, selection: Selection, remedy: str) -> None:
     """Say on stderr what was not shown, or why nothing was; `remedy` says how to see the rest."""
     for sentence in _what_is_missing(reading, selection, remedy):
         print(sentence, file=sys.stderr)

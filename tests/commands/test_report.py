@@ -3,6 +3,7 @@
 import json
 import re
 import stat
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_default_range_is_the_last_thirty_days(shell: Shell, page: Path) -> None
     since = f"{now - timedelta(days=30):%Y-%m-%d}"
     assert (0, f"{page}: 2 deletions since {since}.\n") == (code, out)
     assert f"{since} " in page.read_text()
+
+
+def test_record_that_arrives_too_late_is_reported(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, page: Path
+) -> None:
+    """With what to do; the day is that of the time zone."""
+    shell.write("portals/M", active=True)
+    keep(shell, "1")
+    make_folder = tempfile.TemporaryDirectory
+
+    def arrive(**options: Any) -> Any:  # noqa: ANN401
+        keep(shell, "2")  # between reading the records and counting them
+        return make_folder(**options)
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", arrive)
+
+    told = "1 more record is not shown: make the report again.\n"
+    done = (0, f"{page}: 1 deletion since 2026-03-01.\n", told)
+    since = ("--since=2026-03-01T20:00", "--timezone=America/New_York")
+    assert done == shell("report", *since, "--output", str(page))
 
 
 def test_report_names_its_selection(shell: Shell, page: Path) -> None:
@@ -184,7 +205,7 @@ def test_the_whole_page(shell: Shell, page: Path) -> None:
         im_chat_id=1807,
         chat_id="C",
         message_id="A",
-        text="<Ω & 5>",
+        text="<Ω & 5>\ud800",
         author_id=27,
         sent_at=first,
         edited_at=first + timedelta(minutes=1),
