@@ -128,7 +128,7 @@ def _bind(options: argparse.Namespace, rest: Rest) -> int:
 
 
 def _unbind(options: argparse.Namespace, rest: Rest) -> int:
-    with_texts = replace(options.settings, keep_text_days=options.settings.keep_text_days or 1)
+    with_texts = replace(options.settings, keep_text_days=1)  # texts may have been kept before
     removed = unsubscribe(rest, wanted(with_texts), options.url)
     if options.json:
         print(json.dumps({"removed": removed}))

@@ -219,6 +219,19 @@ def test_unbinding_knows_other_spellings_of_the_address(
     assert run(capsys, installation, "unbind") == (0, f"Nothing was bound at {URL}.\n", "")
 
 
+def test_unbinding_includes_the_events_of_texts(
+    capsys: pytest.CaptureFixture[str], installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even without KEEP_TEXT_DAYS: an earlier setting may have bound them."""
+    monkeypatch.setenv("KEEP_TEXT_DAYS", "30")
+    run(capsys, installation, "bind")
+    bound = len(installation.bindings)
+    assert bound > len(EVENTS)
+    monkeypatch.delenv("KEEP_TEXT_DAYS")
+    assert run(capsys, installation, "unbind") == (0, f"{bound} bindings removed.\n", "")
+    assert installation.bindings == []
+
+
 def test_unbinding_does_not_trust_an_empty_list(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
