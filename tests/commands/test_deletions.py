@@ -268,11 +268,11 @@ class TestDeletions:
     def test_a_spreadsheet_can_be_piped_in_any_locale(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Even where Python would write ASCII; the mark says which encoding it is."""
+        """Even where Python would write ASCII, or other line ends; the mark names the encoding."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1, text="Привет\ud800\n")
         pipe = io.BytesIO()
-        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, "ascii"))
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, "ascii", newline="\r\n"))
 
         assert 0 == main(["deletions", "--csv"])
 

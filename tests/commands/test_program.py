@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+import warnings
 from typing import Any
 
 import pytest
@@ -38,7 +39,13 @@ def test_every_command_explains_itself(
 
 
 @pytest.mark.parametrize(
-    ("line", "absent"), [([], "COMMAND"), (["portals"], "ACTION"), (["subscription"], "ACTION")]
+    ("line", "absent"),
+    [
+        ([], "COMMAND"),
+        (["portals"], "ACTION"),
+        (["messages"], "ACTION"),
+        (["subscription"], "ACTION"),
+    ],
 )
 def test_incomplete_command_line_is_a_usage_error(
     shell: Shell, line: list[str], absent: str
@@ -57,6 +64,7 @@ def test_incomplete_command_line_is_a_usage_error(
         (["quarantine", "--portal"], "--portal"),
         (["portals", "remove"], "M"),
         (["portals", "purge", "--yes"], "M"),
+        (["messages", "purge", "--user", "27", "--portal"], "--portal"),
     ],
 )
 def test_a_portal_is_a_member_id_or_a_domain(shell: Shell, line: list[str], argument: str) -> None:
@@ -99,6 +107,14 @@ def test_the_version_is_that_of_the_project(shell: Shell) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert (0, f"{project['version']}\n", "") == shell("--version")
+
+
+def test_warnings_are_shown_if_python_enables_them(shell: Shell) -> None:
+    """As pytest and -W do; only the default is to ignore them."""
+    assert 0 == shell("--version")[0]
+
+    with pytest.raises(UserWarning, match="shown"):
+        warnings.warn("shown", stacklevel=1)
 
 
 @pytest.mark.parametrize("absent", ["pydantic", "handler.commands", "handler.stores.firestore"])

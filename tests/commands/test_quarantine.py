@@ -88,9 +88,9 @@ class TestQuarantine:
             'data: {\n  "LINE": "я\\u001b",\n  "DATA": []\n}\n'
         )
         assert (0, shown, "") == shell("quarantine", "show", "q")
-        (line,) = shell.json("quarantine", "show", "q")
-        assert "q" == line["id"]
-        assert [line] == shell.json("quarantine", "--portal", "M", "show", "q")
+        code, line, err = shell("quarantine", "show", "q", "--json")
+        assert (0, "q", "") == (code, json.loads(line)["id"], err)
+        assert (0, line, "") == shell("quarantine", "--json", "--portal", "M", "show", "q")
 
     def test_incomplete_data_is_shown_as_stored(self, shell: Shell) -> None:
         """Cut, or edited by hand."""

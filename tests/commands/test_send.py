@@ -189,13 +189,16 @@ class TestSend:
         assert (0, "") == (code, err)
         assert [] == receiver.requests
 
-        # A fake curl that prints its arguments, in two shells.
-        show = 'curl() { printf %s "$3"; }; '
+        # A fake curl that prints its arguments, in two shells, a second apart.
+        show = 'curl() { printf %s "$3"; }; date() { printf %s '
         bodies = [
             subprocess.run(
-                ["/bin/sh", "-c", show + command], capture_output=True, text=True, check=True
+                ["/bin/sh", "-c", f"{show}{now}; }}; {command}"],
+                capture_output=True,
+                text=True,
+                check=True,
             ).stdout
-            for _ in range(2)
+            for now in (1714649632, 1714649633)
         ]
 
         for body in bodies:
@@ -206,8 +209,7 @@ class TestSend:
                 event.auth.application_token.get_secret_value(),
             )
             assert deletion.message_id.removeprefix("ext-msg-").isdigit()
-        if shape != "documentation":  # its ids are only the time
-            assert bodies[0] != bodies[1]
+        assert bodies[0] != bodies[1]
 
     def test_a_curl_command_keeps_the_id_that_is_given(self, shell: Shell) -> None:
         """And quotes special characters."""
