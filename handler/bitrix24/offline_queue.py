@@ -93,7 +93,6 @@ class Queue:
         self._page_seconds = page_seconds
         self._reserves = True
         self._batches = True
-        self._stuck = 0  # rows that could be neither read nor removed
 
     def drain(self, *, reserved: bool) -> None:
         """Store and remove as many of the queue's deletions as time allows.
@@ -103,11 +102,12 @@ class Queue:
         """
         done = self._done
         done.left, done.detail, done.error, done.answered = UNKNOWN, None, None, False
-        self._budget.least_seconds, self._stuck = _SECONDS_FOR_A_CALL, 0
+        self._budget.least_seconds = _SECONDS_FOR_A_CALL
         try:
-            if not self._reserves or not self._by_reservation(reserved=reserved):
+            stuck = self._by_reservation(reserved=reserved) if self._reserves else None
+            if stuck is None:
                 self._reserves = False
-                self._by_pages()
+                stuck = self._by_pages()
         except Bitrix24Error as error:
             done.error = error
             done.detail = f"The offline queue is not empty yet: {error}."
@@ -115,31 +115,35 @@ class Queue:
             done.left = self._count()
             done.detail = "The offline queue is not empty yet; the next ping continues."
         else:
-            done.left = self._stuck
-            if self._stuck:
-                rows = count(self._stuck, "row")
+            done.left = stuck
+            if stuck:
+                rows = count(stuck, "row")
                 done.detail = f"{rows} of the offline queue can be neither read nor removed."
 
-    def _by_reservation(self, *, reserved: bool) -> bool:
-        """Reserve, store and clear; return whether the portal's plan allows that."""
+    def _by_reservation(self, *, reserved: bool) -> int | None:
+        """Reserve, store and clear; return how many rows could not be read.
+
+        `None` if the portal's plan does not allow it.
+        """
+        stuck = 0
         while True:
             try:
                 batch = self._call("event.offline.get", clear=0, limit=_PAGE, filter=_OURS)
             except Bitrix24Error as error:
                 if error.code != "WRONG_LICENSE":
                     raise
-                return False
+                return None
             given, rows = _rows(_events(batch))
             if rows:
                 self._store(rows)
                 self._clear(batch.get("process_id"), rows)
-            self._stuck += given - len(rows)
+            stuck += given - len(rows)
             if given < _PAGE:  # that was the last page
                 break
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
         if reserved:
             self._clear_reserved()
-        return True
+        return stuck
 
     def _clear_reserved(self) -> None:
         found: dict[int, _Row] = {}
@@ -157,8 +161,9 @@ class Queue:
             self._store(rows)
             self._clear(process_id, rows)
 
-    def _by_pages(self) -> None:
-        passed = 0  # rows at the front that cannot be removed
+    def _by_pages(self) -> int:
+        """List, store and remove; return how many rows could be neither read nor removed."""
+        passed = 0  # those rows, all at the front
         taken: set[int] = set()
         while True:
             given, rows = self._list(passed)
@@ -173,7 +178,7 @@ class Queue:
             if given < _PAGE and asked <= gone:
                 break
             self._budget.least_seconds = _SECONDS_FOR_A_PAGE
-        self._stuck = passed
+        return passed
 
     def _remove(self, rows: Sequence["_Row"], *, whole: bool) -> set[int]:
         """Remove stored rows, if possible with one request; return the ids confirmed by the portal.

@@ -20,7 +20,7 @@ from handler.records.replay import read_letters
 from handler.stores.interface import Document, Store
 from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
-from tests.samples import in_portal
+from tests.samples import in_portal, typed
 from tests.stopwatch import Stopwatch
 
 DELIVERY = Delivery(
@@ -331,6 +331,13 @@ class TestEvents:
         saved = [*event_lines(in_portal("a")), *event_lines(in_portal("b"))]
         assert (0, result(recorded=2)) == replay(*saved)
         assert replayed(documents) == replay.stored()
+
+    def test_the_twin_event_has_its_own_shape(self, replay: Replay) -> None:
+        """With MESSAGES instead of DATA."""
+        delivery = replace(DELIVERY, event="ONIMCONNECTORMESSAGEDELETE")
+
+        saved = event_lines(typed("connector-twin")["data"], delivery)
+        assert (0, result(recorded=1)) == replay(*saved)
 
     def test_a_large_event_comes_in_parts_in_any_order(self, replay: Replay) -> None:
         """No line is longer than 100 kB; Cloud Logging prints the newest first."""
