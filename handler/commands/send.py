@@ -105,7 +105,7 @@ def _send(options: argparse.Namespace) -> int:
             print(f"{name}={shown}", file=sys.stderr)
     wait(options.url, options.wait)
     status, answer = post(options.url, form_body(event))
-    answer = answer.rstrip("\n")
+    answer = answer.rstrip()
     print(answer if options.json else f"{options.url} answers {status}: {answer}")
     return 0 if status == http.HTTPStatus.OK else 1
 

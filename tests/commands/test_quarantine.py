@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from handler.deadline import Deadline
+from handler.stores.interface import Document
 from tests.commands.shell import FITS, MOMENT, Shell
 
 
@@ -36,6 +38,8 @@ class TestQuarantine:
         assert (0, table, "") == shell("quarantine")
         lines = shell.json("quarantine", "--portal", "M")
         assert [("q", "{}"), ("p", "{}")] == [(line["id"], line["payload"]) for line in lines]
+        shell.write("portals/N", active=True)
+        assert (0, "") == shell("quarantine", "--portal", "N")[:2]
 
     def test_empty_list_is_explained(self, shell: Shell) -> None:
         """It does not mean that events were recorded."""
@@ -91,6 +95,15 @@ class TestQuarantine:
         code, line, err = shell("quarantine", "show", "q", "--json")
         assert (0, "q", "") == (code, json.loads(line)["id"], err)
         assert (0, line, "") == shell("quarantine", "--json", "--portal", "M", "show", "q")
+
+    def test_show_searches_every_portal(self, shell: Shell) -> None:
+        """An application from the market has hundreds."""
+        portals = [Document(f"portals/{number:03}", {"active": True}) for number in range(601)]
+        shell.store.create(portals, "installed_at", Deadline(5))
+        shell.write("portals/600/quarantine/q", payload="{}", received_at=MOMENT)
+
+        (line,) = shell.json("quarantine", "show", "q")
+        assert "q" == line["id"]
 
     def test_incomplete_data_is_shown_as_stored(self, shell: Shell) -> None:
         """Cut, or edited by hand."""

@@ -73,7 +73,7 @@ def test_every_encoding_of_a_shell_is_read(
         (b"", "is empty: nothing was found, or the command that wrote it failed."),
         (b" \n\n", "is empty: nothing was found, or the command that wrote it failed."),
         (
-            b"[]\n",
+            b"\xef\xbb\xbf[]\n",
             (
                 "is an empty list: no matching line was found. Check the project, the filter and"
                 " the time range (gcloud searches one day back without --freshness)."

@@ -153,12 +153,10 @@ def test_binding_completes_what_is_missing(
     capsys: pytest.CaptureFixture[str], bitrix: Bitrix24, installation: Installation
 ) -> None:
     """After a partial failure, which is reported, the next `bind` binds only the rest."""
-    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2)
-    problem = (
-        "ONOFFLINEEVENT could not be bound: event.bind was refused (HTTP 500)"
-        " (INTERNAL_SERVER_ERROR)."
-    )
-    assert run(capsys, installation, "bind") == (1, f"{problem}\n", "")
+    bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"), after=2, times=2)
+    refused = "could not be bound: event.bind was refused (HTTP 500) (INTERNAL_SERVER_ERROR)."
+    problem = f"ONOFFLINEEVENT {refused}"
+    assert run(capsys, installation, "bind") == (1, f"{problem}\nONAPPUNINSTALL {refused}\n", "")
     bitrix.fault("event.bind", Refusal(500, "INTERNAL_SERVER_ERROR"))
     code, out, _ = run(capsys, installation, "bind", "--json")
     assert (code, json.loads(out)) == (1, {"subscribed": False, "problems": [problem]})
