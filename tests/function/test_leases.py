@@ -484,7 +484,7 @@ class TestPings:
         self, stage: Stage, installation: Installation
     ) -> None:
         """If the lease cannot be released, it expires."""
-        app = stage.start(STORE_DEADLINE_SECONDS="0.3")
+        app = stage.start(STORE_DEADLINE_SECONDS="2")
         installation.portal.delete_message(deliver=False)
         with closing(sqlite3.connect(stage.store, isolation_level=None)) as somebody_else:
 
