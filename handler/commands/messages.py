@@ -36,7 +36,7 @@ def register(commands: Any) -> None:  # noqa: ANN401 - argparse does not name th
         "purge",
         help="erase one person's texts",
         description="Erase what one person wrote: kept messages, and the texts in records. The"
-        " records stay, without text, author, times and file names.",
+        " records stay, without the message's text, author, times and file names.",
     )
     purge.add_argument(
         "--portal",

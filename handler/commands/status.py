@@ -122,7 +122,7 @@ def _print(found: Sequence[_Found], missing: str | None, milliseconds: float) ->
     if missing:
         print(missing)
     elif in_need:
-        print(f"{len(in_need)} of {len(found)} portals need attention.")
+        print(f"Portals that need attention: {len(in_need)} of {len(found)}.")
     else:
         print("Nothing needs attention.")
     print(_NOT_SEEN_HERE)

@@ -101,7 +101,7 @@ def test_needs_are_listed_below_the_table(shell: Shell) -> None:
     )
     below = (
         f"\na:\n  - {quarantined}\n\nd (\\x1b.bitrix24.com):\n  - {token}\n\n"
-        f"2 of 4 portals need attention.\n{NOT_SEEN_HERE}"
+        f"Portals that need attention: 2 of 4.\n{NOT_SEEN_HERE}"
     )
     assert 1 == code
     assert text.endswith(below)
