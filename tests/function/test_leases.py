@@ -396,6 +396,18 @@ class TestPings:
         added = timedelta(seconds=len(stage.bitrix.calls) - 0.5)
         assert debts[1] - debts[0] > added
 
+    def test_a_drain_names_the_connectors_that_it_leaves_out(
+        self, stage: Stage, installation: Installation
+    ) -> None:
+        """In the log; the answer has their number."""
+        app = stage.start(CONNECTORS="other")
+        installation.portal.delete_message(deliver=False)
+        answer = app.post(installation.offline_ping(installation.token()))
+        counts = {"recorded": 0, "duplicates": 0, "quarantined": 0, "ignored": 1}
+        assert answer.json == {"status": "recovered", **counts}
+        line = app.log_lines[-1]
+        assert (line["outcome"], line["connector"]) == ("recovered", "myconnector")
+
     def test_a_drain_that_fails_releases_its_lease(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
