@@ -439,8 +439,10 @@ def record_calls(scene: Scene) -> list[tuple[str, int]]:
 def test_every_page_is_drained(scene: Scene, number: int) -> None:
     """event.offline.list and -get return 50 rows at a time."""
     deletions = scene.delete(number)
-    assert scene.drain() == emptied(Counts(recorded=number))
+    done = scene.drain()
+    assert done == emptied(Counts(recorded=number))
     assert scene.recorded == ids(deletions)
+    assert len(set(done.ids)) == number  # for the log
     assert scene.rows == []
 
 
@@ -551,6 +553,14 @@ def test_removal_that_is_not_confirmed_is_reported(extended: Scene) -> None:
     extended.bitrix.fault("event.offline.clear", OtherResult({"result": False}))
     told = "The offline queue is not empty yet: event.offline.clear is not confirmed."
     assert extended.drain() == Drained(Counts(recorded=1), left="more than 0", detail=told)
+
+
+def test_unreadable_rows_of_every_page_are_counted(extended: Scene) -> None:
+    """A full page is not the last one."""
+    for number in (50, 2):
+        page: Value = {"process_id": "p", "events": [{"ID": "x"}] * number}
+        extended.bitrix.fault("event.offline.get", OtherResult({"result": page}))
+    assert extended.drain().left == 52
 
 
 def test_valid_row_next_to_invalid_ones_is_recovered(plain: Scene) -> None:
