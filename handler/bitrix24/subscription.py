@@ -148,7 +148,7 @@ def compare(
             and one not in needed
             and same_address(one.handler, url)
         ],
-        other_hosts=sorted({host_of(one.handler) for one in bound} - {host_of(url), ""}),
+        other_hosts=sorted({host_of(one.handler) for one in bound} - {host_of(url)}),
     )
 
 
