@@ -24,7 +24,7 @@ _MAX_NAMED = 10
 
 
 def add_portal_option(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Add `--portal` to a reading command; pass its value to `find_portals`."""
+    """Add `--portal`; pass its value to `find_portals` to read, to `find_portal` to change."""
     parser.add_argument(
         "--portal",
         metavar="M",

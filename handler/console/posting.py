@@ -17,7 +17,7 @@ def wait(url: str, seconds: float) -> None:
     patience = Deadline(seconds)
     while remaining := patience.remaining:
         try:
-            urllib.request.urlopen(url, timeout=remaining).close()
+            urllib.request.urlopen(url, timeout=min(remaining, _TIMEOUT_SECONDS)).close()
         except urllib.error.HTTPError:
             return  # it answers: /any/path accepts events, but not GET
         except (OSError, ValueError, http.client.HTTPException):

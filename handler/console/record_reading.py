@@ -29,6 +29,9 @@ _MAX_COUNTED: Final = 10_000
 
 _FIRST_REPORT_SECONDS = 3.0
 _NEXT_REPORT_SECONDS = 5.0
+
+# The clock is read once for so many records, so that a short reading on a busy machine reports
+# nothing.
 _REPORTED_RECORDS = 100
 
 
@@ -63,7 +66,7 @@ class Selection:
 
 
 class Progress:
-    """Reports on stderr how many records have been read, if that takes several seconds."""
+    """Reports on stderr how many hundreds have been read, if that takes several seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

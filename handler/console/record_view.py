@@ -56,7 +56,7 @@ class View:
 
 
 class Domains:
-    """The confirmed domain of each portal, read from the store on first use."""
+    """The domain of each portal, confirmed or entered by hand, read from the store on first use."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -205,7 +205,7 @@ class FirestoreChannel:
 
 
 def _attempt_seconds(deadline: Deadline) -> float:
-    """Return half the seconds left, or up to one: if the attempt hangs, it can be retried."""
+    """Return half the seconds left, for a retry if the attempt hangs; at least one, or all."""
     remaining = deadline.remaining
     return max(remaining / 2, min(remaining, _SHORTEST_ATTEMPT_SECONDS))
 

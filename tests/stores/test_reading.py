@@ -46,7 +46,7 @@ def fill(store: Store, member_id: str, count: int, **fields: Any) -> None:  # no
 
 
 def silent() -> Progress:
-    """Progress of which no busy machine makes a long read."""
+    """Return progress with a stopped clock, so that a busy machine adds no line."""
     return Progress(lambda: 0.0)
 
 

@@ -61,17 +61,17 @@ def _state(portal: Portal | None, since: datetime | None, zone: tzinfo) -> Itera
     if portal.queue_left:
         left = portal.queue_left
         yield (
-            f"On {_time(left.at, zone)}, {count(left.rows, 'row')} remained in the portal's offline"
-            " queue: these deletions may be missing."
+            f"On {_time(left.at, zone)}, {count(left.rows, 'event')} remained in the portal's"
+            " offline queue: deletions may be missing."
         )
     if portal.drained_at:
         yield (
-            f"The portal's offline queue, which brings missed events, was last empty on"
+            f"The portal's offline queue, which keeps missed events, was last empty on"
             f" {_time(portal.drained_at, zone)}. Later deletions may be missing."
         )
     else:
         yield (
-            "The portal's offline queue, which brings missed events, has never been read to its"
+            "The portal's offline queue, which keeps missed events, has never been read to its"
             " end. Deletions may be missing."
         )
 
