@@ -56,7 +56,7 @@ def prove(
         raise NotProven(f"The OAuth server does not confirm the install: {error}.") from None
     portal = confirmed.portal
     if portal.member_id != auth.member_id:
-        raise NotProven("The access token belongs to a different portal than the install.")
+        raise NotProven("The access token belongs to a different portal from the install.")
     if not _is_allowed(confirmed, settings, stored):
         raise NotProven(
             f"The portal {portal.domain} is not in ALLOWED_PORTALS, and the application's client_id"

@@ -40,7 +40,7 @@ def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried
         done.counts += recorder.record(reading.documents, store_deadline())
         if reading.invalid:
             done.problems.append(
-                f"{document.name} is still not valid: {reading.invalid}. Retry after an upgrade,"
+                f"{document.name} is still not valid: {reading.invalid}. Retry after an update,"
                 f" or delete it: `quarantine drop {document.name}`."
             )
         else:

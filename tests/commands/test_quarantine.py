@@ -177,7 +177,7 @@ class TestQuarantine:
             "cut cannot be read: its data is incomplete. `quarantine show cut` shows the rest;"
             " `quarantine drop cut` deletes it.\n"
             "bad is still not valid: data.CONNECTOR: is missing; data.LINE: should be a whole"
-            " number; data.DATA: should be a list of one element or more. Retry after an upgrade,"
+            " number; data.DATA: should be a list of one element or more. Retry after an update,"
             " or delete it: `quarantine drop bad`.\n"
             "2 recorded, 0 already recorded, 2 left.\n"
         )

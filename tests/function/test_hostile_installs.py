@@ -57,7 +57,7 @@ NO_SENSE = (
     "The OAuth server does not confirm the install: its answer to app.info is not valid."
     f" {IF_YOURS}"
 )
-OTHER_PORTAL = f"The access token belongs to a different portal than the install. {IF_YOURS}"
+OTHER_PORTAL = f"The access token belongs to a different portal from the install. {IF_YOURS}"
 TOO_MANY = "Too many installs at the same time. If it was yours, try again in a minute."
 
 
