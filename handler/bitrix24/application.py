@@ -94,10 +94,10 @@ class Application:
         upkeep, visit = self._visit(event, held, url, ping, log)
         with visit.released():
             upkeep.bind(administrator)
-            if upkeep.checked and not upkeep.queue_is_new:
+            if upkeep.checked and (before or not upkeep.queue_is_new):
                 visit.drain(announced=False)
-            else:
-                visit.done.left = 0 if upkeep.checked else None
+            else:  # a new portal's queue is empty, if it could be bound
+                visit.done.left = None if upkeep.details else 0
                 visit.end()
         return _installed(upkeep.details, upkeep.other_hosts, warning=warning)
 

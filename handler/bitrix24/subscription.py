@@ -66,8 +66,8 @@ class Comparison:
 class Corrected:
     """The result of correcting the bindings.
 
-    `problems` says what failed, `errors` why. `queue_is_new`: the offline binding was missing, so
-    the queue is still empty.
+    `problems` says what failed, `errors` why. `queue_is_new`: the offline binding was missing;
+    unless it was lost, the queue is still empty.
     """
 
     problems: list[str] = field(default_factory=list)

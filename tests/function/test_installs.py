@@ -194,9 +194,24 @@ def test_reinstall_is_verified_and_binds_again(stage: Stage, portal: Portal, app
     after = dict(stage.portal(portal))
     for moved_on in ("updated_at", "checked_at", "drained_at"):
         assert after.pop(moved_on) > before.pop(moved_on)  # type: ignore[operator] # timestamps
+    assert after.pop("calls_until")  # the queue was read
     assert after == before
     assert len(stage.bitrix.calls_to("app.info")) == 2
     assert bound(installation) == EVERYTHING
+
+
+def test_reinstall_reads_the_queue_of_a_binding_that_seems_to_be_lost(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """Earlier rows are still there, and `event.get` may even have been wrong."""
+    installation = portal.install()
+    install(app, installation)
+    (deletion,) = portal.delete_message(deliver=False)
+    stage.bitrix.fault("event.get", OtherResult({"result": None}))
+    assert install(app, installation).json == INSTALLED
+    assert portal.queue(installation) == []
+    (record,) = [fields for path, fields in stage.documents.items() if "/deletions/" in path]
+    assert record["im_message_id"] == deletion.im_message_id
 
 
 def test_reinstall_updates_all_confirmed_fields(stage: Stage, portal: Portal, app: App) -> None:
@@ -513,6 +528,7 @@ def test_next_install_binds_what_failed(stage: Stage, portal: Portal, app: App, 
     answer = install(app, installation)
     assert answer.json["subscribed"] is False
     assert "(INTERNAL_SERVER_ERROR)" in answer.json["detail"]
+    assert "drained_at" not in stage.portal(portal)  # there may be no queue
     assert bound(installation) == EVERYTHING[:after] + EVERYTHING[after + 1 :]
     assert accepts(app, installation)
     assert install(app, installation).json == INSTALLED

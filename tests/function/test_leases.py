@@ -27,6 +27,7 @@ from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 from handler.stores.sqlite import LocalStore
+from tests.doubles import bitrix24
 from tests.doubles.app import ADDRESS, App, Stage
 from tests.doubles.bitrix24 import Installation
 from tests.doubles.bitrix24.faults import Exchange
@@ -476,10 +477,10 @@ class TestPings:
             assert answer.json["detail"].endswith(told)
 
     def test_ping_during_a_first_install_is_not_forgotten(
-        self, stage: Stage, app: App, installation: Installation
+        self, stage: Stage, app: App, portal: bitrix24.Portal
     ) -> None:
         """The install does not drain, so the portal shows that rows may remain."""
-        installation.lose_bindings()
+        installation = portal.install("local.ours")
 
         def ping(exchange: Exchange, effect: Callable[[], Message]) -> None:
             body = installation.offline_ping(installation.token())
