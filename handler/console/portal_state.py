@@ -74,7 +74,8 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
             " After an update of the function, record them with `python -m handler quarantine retry"
             f" --portal {name}`; `python -m handler quarantine drop ID` deletes one permanently."
         )
-    if portal.clean_requested_at and not portal.removed_at:
+    # An active portal's application was added again: a late uninstall of the former one.
+    if portal.clean_requested_at and not portal.active and not portal.removed_at:
         found.append(
             f"It was uninstalled at {_moment(portal.clean_requested_at)} with a request to delete"
             f" its data. If that was intended, delete it with `python -m handler portals purge"

@@ -239,6 +239,11 @@ def test_request_to_delete_data_is_reported_until_decided(shell: Shell) -> None:
     assert (1, False) == (code, told in text)
 
 
+def test_late_uninstall_of_an_application_that_was_added_again_needs_nothing(shell: Shell) -> None:
+    """Deleting a local application always asks to delete data; the portal is still active."""
+    assert [] == needs(shell, installed_at=MOMENT, clean_requested_at=MOMENT)
+
+
 class TestPings:
     """A deletion arrived online more than an hour after the queue was last empty."""
 
