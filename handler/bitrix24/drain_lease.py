@@ -3,7 +3,8 @@
 A lease lasts 12 seconds and is never renewed, so it expires if its instance is killed; the work
 under it ends after 10. If another event of the same user arrives, it notes in the lease that more
 rows were announced, and is done. In the last seconds, one such event waits for the lease instead.
-An event of another user always waits: its token may be the only one that can read the queue.
+An event of another user always waits: its token may be the only one that can read the queue. An
+install waits for several leases if necessary, because nobody repeats it.
 """
 
 import time
@@ -24,6 +25,9 @@ WORK_SECONDS: Final = 10
 _LAST_SECONDS = 3
 
 _POLL_SECONDS = 0.2
+
+# For an install, two leases; while pings arrive every second, another event may take the first.
+_PATIENCE_SECONDS = 2 * LEASE_SECONDS
 
 
 class NotTaken(Enum):
@@ -96,14 +100,17 @@ class Leases:
     def take(self, user: int, *, postponable: bool = True) -> Held | NotTaken:
         """Take the lease, now or when the current one ends; raises `StoreUnavailable`.
 
-        An event that is not `postponable` always waits.
+        An event that is not `postponable` always waits, and for the next lease as well if another
+        event takes that first.
         """
-        first = self._compete(user, postponable=postponable, may_wait=True)
-        if not isinstance(first, Lease):
-            return first
-        self._wait_for_end_of(first)
-        second = self._compete(user, postponable=postponable, may_wait=False)
-        return NotTaken.UNAVAILABLE if isinstance(second, Lease) else second
+        patience = Deadline(_PATIENCE_SECONDS, lambda: self._now().timestamp())
+        taken = self._compete(user, postponable=postponable, may_wait=True)
+        while isinstance(taken, Lease):
+            self._wait_for_end_of(taken, patience)
+            taken = self._compete(user, postponable=postponable, may_wait=False)
+            if postponable or not patience.remaining:
+                break
+        return NotTaken.UNAVAILABLE if isinstance(taken, Lease) else taken
 
     def change(
         self, change: Callable[[Portal | None], Portal | None], deadline: Deadline | None = None
@@ -142,10 +149,10 @@ class Leases:
         left = (lease.until - self._now()).total_seconds() if lease else 0.0
         return left if 0 < left < 2 * LEASE_SECONDS else 0.0
 
-    def _wait_for_end_of(self, lease: Lease) -> None:
-        patience = Deadline(self._seconds_left(lease))
-        while patience.remaining:
-            time.sleep(min(_POLL_SECONDS, patience.remaining))
+    def _wait_for_end_of(self, lease: Lease, patience: Deadline) -> None:
+        deadline = Deadline(min(self._seconds_left(lease), patience.remaining))
+        while deadline.remaining:
+            time.sleep(min(_POLL_SECONDS, deadline.remaining))
             portal = read_portal(self._store, self._member_id, Deadline(self._store_seconds))
             if not portal or not portal.drain or portal.drain.nonce != lease.nonce:
                 return

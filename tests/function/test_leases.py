@@ -90,6 +90,26 @@ def rival() -> Rival:
     return Rival()
 
 
+def relay(turns: int) -> Rival:
+    """Return a portal whose lease has a new holder whenever the store is read, for some turns.
+
+    A turn takes a second; after the last one, the lease is released.
+    """
+
+    class Relay(MemoryStore):
+        def get(self, path: str, deadline: Deadline) -> Document | None:
+            if self.reads < turns:
+                racing.clock.move(1)
+                until = racing.clock.now + timedelta(seconds=12)
+                racing.write(drain={"until": until, "nonce": str(self.reads), "user": 1})
+            elif self.reads == turns:
+                racing.write(drain={})
+            return super().get(path, deadline)
+
+    racing = Rival(Relay())
+    return racing
+
+
 def unchanged(portal: Portal) -> Portal:
     """Release a lease without changes."""
     return portal
@@ -170,6 +190,22 @@ class TestLease:
                 rival.write(drain={"until": until, "nonce": "2", "user": faster})
                 assert other.result() is outcome
             assert not rival.lease.get("follows")
+
+    @pytest.mark.usefixtures("no_pauses")
+    def test_install_waits_until_no_other_event_is_faster(self) -> None:
+        """Nobody repeats it, unlike a ping."""
+        rival = relay(turns=4)
+        taken = rival.leases.take(1, postponable=False)
+        assert isinstance(taken, Held)
+        assert not taken.overdue
+        assert rival.lease["user"] == 1
+
+    @pytest.mark.usefixtures("no_pauses")
+    def test_install_gives_up_after_two_leases(self) -> None:
+        """Its request would time out."""
+        rival = relay(turns=1000)
+        assert rival.leases.take(1, postponable=False) is NotTaken.UNAVAILABLE
+        assert rival.store.reads == 25  # one per second, and the last attempt
 
     def test_an_event_waits_no_longer_than_the_lease_lasts(self, rival: Rival) -> None:
         """Nothing was released; the portal's clock stands still, so the lease is still there."""
@@ -445,7 +481,7 @@ class TestPings:
     def test_lease_that_changes_hands_is_given_up(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """The answer says so: for an install, and for another user's ping."""
+        """The answer to another user's ping says so."""
         path = f"portals/{installation.portal.member_id}"
         answered = threading.Event()
 
@@ -457,24 +493,33 @@ class TestPings:
                 if answered.wait(0.1):
                     return
 
-        for body, told in (
-            (
-                installation.install_event(installation.token()),
-                "Choose Reinstall again, or install it again.",
-            ),
-            (installation.offline_ping(installation.token()), "the next ping continues."),
-        ):
-            answered.clear()
-            with ThreadPoolExecutor() as pool:
-                passing = pool.submit(pass_it_on)
-                try:
-                    while "drain" not in stage.portal(installation.portal):
-                        time.sleep(0.01)
-                    answer = app.post(body)
-                finally:
-                    answered.set()
-                passing.result()
-            assert answer.json["detail"].endswith(told)
+        with ThreadPoolExecutor() as pool:
+            passing = pool.submit(pass_it_on)
+            try:
+                while "drain" not in stage.portal(installation.portal):
+                    time.sleep(0.01)
+                answer = app.post(installation.offline_ping(installation.token()))
+            finally:
+                answered.set()
+            passing.result()
+        assert answer.json["detail"].endswith("the next ping continues.")
+
+    def test_install_whose_portal_is_uninstalled_while_it_waits_checks_no_bindings(
+        self, stage: Stage, app: App, installation: Installation
+    ) -> None:
+        """The answer says so."""
+        path = f"portals/{installation.portal.member_id}"
+        until = datetime.now(UTC) + timedelta(seconds=20)  # however late the next is
+        lease: Fields = {"until": until, "nonce": "other", "user": 2}
+        stage.write(path, {"drain": lease, "scope": "before"})  # type: ignore[dict-item] # a map
+        with ThreadPoolExecutor() as pool:
+            install = pool.submit(app.post, installation.install_event(installation.token()))
+            while stage.portal(installation.portal)["scope"] == "before":  # not accepted yet
+                time.sleep(0.01)
+            stage.write(path, {"active": False, "drain": {}})
+            answer = install.result()
+        assert answer.json["subscribed"] is False
+        assert answer.json["detail"].endswith("Choose Reinstall again, or install it again.")
 
     def test_ping_during_a_first_install_is_not_forgotten(
         self, stage: Stage, app: App, portal: bitrix24.Portal
