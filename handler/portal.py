@@ -61,6 +61,8 @@ class Portal(Model, strict=True):
     updated_at: Annotated[datetime | None, OrNone] = None
     clean_requested_at: Annotated[datetime | None, OrNone] = None
     removed_at: Annotated[datetime | None, OrNone] = None
+    # Whether ALLOWED_PORTALS accepted it; absent if it was installed before 0.2.0.
+    allowed: Annotated[bool | None, OrNone] = None
     # The user that the queue's ping is bound as, and when the bindings were last checked.
     bound_as: Annotated[int | None, OrNone] = None
     checked_at: Annotated[datetime | None, OrNone] = None
@@ -113,7 +115,7 @@ class Portal(Model, strict=True):
     def removed(self, now: datetime) -> "Portal":
         """Stop accepting anything, at an operator's request; the document stays for its records."""
         ended = {"token_digests": None, "active": False, "drain": None, "queue_left": None}
-        since = {"removed_at": self.removed_at or now, "updated_at": now}
+        since = {"removed_at": self.removed_at or now, "updated_at": now, "allowed": False}
         return self.model_copy(update={**ended, **since, **_WITHOUT_PROBLEM})
 
     def with_problem(self, problem: str | None, now: datetime) -> "Portal":

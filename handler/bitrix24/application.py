@@ -84,7 +84,8 @@ class Application:
             nonlocal before
             before = stored
             confirmed = {name: getattr(proven, name) for name in proven.model_fields_set}
-            return (stored or proven).model_copy(update=confirmed).with_token(digest, now)
+            known = stored or proven.model_copy(update={"allowed": False})
+            return known.model_copy(update=confirmed).with_token(digest, now)
 
         self._change(event, accept)
         warning = _TAKEN_OVER if _is_taken_over(before, proven) else ""

@@ -8,7 +8,7 @@ The hosts to call come from the settings and the OAuth server, never from the re
 from collections.abc import Callable
 
 from handler.answers import Refused
-from handler.bitrix24.oauth import Confirmed, UnknownServerError, confirm
+from handler.bitrix24.oauth import UnknownServerError, confirm
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.bitrix24.subscription import administrator_id
 from handler.deadline import Deadline
@@ -57,7 +57,9 @@ def prove(
     portal = confirmed.portal
     if portal.member_id != auth.member_id:
         raise NotProven("The access token belongs to a different portal from the install.")
-    if not _is_allowed(confirmed, settings, stored):
+    domains = settings.allowed_portals
+    allowed = portal.domain in domains or (bool(domains) and _was_allowed(stored(), settings))
+    if not allowed and portal.client_id != settings.client_id:
         raise NotProven(
             f"The portal {portal.domain} is not in ALLOWED_PORTALS, and the application's client_id"
             " is not CLIENT_ID.",
@@ -66,11 +68,12 @@ def prove(
         )
     try:
         rest = Rest(str(portal.client_endpoint), token, deadline)
-        return portal, administrator_id(rest, confirmed.user_id)
+        administrator = administrator_id(rest, confirmed.user_id)
     except Bitrix24Error as error:
         raise NotProven(
             f"The portal {portal.domain} does not confirm the install: {error}."
         ) from None
+    return (portal.model_copy(update={"allowed": True}) if allowed else portal), administrator
 
 
 def refused(reason: NotProven) -> Refused:
@@ -83,22 +86,16 @@ def refused(reason: NotProven) -> Refused:
     )
 
 
-def _is_allowed(
-    confirmed: Confirmed, settings: Settings, stored: Callable[[], Portal | None]
-) -> bool:
-    if confirmed.portal.client_id == settings.client_id:
-        return True
-    domains = settings.allowed_portals
-    if confirmed.portal.domain in domains:
-        return True
-    return bool(domains) and _was_allowed(stored(), settings)
-
-
 def _was_allowed(known: Portal | None, settings: Settings) -> bool:
     """Return whether ALLOWED_PORTALS accepted a portal before; it may have been renamed since.
 
     A portal accepted by CLIENT_ID was accepted for that application only.
     """
-    if known is None or known.client_id is None or known.removed_at is not None:
+    if known is None or known.removed_at is not None:
         return False
+    if known.allowed is not None:
+        return known.allowed
+    if known.client_id is None:  # it was entered by hand
+        return False
+    # It was installed before 0.2.0, which notes it.
     return known.client_id != settings.client_id or known.domain in settings.allowed_portals

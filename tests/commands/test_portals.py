@@ -178,6 +178,7 @@ e          -               not active   -                    -                  
             "member_id": "M",
             "domain": "x.bitrix24.com",
             "active": False,
+            "allowed": False,
             "installed_at": portal.fields["installed_at"],
             "updated_at": fields["removed_at"],
             "removed_at": fields["removed_at"],

@@ -92,6 +92,7 @@ def test_verified_install_is_stored_and_bound(stage: Stage, portal: Portal, app:
         "scope": "imopenlines,crm",
         "token_digests": [token_digest(installation.application_token)],
         "active": True,
+        "allowed": True,
         "bound_as": 1,
     }
     assert list(stage.documents) == [f"portals/{portal.member_id}"]
@@ -348,6 +349,38 @@ class TestAllowedOnce:
         app = stage.start(CLIENT_ID="app.ours", ALLOWED_PORTALS="ours.bitrix24.com")
         assert install(app, strange.install("app.ours")).json == INSTALLED
         assert install(app, strange.install("local.theirs")).status == 403
+        # Nor after another application has taken its place in the settings.
+        app = stage.start(CLIENT_ID="app.new", ALLOWED_PORTALS="ours.bitrix24.com")
+        assert install(app, strange.install("local.theirs")).status == 403
+        assert stage.portal(strange)["allowed"] is False
+
+    def test_an_allowed_portal_stays_so_when_its_application_is_named(
+        self, stage: Stage, renamed: Installation
+    ) -> None:
+        """CLIENT_ID was set later, to the application that was installed."""
+        app = stage.start(CLIENT_ID="local.ours", ALLOWED_PORTALS="another.bitrix24.com")
+        assert install(app, renamed).json == INSTALLED
+        added_anew = renamed.delete_and_add()
+        assert install(app, added_anew).json == INSTALLED
+
+    @pytest.mark.parametrize(
+        ("client_id", "allowed", "accepted"),
+        [
+            ("local.other", "another.bitrix24.com", True),
+            ("local.ours", "another.bitrix24.com", False),
+            ("local.ours", "ours.bitrix24.com", True),
+        ],
+    )
+    def test_a_portal_of_an_earlier_version_is_judged_by_its_application(
+        self, stage: Stage, renamed: Installation, client_id: str, allowed: str, *, accepted: bool
+    ) -> None:
+        """It does not say which setting accepted it."""
+        path = f"portals/{renamed.portal.member_id}"
+        fields = {name: one for name, one in stage.documents[path].items() if name != "allowed"}
+        stage.replace(path, fields)
+        app = stage.start(CLIENT_ID=client_id, ALLOWED_PORTALS=allowed)
+        answer = install(app, renamed.delete_and_add())
+        assert answer.status == (200 if accepted else 403)
 
 
 @pytest.mark.parametrize("domain", ["ours.bitrix24.com", "ours.bitrix24.ru"])

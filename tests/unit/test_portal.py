@@ -161,7 +161,8 @@ def test_removed_portal_has_no_token_problem_or_drain() -> None:
     kept = {name: value for name, value in FIELDS.items() if name not in ended}
     del kept["problem_logged_at"]
     removed = Portal.from_fields("m", FIELDS).removed(LATER)
-    assert {**kept, "active": False, "updated_at": LATER} == removed.to_fields()
+    ended_at = {"active": False, "allowed": False, "updated_at": LATER}
+    assert {**kept, **ended_at} == removed.to_fields()
 
 
 def test_lasting_problem_is_logged_once_a_day() -> None:
