@@ -48,13 +48,15 @@ class Join:
 class MessageDocument:
     """The versions of one message, oldest first, and the records that copy from them.
 
-    `contested`: the other key of one of the records has versions, too.
+    `contested`: the other key of one of the records has versions, too. `expires_at` is `None` if
+    the document does not exist or has expired.
     """
 
     path: str
     history: list[Version] = field(default_factory=list)
     joins: Sequence[Join] = ()
     contested: bool = False
+    expires_at: datetime | None = None
     stored: object = None  # the store's version of the document
 
     @classmethod
@@ -70,6 +72,7 @@ class MessageDocument:
             decoded(fields.get("versions", ()), fields),
             [Join.read(text) for text in fields.get("records", ())],
             bool(fields.get("contested")),
+            fields[EXPIRES_AT],
             found.version,
         )
 

@@ -33,7 +33,8 @@ _MAX_RECORDS = 20
 class Messages:
     """Keeps the texts of messages for `days` after their last change.
 
-    Each method may raise `StoreUnavailable`.
+    If that is 0, the days are unknown, and only `record` may be called: it neither creates
+    documents of messages nor changes when they expire. Each method may raise `StoreUnavailable`.
     """
 
     def __init__(
@@ -98,7 +99,10 @@ class Messages:
                 for key in keys[record.path]:
                     messages.setdefault(key, MessageDocument.read(key, found[key], now))
                 writes.append(Put(_joined(record, keys[record.path], messages), RECORDED_AT))
-            writes += [Put(one.to_document(now + self._days)) for one in messages.values()]
+            for one in messages.values():
+                expires_at = now + self._days if self._days else one.expires_at
+                if expires_at:
+                    writes.append(Put(one.to_document(expires_at)))
             if store.commit(writes, deadline):
                 return len(new)
         raise _kept_changing(records[0].path)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handler.deadline import Deadline
 from handler.events.deletion import Deletion, parse_deletions
@@ -21,6 +21,9 @@ from handler.stores.interface import Document, Store
 
 if TYPE_CHECKING:
     from handler.records.messages import Messages
+
+# KEEP_TEXT_DAYS where only the service knows it.
+UNKNOWN_DAYS: Final = 0
 
 # A name has 64 characters, and a line of the log 100 kB.
 _MAX_NAMES = 500
@@ -51,12 +54,18 @@ class Reading:
 
 
 def as_decided(settings: Settings) -> Settings:
-    """Return the settings without CONNECTORS and RETENTION_DAYS, already applied by the service.
+    """Return the settings for what the service decided on: a dead letter, a quarantined event.
 
-    A dead letter or a quarantined event is recorded later from an operator's shell, where
-    CONNECTORS and RETENTION_DAYS may be missing or different.
+    It is recorded later from an operator's shell, whose settings may be missing or different. So
+    CONNECTORS and RETENTION_DAYS are ignored: they were applied already. Without KEEP_TEXT_DAYS,
+    texts are looked up nevertheless, and their messages expire when they would have.
     """
-    return replace(settings, connectors=frozenset(), retention_days=None)
+    return replace(
+        settings,
+        connectors=frozenset(),
+        retention_days=None,
+        keep_text_days=settings.keep_text_days or UNKNOWN_DAYS,
+    )
 
 
 def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:

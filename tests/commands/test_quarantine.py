@@ -159,11 +159,8 @@ class TestQuarantine:
         assert f"{told} from the list" == shell.usage_error("quarantine", action, "a/b")
         assert shell.fields("portals/M/quarantine/q")
 
-    def test_retry_records_events_that_have_become_valid(
-        self, shell: Shell, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Others stay, and the command says so; texts may be kept."""
-        monkeypatch.setenv("KEEP_TEXT_DAYS", "30")
+    def test_retry_records_events_that_have_become_valid(self, shell: Shell) -> None:
+        """Others stay, and the command says so."""
         shell.write("portals/M", active=True)
         sent = MOMENT - timedelta(seconds=1)
         self.keep(shell, "good", FITS, event_at=sent, user_id=27, domain="d")

@@ -2,14 +2,17 @@
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from handler.deadline import Deadline
+from handler.events.message import Message
 from handler.log import Log
 from handler.records.dead_letter import log_event, log_records
 from handler.records.documents import Delivery
+from handler.records.messages import Messages
 from handler.records.recorder import Recorder
 from handler.settings import Settings
 from handler.tokens import token_digest
@@ -21,6 +24,8 @@ EXPORT = (
     " --bucket=bitrix24-deletions-dead-letters --location=europe-west1 --view=_AllLogs"
     " --freshness=400d --format=json (docs/operate.md, Replay)\n"
 )
+
+_MESSAGES = "portals/M/openline_messages"
 
 
 def letters(*payloads: str) -> str:
@@ -144,6 +149,53 @@ def test_skipped_records_are_reported(shell: Shell, saved: Path) -> None:
         " service's own database? If so, and the portal was not purged, enter it with `portals"
         " add`, and replay again.\n"
     )
+
+
+@pytest.mark.parametrize("route", ["record", "event", "quarantine"])
+def test_kept_texts_are_joined_without_the_services_settings(
+    shell: Shell, saved: Path, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """The documented commands do not set KEEP_TEXT_DAYS; the message expires as it would have."""
+    monkeypatch.delenv("KEEP_TEXT_DAYS", raising=False)
+    shell.write("portals/M", active=True)
+    now = datetime.now(UTC)
+    message = Message(
+        author="operator", connector="myconnector", line_id=107, im_message_id=86501, text="one"
+    )
+    messages = Messages(lambda: shell.store, 366, lambda: now)
+    assert messages.keep("M", message, Deadline(5), update=False, at=MOMENT)
+    saved.write_text(letters(FITS))
+    if route == "record":
+        stream = io.StringIO()
+        delivery = Delivery(member_id="M", event="ONOPENLINEMESSAGEDELETE", via="online")
+        recorder = Recorder(lambda: shell.store, Settings(), lambda: MOMENT)
+        log_records(Log(stream), recorder.read(delivery, in_portal("a")).documents)
+        saved.write_text(stream.getvalue())
+    if route == "quarantine":
+        event = {"event": "ONOPENLINEMESSAGEDELETE", "payload": FITS, "received_at": MOMENT}
+        shell.write("portals/M/quarantine/q", **event)
+
+    command = ["quarantine", "retry"] if route == "quarantine" else ["replay", str(saved)]
+    assert (0, "") == shell(*command)[::2]
+
+    assert ["one"] == [record.get("text") for record in shell.records()]
+    (name,) = shell.store.names(_MESSAGES, Deadline(5), limit=9)
+    fields = shell.fields(f"{_MESSAGES}/{name}") or {}
+    assert now + timedelta(days=366) == fields["expires_at"]
+
+
+@pytest.mark.parametrize(("setting", "documents"), [("", 0), ("30", 2)])
+def test_texts_that_come_after_a_replay_need_the_setting(
+    shell: Shell, saved: Path, monkeypatch: pytest.MonkeyPatch, setting: str, documents: int
+) -> None:
+    """They find the record by a document for each of its keys, which needs an expiry."""
+    monkeypatch.setenv("KEEP_TEXT_DAYS", setting)
+    shell.write("portals/M", active=True)
+    saved.write_text(letters(FITS))
+
+    assert 0 == shell("replay", str(saved))[0]
+
+    assert documents == len(shell.store.names(_MESSAGES, Deadline(5), limit=9))
 
 
 @pytest.mark.parametrize("known", [True, False])

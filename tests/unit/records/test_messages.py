@@ -385,6 +385,36 @@ class TestExpiry:
         assert [None] == stage.texts()
 
 
+class TestUnknownDays:
+    """An operator's shell may not know KEEP_TEXT_DAYS."""
+
+    def test_deletion_does_not_change_when_its_message_expires(self, stage: Stage) -> None:
+        """It takes the text, and later ones, but no document is created for its other key."""
+        stage.say(OPERATORS, 10, "one")
+        stage.now += timedelta(days=1)
+
+        assert 1 == Messages(lambda: stage.store, 0, lambda: stage.now).record(
+            [deletion()], DEADLINE
+        )
+
+        assert ["one"] == stage.texts()
+        (document,) = stage.found("openline_messages")
+        assert NOW + timedelta(days=DAYS) == document.fields["expires_at"]
+        stage.say(OPERATORS, 20, "two", update=True)
+        assert ["two"] == stage.texts()
+
+    def test_expired_message_is_left_alone(self, stage: Stage) -> None:
+        """The service's own document replaces it."""
+        stage.say(OPERATORS, 10, "one")
+        before = stage.found("openline_messages")
+        stage.now += timedelta(days=DAYS)
+
+        Messages(lambda: stage.store, 0, lambda: stage.now).record([deletion()], DEADLINE)
+
+        assert [None] == stage.texts()
+        assert before == stage.found("openline_messages")
+
+
 class TestConflicts:
     """Changes between a read and its commit are never overwritten or lost."""
 
