@@ -1,7 +1,8 @@
 """Reads records by when the message was deleted, newest first, a page at a time.
 
 Only a few pages are in memory at a time. Old records without `event_at` are merged in by when they
-were recorded; in a portal without any, that costs only two counts.
+were recorded; in a portal without any, that costs only two counts. `--follow` reads all records by
+when they were recorded.
 """
 
 import heapq
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from handler.console.moments import time_text
 from handler.console.portal_state import count_quarantined
@@ -81,12 +82,19 @@ class Progress:
 
 
 class Reading:
-    """One pass over the records of a selection, and counts of those it did not show."""
+    """One pass over the records of a selection, and counts of those it did not show.
 
-    def __init__(self, store: Store, selection: Selection, progress: Progress) -> None:
+    `by` is the timestamp to select and sort by: EVENT_AT or RECORDED_AT.
+    """
+
+    def __init__(
+        self, store: Store, selection: Selection, progress: Progress, *, by: str = EVENT_AT
+    ) -> None:
         self._store = store
         self._selection = selection
         self._progress = progress
+        self._by = by
+        self._time = deleted_at if by == EVENT_AT else recorded_at
         pages = _IN_MEMORY // max(1, len(selection.members))
         self._page = min(_LARGEST_PAGE, max(_SMALLEST_PAGE, pages))
         self._untimed = False
@@ -100,7 +108,7 @@ class Reading:
         if limit and self._selection.is_of_all_kinds:
             self._page = min(self._page, limit)
         portals = [self._of_portal(member) for member in self._selection.members]
-        self._merged = heapq.merge(*portals, key=deleted_at, reverse=True)
+        self._merged = heapq.merge(*portals, key=self._time, reverse=True)
         for record in self._matching(None):
             self.shown += 1
             self.shown_untimed += not has_own_time(record)
@@ -125,7 +133,7 @@ class Reading:
         return sum(
             self._store.count(
                 f"{portal_path(member)}/{DELETIONS}",
-                EVENT_AT,
+                self._by,
                 store_deadline(),
                 since=self._selection.since,
                 until=self._selection.until,
@@ -146,7 +154,9 @@ class Reading:
 
     def _of_portal(self, member: str) -> Iterator[Document]:
         collection = f"{portal_path(member)}/{DELETIONS}"
-        timed = self._pages(collection, EVENT_AT)
+        timed = self._pages(collection, self._by)
+        if self._by == RECORDED_AT:  # every record has it
+            return timed
         # In this order: a record created in between makes the counts differ, and hides nothing.
         with_time = self._store.count(collection, EVENT_AT, store_deadline())
         if self._store.count(collection, RECORDED_AT, store_deadline()) <= with_time:
@@ -186,6 +196,11 @@ def deleted_at(record: Document) -> datetime:
         if isinstance(found, datetime):
             return found
     return datetime.min.replace(tzinfo=UTC)
+
+
+def recorded_at(record: Document) -> datetime:
+    """Return when a record that was found by that time was created."""
+    return cast("datetime", record.fields[RECORDED_AT])
 
 
 def say_what_is_missing(reading: Reading, selection: Selection, remedy: str) -> None:

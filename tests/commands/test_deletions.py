@@ -50,6 +50,19 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def interrupted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Interrupt `--follow` after a few readings."""
+    waits = iter(range(3))
+
+    def wait(_seconds: float) -> None:
+        if next(waits, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    return shell
+
+
 class TestDeletions:
     def keep(self, shell: Shell, member_id: str, *seconds: int, **fields: Any) -> None:  # noqa: ANN401
         """Store a deletion for each number of seconds after `MOMENT`, named after that number."""
@@ -415,6 +428,62 @@ class TestDeletions:
 
         assert ["2026-03-16 13:00:00  M  customer  -  livechat  128  c  2\n"] == come
 
+    @pytest.mark.parametrize(
+        ("flags", "shown", "told"),
+        [
+            ("--limit 2", "45", "3 more records are not shown: use --limit N for more.\n"),
+            ("--limit 4 --since 2026-03-17T12:00:02Z", "2345", ""),
+            (
+                "--limit 1 --by customer",
+                "4",
+                "1 more record is not shown: use --limit N for more.\n",
+            ),
+            (
+                "--by customer --since 2026-03-17T12:00:06Z",
+                "",
+                "No records match --since 2026-03-17 12:00:06 UTC, --by: try other values.\n",
+            ),
+        ],
+    )
+    def test_follow_counts_what_it_does_not_show(
+        self, interrupted: Shell, flags: str, shown: str, told: str
+    ) -> None:
+        """By when they were recorded: these are deletions of the day before."""
+        shell, day_before = interrupted, MOMENT - timedelta(days=1)
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1, 3, 5, event_at=day_before)
+        self.keep(shell, "M", 2, 4, event_at=day_before, origin="customer")
+        shell.write("portals/M/quarantine/q", event="E", received_at=MOMENT + timedelta(hours=1))
+
+        code, out, err = shell("deletions", "--follow", "--json", *flags.split())
+
+        assert (0, list(shown)) == (
+            code,
+            [json.loads(line)["message_id"] for line in out.splitlines()],
+        )
+        assert f"{told}1 event is in quarantine and not shown: see `quarantine`.\n" == err
+
+    def test_follow_counts_no_record_that_it_will_show(
+        self, interrupted: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that arrives while it reads the existing ones is new."""
+        shell = interrupted
+        shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1)
+        line = "2026-03-17 12:00:0{0}  M  staff  -  livechat  128  c  {0}\n"
+        screen = io.StringIO()
+
+        def write(text: str) -> int:
+            if not screen.tell():
+                self.keep(shell, "M", 2)
+            return io.StringIO.write(screen, text)
+
+        monkeypatch.setattr(screen, "write", write)
+        monkeypatch.setattr("sys.stdout", screen)
+
+        assert (0, "", "") == shell("deletions", "--follow")
+        assert line.format(1) + line.format(2) == screen.getvalue()
+
     def test_follow_waits_for_the_first_record(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -424,10 +493,15 @@ class TestDeletions:
         flags = ["--since", "2026-03-17T12:00:02Z"]
 
         come = self.follow(
-            monkeypatch, tmp_path / "out", flags, lambda: self.keep(shell, "M", 3, domain="d")
+            monkeypatch,
+            tmp_path / "out",
+            flags,
+            lambda: self.keep(shell, "M", 3, domain="d"),
+            lambda: None,
         )
 
-        assert ["", "2026-03-17 12:00:03  d  staff  -  livechat  128  c  3\n"] == come
+        line = "2026-03-17 12:00:03  d  staff  -  livechat  128  c  3\n"
+        assert ["", line, line] == come
 
     def test_follow_waits_for_the_first_portal(
         self,
@@ -445,6 +519,7 @@ class TestDeletions:
     def test_follow_ends_well_when_interrupted(self, shell: Shell) -> None:
         """As a process, with real waits: this is the only way it ends."""
         shell.write("portals/M", active=True)
+        self.keep(shell, "M", 1)
         with subprocess.Popen(
             [sys.executable, "-m", "handler", "deletions", "--follow"],
             cwd=ROOT,
@@ -454,10 +529,10 @@ class TestDeletions:
             text=True,
         ) as process:
             assert process.stdout is not None
-            for second in (1, 2):
-                self.keep(shell, "M", second)
-                line = f"2026-03-17 12:00:0{second}  M  staff  -  livechat  128  c  {second}\n"
-                assert line == process.stdout.readline()
+            line = "2026-03-17 12:00:0{0}  M  staff  -  livechat  128  c  {0}\n"
+            assert line.format(1) == process.stdout.readline()
+            self.keep(shell, "M", 2)
+            assert line.format(2) == process.stdout.readline()
             process.send_signal(signal.SIGINT)
             rest = process.communicate(timeout=20)
 

@@ -63,6 +63,25 @@ def test_a_command_finds_its_indexes(
 
 
 @pytest.mark.usefixtures("firestore")
+@pytest.mark.parametrize(("since", "shown"), [("2026-03-01", 3), ("2100-01-01", 0)])
+def test_follow_finds_its_indexes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], since: str, shown: int
+) -> None:
+    """The records were created just now."""
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+
+    assert main(["deletions", "--follow", "--since", since]) == 0
+
+    out, err = capsys.readouterr()
+    assert shown == len(out.splitlines())
+    assert ("No records match --since" in err) is (shown == 0)
+
+
+@pytest.mark.usefixtures("firestore")
 def test_a_report_finds_its_indexes(tmp_path: Path) -> None:
     """It includes old records without a time of their own, by when they were recorded."""
     page = tmp_path / "report.html"
