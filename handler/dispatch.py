@@ -87,7 +87,7 @@ def _other_event(
             known = portal is not None
             return instance.application.install(event, digest, url, delivery, log, known=known)
         case names.UNINSTALL:
-            return instance.application.uninstall(event, digest)
+            return instance.application.uninstall(event, digest, log)
         case names.OFFLINE_PING:
             return instance.application.recover(event, url, delivery, log)
     return Answer(200, {"status": "ignored", "event": event.name})

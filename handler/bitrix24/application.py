@@ -14,7 +14,7 @@ from handler.bitrix24.rest import OUTGOING_SECONDS
 from handler.deadline import Deadline
 from handler.events.envelope import Event
 from handler.log import Log
-from handler.portal import Portal, change_portal, read_portal
+from handler.portal import Portal, change_portal, log_problem, read_portal
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder, name_connectors, name_documents
 from handler.settings import Settings
@@ -117,20 +117,23 @@ class Application:
                 visit.end()
         return _recovered(visit.done, upkeep.details, upkeep.other_hosts)
 
-    def uninstall(self, event: Event, digest: str) -> Answer:
+    def uninstall(self, event: Event, digest: str, log: Log) -> Answer:
         """Stop accepting the event's token; the records stay, even if `CLEAN` is set."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
-        ended = False
+        before: Portal | None = None
 
         def give_up(stored: Portal | None) -> Portal | None:
-            nonlocal ended
-            left = stored and stored.without_token(digest, now, clean=clean)
-            ended = bool(stored and stored.active and left and not left.active)
-            return left
+            nonlocal before
+            before = stored
+            return stored and stored.without_token(digest, now, clean=clean)
 
-        self._change(event, give_up)
-        return Answer(200, {"status": "uninstalled"}, warning=_UNINSTALLED if ended else "")
+        after = self._change(event, give_up)
+        warning = ""
+        if before and before.active and after and not after.active:
+            log_problem(log, before, after, event.name)
+            warning = _UNINSTALLED
+        return Answer(200, {"status": "uninstalled"}, warning=warning)
 
     def _prove(self, event: Event) -> tuple[Portal, int | None]:
         if not (self._proofs.acquire(blocking=False) or self._wait()):
@@ -159,8 +162,10 @@ class Application:
     def _touched(self, stored: Portal | None) -> Portal | None:
         return stored and stored.model_copy(update={"updated_at": self._now()})
 
-    def _change(self, event: Event, change: Callable[[Portal | None], Portal | None]) -> None:
-        change_portal(self._open_store(), event.auth.member_id, change, self._deadline())
+    def _change(
+        self, event: Event, change: Callable[[Portal | None], Portal | None]
+    ) -> Portal | None:
+        return change_portal(self._open_store(), event.auth.member_id, change, self._deadline())
 
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.store_deadline_seconds)

@@ -104,7 +104,7 @@ class Upkeep:
         if len(self._url) > MAX_HANDLER_URL:
             self.problem = problems.ADDRESS
         self.update |= {"checked_at": self._now()}
-        if not done.errors:
+        if names.OFFLINE_PING not in done.not_bound:
             self.update |= {"bound_as": administrator}
 
     def note(self, error: Bitrix24Error | None) -> None:

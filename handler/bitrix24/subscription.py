@@ -66,12 +66,13 @@ class Comparison:
 class Corrected:
     """The result of correcting the bindings.
 
-    `problems` says what failed, `errors` why. `queue_is_new`: the offline binding was missing;
-    unless it was lost, the queue is still empty.
+    `problems` says what failed, `errors` why; `not_bound` are the events that could not be bound.
+    `queue_is_new`: the offline binding was missing; unless it was lost, the queue is still empty.
     """
 
     problems: list[str] = field(default_factory=list)
     errors: list[Bitrix24Error] = field(default_factory=list)
+    not_bound: set[str] = field(default_factory=set)
     other_hosts: Sequence[str] = ()
     queue_is_new: bool = False
 
@@ -165,7 +166,8 @@ def subscribe(
     """
     if len(url) > MAX_HANDLER_URL:
         detail = f"The function's URL is longer than {MAX_HANDLER_URL} characters."
-        return Corrected([detail], [Bitrix24Error(detail)])
+        events = {binding.event for binding in bindings}
+        return Corrected([detail], [Bitrix24Error(detail)], events)
     found = compare(bound_at(rest), bindings, url, administrator, unwanted)
     queue_is_new = any(binding.offline for binding in found.missing)
     other_hosts = [
@@ -174,16 +176,15 @@ def subscribe(
         if is_plausible_host(host) and not rest.quotes_token(host)
     ]
     corrected = Corrected(other_hosts=other_hosts[:_MAX_OTHER_HOSTS], queue_is_new=queue_is_new)
-    not_bound = set()
     for binding in found.missing:
         try:
             _bind(rest, binding, url, administrator)
         except Bitrix24Error as error:
-            not_bound.add(binding.event)
+            corrected.not_bound.add(binding.event)
             corrected.problems.append(f"{binding} could not be bound: {error}.")
             corrected.errors.append(error)
     for one in found.stale:
-        if one.event in not_bound:
+        if one.event in corrected.not_bound:
             continue  # better than no binding at all
         try:
             rest.call("event.unbind", event=one.event, handler=one.handler, auth_type=one.user)

@@ -196,6 +196,19 @@ class TestAdministrators:
         assert not {"problem", "queue_left"} & set(life.document)
         assert life.outcomes == ["portal_problem", "portal_well"]
 
+    @pytest.mark.parametrize(("failed", "bound_as"), [("ONAPPUNINSTALL", 7), (PING, 1)])
+    def test_bound_as_is_the_user_of_the_pings_binding(
+        self, life: Life, failed: str, bound_as: int
+    ) -> None:
+        """Whether or not another event could be bound."""
+        life.portal.promote(7)
+        after = [PING, "ONAPPUNINSTALL"].index(failed)  # these two are bound anew, in this order
+        refusal = Refusal(500, "INTERNAL_SERVER_ERROR")
+        life.stage.bitrix.fault("event.bind", refusal, after=after)
+        assert f"{failed} could not be bound" in life.reinstall(7).json["detail"]
+        assert life.users_of(PING) == [bound_as]
+        assert life.document["bound_as"] == bound_as
+
     def test_a_check_by_a_demoted_user_binds_nothing(self, life: Life) -> None:
         """An employee binds only as themselves, so every deletion would name that employee."""
         life.installation.lose_bindings()
@@ -389,3 +402,4 @@ class TestReminders:
         life.ping()
         life.app.post(life.installation.uninstall_event())
         assert "problem" not in life.document
+        assert life.outcomes == ["portal_problem", "portal_well"]
