@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from handler.commands import portals_purge as purge
 from handler.console.portal_option import find_portal, find_portals, portal_domain, portal_name
-from handler.console.portal_state import last_recorded, state
+from handler.console.portal_state import state
 from handler.console.printing import (
     CommandError,
     member_id,
@@ -15,6 +15,7 @@ from handler.console.printing import (
     secret,
     store_deadline,
 )
+from handler.console.record_reading import last_deletion
 from handler.portal import Portal, change_portal, portal_path
 from handler.stores.interface import Document, Store
 from handler.tokens import token_digest
@@ -92,7 +93,7 @@ def _list(options: argparse.Namespace) -> int:
     rows = []
     for document in filter(None, found):
         portal = Portal.from_fields(document.name, document.fields)
-        latest = last_recorded(store, portal.member_id)
+        latest = last_deletion(store, portal.member_id)
         if options.json:
             last = {"last_deletion_at": latest} if latest else {}
             print_json(Document(document.path, {**document.fields, **last}))

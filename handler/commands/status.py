@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.console.portal_option import NO_PORTAL, all_portals
-from handler.console.portal_state import count_quarantined, last_recorded, needs, state
+from handler.console.portal_state import count_quarantined, needs, state
 from handler.console.printing import json_value, print_table, printable, store_deadline
+from handler.console.record_reading import last_deletion
 from handler.portal import PORTALS, Portal
 from handler.stores.interface import Store
 
@@ -92,7 +93,7 @@ def _look(store: Store, portal: Portal, now: datetime) -> _Found:
     quarantined = count_quarantined(store, [portal.member_id])
     return _Found(
         portal=portal,
-        last_deletion_at=last_recorded(store, portal.member_id),
+        last_deletion_at=last_deletion(store, portal.member_id),
         quarantined=quarantined,
         needs=needs(store, portal, quarantined, now),
     )

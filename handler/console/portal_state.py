@@ -8,12 +8,14 @@ from handler.console.printing import printable, store_deadline
 from handler.log import count
 from handler.portal import Portal, portal_path
 from handler.records.documents import DELETIONS, QUARANTINE, RECEIVED_AT, RECORDED_AT
-from handler.stores.interface import Store
+from handler.stores.interface import Document, Store
 
 # A ping follows each new row within about a minute; a drain may be postponed, or interrupted once.
 _PINGS_STOP_AFTER: Final = timedelta(hours=1)
 
-_LOOKED_THROUGH = 50  # deletions, to find one that arrived online
+# To find a deletion that arrived online, so many records are read at a time, and at most.
+_PAGE: Final = 100
+_LOOKED_THROUGH: Final = 1_000
 
 _REINSTALL: Final = (
     "let an administrator of the portal choose Reinstall for the application in Bitrix24"
@@ -31,11 +33,6 @@ def state(portal: Portal) -> str:
     if not portal.active:
         return "uninstalled" if portal.installed_at else "not active"
     return "active" if portal.token_digests else "no token"
-
-
-def last_recorded(store: Store, member_id: str) -> datetime | None:
-    """Return when the portal's newest record was created."""
-    return _newest(store, member_id, limit=1)
 
 
 def count_quarantined(
@@ -107,7 +104,7 @@ def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
     if not served or not portal.active or portal.problem or drains:
         return None
     since = max(served) + _PINGS_STOP_AFTER
-    came = _newest(store, portal.member_id, since=since, online=True, limit=_LOOKED_THROUGH)
+    came = _last_online(store, portal.member_id, since)
     if not came:
         return None
     queue = (
@@ -122,19 +119,19 @@ def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:
     )
 
 
-def _newest(
-    store: Store,
-    member_id: str,
-    *,
-    limit: int,
-    since: datetime | None = None,
-    online: bool = False,
-) -> datetime | None:
+def _last_online(store: Store, member_id: str, since: datetime) -> datetime | None:
+    """Return when the newest deletion that arrived online was recorded, if that was since then."""
     path = f"{portal_path(member_id)}/{DELETIONS}"
-    found = store.newest(path, RECORDED_AT, store_deadline(), since=since, limit=limit)
-    for document in found:
-        if not online or document.fields.get("via") == "online":
-            return cast("datetime", document.fields[RECORDED_AT])
+    last: Document | None = None
+    for _ in range(_LOOKED_THROUGH // _PAGE):
+        page = store.newest(
+            path, RECORDED_AT, store_deadline(), since=since, after=last, limit=_PAGE
+        )
+        for last in page:
+            if last.fields.get("via") == "online":
+                return cast("datetime", last.fields[RECORDED_AT])
+        if len(page) < _PAGE:
+            break
     return None
 
 

@@ -198,6 +198,17 @@ def deleted_at(record: Document) -> datetime:
     return datetime.min.replace(tzinfo=UTC)
 
 
+def last_deletion(store: Store, member_id: str) -> datetime | None:
+    """Return when the newest deletion of a portal was; see `deleted_at`."""
+    collection = f"{portal_path(member_id)}/{DELETIONS}"
+    newest = [
+        record
+        for stamp in (EVENT_AT, RECORDED_AT)
+        for record in store.newest(collection, stamp, store_deadline(), limit=1)
+    ]
+    return max(map(deleted_at, newest), default=None)
+
+
 def recorded_at(record: Document) -> datetime:
     """Return when a record that was found by that time was created."""
     return cast("datetime", record.fields[RECORDED_AT])

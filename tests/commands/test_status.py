@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from handler.deadline import Deadline
+from handler.stores.interface import Document
 from tests.commands.shell import MOMENT, Shell
 
 NOT_SEEN_HERE = (
@@ -53,9 +55,11 @@ def _json(text: str) -> dict[str, Any]:
     return json.loads(text)  # type: ignore[no-any-return]
 
 
-def deletion(shell: Shell, name: str, recorded_at: datetime, via: str = "online") -> None:
+def deletion(
+    shell: Shell, name: str, recorded_at: datetime, via: str = "online", member_id: str = "M"
+) -> None:
     """Store a deletion of the portal."""
-    shell.write(f"portals/M/deletions/{name}", recorded_at=recorded_at, via=via)
+    shell.write(f"portals/{member_id}/deletions/{name}", recorded_at=recorded_at, via=via)
 
 
 def test_all_is_well(shell: Shell) -> None:
@@ -78,6 +82,26 @@ def test_all_is_well(shell: Shell) -> None:
         f"Nothing needs attention.\n{NOT_SEEN_HERE}"
     )
     assert (0, table) == status(shell)
+
+
+def test_last_deletion_is_the_newest_not_the_last_recorded(shell: Shell) -> None:
+    """After a replay of old deletions, a silent portal must not look alive.
+
+    Old records without a time of their own count by when they were recorded.
+    """
+    path, hours = "portals/M/deletions", timedelta(hours=1)
+    shell.write("portals/M", active=True, token_digests=["d"])
+    shell.write(f"{path}/new", recorded_at=MOMENT, event_at=MOMENT)
+    shell.write(f"{path}/replayed", recorded_at=MOMENT + 9 * hours, event_at=MOMENT - hours)
+    shell.write("portals/N", active=True, token_digests=["d"])
+    shell.write("portals/N/deletions/timed", recorded_at=MOMENT - hours, event_at=MOMENT - hours)
+    deletion(shell, "untimed", MOMENT, member_id="N")
+
+    _, out, _ = shell("status", "--json")
+    portals = _json(out)["portals"]
+    portals += shell.json("portals", "list")
+
+    assert [MOMENT.isoformat()] * 4 == [portal["last_deletion_at"] for portal in portals]
 
 
 def test_needs_are_listed_below_the_table(shell: Shell) -> None:
@@ -266,6 +290,25 @@ class TestPings:
         deletion(shell, "3", MOMENT + 3 * self.AFTER, via="replay")
 
         told = self.told(MOMENT + 2 * self.AFTER, "last found empty at 2026-03-17 12:00:00 UTC")
+        assert told == needs(shell, drained_at=MOMENT)
+
+    @pytest.mark.parametrize(("later", "found"), [(100, True), (999, True), (1_000, False)])
+    def test_missing_pings_are_found_behind_other_records(
+        self,
+        shell: Shell,
+        later: int,
+        found: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        """Of a replay, for example; up to a thousand are read."""
+        came = MOMENT + self.AFTER
+        deletion(shell, "1", came)
+        others = [
+            Document(f"portals/M/deletions/replayed-{number}", {"via": "replay"})
+            for number in range(later)
+        ]
+        assert later == shell.store.create(others, "recorded_at", Deadline(30))
+
+        told = self.told(came, "last found empty at 2026-03-17 12:00:00 UTC") if found else []
         assert told == needs(shell, drained_at=MOMENT)
 
     def test_queue_that_was_never_read_is_reported(self, shell: Shell) -> None:
