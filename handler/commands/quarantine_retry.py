@@ -30,7 +30,9 @@ def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried
     done = Retried()
     for document in documents:
         try:
-            reading = recorder.read(_delivery(document), json.loads(_payload(document.fields)))
+            data = json.loads(_payload(document.fields))
+            wanted = recorder.with_connectors(_connectors(document.fields))
+            reading = wanted.read(_delivery(document), data)
         except ValueError:
             done.problems.append(
                 f"{document.name} cannot be read: its data is incomplete. `quarantine show"
@@ -50,6 +52,14 @@ def retry(options: argparse.Namespace, documents: Iterable[Document]) -> Retried
 
 def _payload(fields: Mapping[str, Any]) -> str:
     return str(fields.get("payload"))
+
+
+def _connectors(fields: Mapping[str, Any]) -> Iterable[str]:
+    """Return the connectors to record; raises `ValueError` if they were damaged by hand."""
+    connectors = fields.get("connectors", [])
+    if not isinstance(connectors, list):
+        raise ValueError  # noqa: TRY004 - the document is at fault
+    return (str(connector).lower() for connector in connectors)
 
 
 def _delivery(document: Document) -> Delivery:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -55,12 +55,17 @@ def deletion_document(
 
 
 def quarantine_document(
-    delivery: Delivery, data: object, invalid: InvalidData, expires_at: datetime | None
+    delivery: Delivery,
+    data: object,
+    invalid: InvalidData,
+    expires_at: datetime | None,
+    connectors: Iterable[str] = (),
 ) -> Document:
     """Return the quarantine document of an event with invalid data, for a later retry.
 
     The same data gives the same document, whether it came as text in a form or typed from the
-    offline queue. Texts and credentials in it are redacted.
+    offline queue. Texts and credentials in it are redacted. `connectors` are those to record, empty
+    for all; a retry cannot know the setting.
     """
     data = redacted(data)
     identity = [delivery.member_id, delivery.event, *_as_in_a_form(data)]
@@ -71,6 +76,7 @@ def quarantine_document(
         "event": delivery.event,
         "reasons": [*invalid.reasons, *cut],
         "payload": payload[:_MAX_PAYLOAD],
+        "connectors": sorted(connectors) or None,
         "domain": delivery.domain,
         "event_at": delivery.event_at,
         "user_id": delivery.user_id,

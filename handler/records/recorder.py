@@ -1,6 +1,7 @@
 """Records deletions: create-if-absent, so that a repeat changes nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -57,8 +58,8 @@ def as_decided(settings: Settings) -> Settings:
     """Return the settings for what the service decided on: a dead letter, a quarantined event.
 
     It is recorded later from an operator's shell, whose settings may be missing or different. So
-    CONNECTORS and RETENTION_DAYS are ignored: they were applied already. Without KEEP_TEXT_DAYS,
-    texts are looked up nevertheless, and their messages expire when they would have.
+    CONNECTORS and RETENTION_DAYS are ignored: letters and documents have the service's. Without
+    KEEP_TEXT_DAYS, texts are looked up nevertheless, and messages expire when they would have.
     """
     return replace(
         settings,
@@ -116,6 +117,12 @@ class Recorder:
 
         return Messages(self._open_store, self._keep_text_days, self._now)
 
+    def with_connectors(self, connectors: Iterable[str]) -> "Recorder":
+        """Return a recorder of these connectors, in lower case; empty means all."""
+        recorder = copy(self)
+        recorder.connectors = frozenset(connectors)
+        return recorder
+
     def read(self, delivery: Delivery, data: object) -> Reading:
         """Return the records of an event, without using the store."""
         contents = parse_deletions(delivery.event, data, delivery.user_id, self.connectors)
@@ -153,7 +160,7 @@ class Recorder:
         duplicates. Raises `StoreUnavailable`.
         """
         document = quarantine_document(
-            delivery, data, invalid, delivery.expires_at or self.expires_at()
+            delivery, data, invalid, delivery.expires_at or self.expires_at(), self.connectors
         )
         self._open_store().create([document], RECEIVED_AT, deadline)
         return document.name

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from handler.deadline import Deadline
 from handler.events import names
-from handler.events.deletion import Deletion, parse_deletions
+from handler.events.deletion import Deletion
 from handler.events.fields import Model, Number
 from handler.log import count
 from handler.portal import Portal, read_portal
@@ -167,12 +167,11 @@ class Replay:
             return
         del self._parts[delivery.member_id, part.id]
         data = json.loads("".join(parts[number].payload for number in sorted(parts)))
-        connectors = frozenset(part.connectors)
-        contents = parse_deletions(delivery.event, data, delivery.user_id, connectors)
-        documents = [self._recorder.document(delivery, one) for one in contents.deletions]
-        self.done.counts += self._recorder.record(documents, self._deadline())
-        if contents.invalid:
-            self._recorder.quarantine(delivery, data, contents.invalid, self._deadline())
+        recorder = self._recorder.with_connectors(part.connectors)
+        reading = recorder.read(delivery, data)
+        self.done.counts += recorder.record(reading.documents, self._deadline())
+        if reading.invalid:
+            recorder.quarantine(delivery, data, reading.invalid, self._deadline())
             self.done.quarantined += 1
 
 

@@ -230,6 +230,31 @@ class TestQuarantine:
 
         assert (1, True) == (code, out.startswith("q cannot be read: its data is incomplete."))
 
+    @pytest.mark.parametrize(
+        ("connectors", "recorded"), [(["other"], 0), (["other", "MyConnector"], 1)]
+    )
+    def test_retry_records_only_the_connectors_of_the_service(
+        self, shell: Shell, connectors: list[str], recorded: int
+    ) -> None:
+        """The data is the whole event, in which CONNECTORS may have excluded valid deletions."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "q", FITS, connectors=connectors)
+
+        told = f"{recorded} recorded, 0 already recorded, 0 left.\n"
+        assert (0, told, "") == shell("quarantine", "retry")
+
+        assert recorded == len(shell.store.names("portals/M/deletions", Deadline(5), limit=9))
+
+    def test_damaged_connectors_are_not_taken_for_all(self, shell: Shell) -> None:
+        """Someone may have edited the document."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "q", FITS, connectors="other")
+
+        code, out, _ = shell("quarantine", "retry")
+
+        assert (1, True) == (code, out.startswith("q cannot be read: "))
+        assert [] == list(shell.store.names("portals/M/deletions", Deadline(5), limit=9))
+
     @pytest.mark.parametrize("expires", [{}, {"expires_at": MOMENT}])
     def test_shells_settings_are_ignored(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, expires: dict[str, object]

@@ -61,6 +61,19 @@ def test_invalid_data_is_quarantined_once() -> None:
     assert NOW == fields["received_at"]
     assert datetime(2026, 4, 16, 12, 0, tzinfo=UTC) == fields["expires_at"]
     assert invalid.reasons == fields["reasons"]
+    assert "connectors" not in fields
+
+
+def test_quarantined_event_has_its_connectors_setting() -> None:
+    """For a retry, which cannot know it."""
+    store = MemoryStore()
+    recording = recorder(store, connectors=frozenset({"z", "a"}))
+    invalid = recording.read(ONLINE, {"DATA": []}).invalid
+    assert invalid
+    recording.quarantine(ONLINE, {"DATA": []}, invalid, DEADLINE)
+
+    (document,) = store.documents.values()
+    assert ["a", "z"] == document.fields["connectors"]
 
 
 def test_counts_of_several_events_add_up() -> None:

@@ -322,6 +322,18 @@ class TestDecisions:
         assert (0, result(found=2, recorded=1)) == replay(*saved)
         assert ["a"] == [fields["message_id"] for fields in replay.stored().values()]
 
+    @pytest.mark.parametrize(("connectors", "kept"), [(["z", "a"], ["a", "z"]), ([], None)])
+    def test_quarantined_event_keeps_its_connectors_setting(
+        self, replay: Replay, connectors: list[str], kept: list[str] | None
+    ) -> None:
+        """Or none, for its retry."""
+        saved = event_lines({"LINE": "x"}, connectors=connectors)
+
+        assert (0, result(found=1, quarantined=1)) == replay(*saved)
+
+        (document,) = replay.store.newest("portals/M/quarantine", "received_at", Deadline(5))
+        assert kept == document.fields.get("connectors")
+
 
 class TestEvents:
     def test_event_after_a_bug_is_recorded(self, replay: Replay) -> None:
