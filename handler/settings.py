@@ -17,6 +17,7 @@ MAX_REQUEST_BYTES: Final = 33_554_432
 
 # Google's clients accept any text, and then wait until they time out.
 _HOST_AND_PORT: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}")
+_MAX_PORT: Final = 65_535
 
 # The two servers that confirm installs; bitrix24.tech serves portals in the ru, by, kz, uz, am, az,
 # ge and kg zones.
@@ -169,7 +170,7 @@ def _domains(text: str) -> frozenset[str]:
 
 
 def _host_and_port(text: str) -> str:
-    if not _HOST_AND_PORT.fullmatch(text):
+    if not _HOST_AND_PORT.fullmatch(text) or not 0 < int(text.rpartition(":")[2]) <= _MAX_PORT:
         raise ValueError("use host:port, such as localhost:8085, without http://.")
     return text
 

@@ -108,7 +108,7 @@ def test_cloud_run_is_recognised() -> None:
         ("BITRIX24_OAUTH_SERVERS", ["http://localhost", "http://[::1]:1", "https://a"]),
         ("STORE", ["firestore", "local"]),
         ("ALLOWED_PORTALS", ["a.bitrix24.com", "https://a.bitrix24.com/", "intranet:8443"]),
-        ("FIRESTORE_EMULATOR_HOST", ["127.0.0.1:8085", "[::1]:8085", "my-host.x:1"]),
+        ("FIRESTORE_EMULATOR_HOST", ["127.0.0.1:8085", "[::1]:8085", "my-host.x:1", "[::1]:65535"]),
     ],
 )
 def test_limits_are_inclusive(name: str, values: list[str]) -> None:
@@ -128,7 +128,10 @@ def test_limits_are_inclusive(name: str, values: list[str]) -> None:
         ),
         (
             "FIRESTORE_EMULATOR_HOST",
-            ["http://localhost:8085", "localhost", "localhost:", ":8085", "a:b", "localhost:8085/"],
+            [
+                *("http://localhost:8085", "localhost", "localhost:", ":8085", "a:b"),
+                *("localhost:8085/", "localhost:0", "localhost:65536", "localhost:99999"),
+            ],
             "use host:port, such as localhost:8085, without http://.",
         ),
         (
