@@ -32,15 +32,19 @@ def answer_event(instance: Instance, event: Event, url: str, log: Log) -> Answer
     digest = token_digest(event.auth.application_token.get_secret_value())
     with _dead_letter_unless_verified(instance, event, digest, log):
         portal = _verify(instance, event, digest, deadline)
+    reminded = portal if portal and portal.problem else None
     try:
         if event.name in names.DELETIONS and portal:
             return _take_deletions(instance, event, portal, log, deadline)
         if event.name in names.MESSAGES and portal and instance.recorder.messages:
             return _take_messages(instance, event, instance.recorder.messages, deadline)
-        answer = _other_event(instance, event, portal, log, digest=digest, url=url)
+        answer = _other_event(instance, event, portal, log, deadline, digest=digest, url=url)
+    except StoreUnavailable:
+        reminded = None  # that would fail, too, and take longer
+        raise
     finally:
-        if portal and portal.problem:
-            _remind(instance, event, portal, log)
+        if reminded:
+            _remind(instance, event, reminded, log)
     if event.name in _CHANGE_TOKENS:
         instance.trusted.forget(event.auth.member_id)
     return answer
@@ -75,6 +79,7 @@ def _other_event(
     event: Event,
     portal: Portal | None,
     log: Log,
+    deadline: Deadline,
     *,
     digest: str,
     url: str,
@@ -87,14 +92,14 @@ def _other_event(
             known = portal is not None
             return instance.application.install(event, digest, url, delivery, log, known=known)
         case names.UNINSTALL:
-            return instance.application.uninstall(event, digest, log)
+            return instance.application.uninstall(event, digest, log, deadline)
         case names.OFFLINE_PING:
             return instance.application.recover(event, url, delivery, log)
     return Answer(200, {"status": "ignored", "event": event.name})
 
 
 def _remind(instance: Instance, event: Event, portal: Portal, log: Log) -> None:
-    """Log a portal's problem once a day, even if the event failed."""
+    """Log a portal's problem once a day, even if the event was refused."""
     with suppress(StoreUnavailable):
         store, deadline = instance.open_store(), Deadline(_REMIND_SECONDS)
         if remind_of_problem(store, portal, event.name, log, now=instance.now(), deadline=deadline):

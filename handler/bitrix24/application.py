@@ -117,7 +117,7 @@ class Application:
                 visit.end()
         return _recovered(visit.done, upkeep.details, upkeep.other_hosts)
 
-    def uninstall(self, event: Event, digest: str, log: Log) -> Answer:
+    def uninstall(self, event: Event, digest: str, log: Log, deadline: Deadline) -> Answer:
         """Stop accepting the event's token; the records stay, even if `CLEAN` is set."""
         clean = isinstance(event.data, Mapping) and event.data.get("CLEAN") in _TRUE
         now = self._now()
@@ -128,7 +128,7 @@ class Application:
             before = stored
             return stored and stored.without_token(digest, now, clean=clean)
 
-        after = self._change(event, give_up)
+        after = change_portal(self._open_store(), event.auth.member_id, give_up, deadline)
         warning = ""
         if before and before.active and after and not after.active:
             log_problem(log, before, after, event.name)
@@ -162,10 +162,8 @@ class Application:
     def _touched(self, stored: Portal | None) -> Portal | None:
         return stored and stored.model_copy(update={"updated_at": self._now()})
 
-    def _change(
-        self, event: Event, change: Callable[[Portal | None], Portal | None]
-    ) -> Portal | None:
-        return change_portal(self._open_store(), event.auth.member_id, change, self._deadline())
+    def _change(self, event: Event, change: Callable[[Portal | None], Portal | None]) -> None:
+        change_portal(self._open_store(), event.auth.member_id, change, self._deadline())
 
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.store_deadline_seconds)

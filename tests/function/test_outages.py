@@ -19,7 +19,7 @@ from handler.log import Log
 from handler.receiver import Receiver, Request
 from handler.settings import Settings
 from handler.stores.firestore import Firestore
-from handler.stores.interface import Document, Fields, Store
+from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 from handler.stores.opening import LazyStore
 from handler.tokens import token_digest
 from tests.conftest import firestore_at
@@ -385,6 +385,11 @@ class BrokenAtCreate(Firestore):
         raise RuntimeError(f"a bug that tells {TOKEN} and access-secret")
 
 
+class UnavailableAtCreate(Firestore):
+    def create(self, _documents: Sequence[Document], _stamp: str, _deadline: Deadline) -> int:
+        raise StoreUnavailable("unavailable, said a test")
+
+
 def use_store(
     site: Site,
     kind: type[Firestore],
@@ -420,24 +425,52 @@ class TestHang:
         kept = [record["message_id"] for letter in site.letters for record in letter["records"]]
         assert sorted(f"ext-{number}" for number in range(72)) == sorted(kept)
 
-    def test_verification_and_recording_share_one_deadline(self, site: Site) -> None:
+    @pytest.mark.parametrize(
+        ("event", "status", "calls"),
+        [
+            ("ONOPENLINEMESSAGEDELETE", "recorded", ["get", "create"]),
+            ("ONAPPUNINSTALL", "uninstalled", ["get", "get", "put"]),
+        ],
+    )
+    def test_verification_and_recording_share_one_deadline(
+        self, site: Site, event: str, status: str, calls: list[str]
+    ) -> None:
         """A slow read leaves less time to a hanging write."""
-        deadlines: list[Deadline] = []
+        deadlines: list[tuple[str, Deadline]] = []
 
         class Watched(Firestore):
             def get(self, path: str, deadline: Deadline) -> Document | None:
-                deadlines.append(deadline)
+                deadlines.append(("get", deadline))
                 return super().get(path, deadline)
 
             def create(self, documents: Sequence[Document], stamp: str, deadline: Deadline) -> int:
-                deadlines.append(deadline)
+                deadlines.append(("create", deadline))
                 return super().create(documents, stamp, deadline)
 
-        use_store(site, Watched, store_deadline_seconds=20)
-        assert (200, "recorded") == outcome(site.send(deletion()))
+            def put(self, document: Document, deadline: Deadline) -> bool:
+                deadlines.append(("put", deadline))
+                return super().put(document, deadline)
 
-        reading, writing = deadlines
-        assert reading is writing
+        use_store(site, Watched, store_deadline_seconds=20)
+        assert (200, status) == outcome(site.send({**deletion(), "event": event}))
+
+        assert [call for call, _ in deadlines] == calls
+        assert len({id(deadline) for _, deadline in deadlines}) == 1
+
+    def test_an_event_that_cannot_be_stored_does_not_remind_of_a_problem(self, site: Site) -> None:
+        """That would take even longer; a later event reminds."""
+        path = f"portals/{MEMBER_ID}"
+        found = site.store.get(path, Deadline(20))
+        assert found
+        assert site.store.put(
+            replace(found, fields={**found.fields, "problem": "Any."}), Deadline(20)
+        )
+        use_store(site, UnavailableAtCreate, store_deadline_seconds=20)
+        assert outcome(site.send(deletion())) == UNAVAILABLE
+        assert [line["outcome"] for line in site.lines] == ["not_recorded", "store_unavailable"]
+        site.start()
+        site.send(deletion())
+        assert site.lines[-2]["outcome"] == "portal_problem"
 
 
 class TestLife:
