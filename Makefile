@@ -7,6 +7,7 @@
 # make pictures  create the pictures in docs/ again: the report, the terminal
 # make audit  known vulnerabilities and the licences of the deployed dependencies
 # make lock   pin the dependencies of pyproject.toml again
+# make clean  delete the environment, the stores of `make run` and all caches
 PYTHON ?= python3
 PORT ?= 8080
 CHAOS_DELETIONS ?= 50000

@@ -82,6 +82,15 @@ def test_every_target_of_make_exists(target: str) -> None:
     assert run("make", "--dry-run", target).returncode == 0
 
 
+def test_make_help_lists_every_target() -> None:
+    """But itself."""
+    (targets,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    listed = re.findall(r"^make (\w+)  ", run("make", "help").stdout, re.MULTILINE)
+
+    assert sorted(targets.split()) == sorted(listed)
+
+
 @pytest.mark.parametrize("option", DEPLOY)
 def test_every_option_of_deploy_exists(option: str) -> None:
     """Its help names it."""
