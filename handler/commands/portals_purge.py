@@ -3,14 +3,15 @@
 import argparse
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from handler.bitrix24.drain_lease import LEASE_SECONDS
 from handler.console.portal_option import find_portal, portal_name
 from handler.console.portal_state import count_quarantined
 from handler.console.printing import CommandError, argument, store_deadline
 from handler.log import count
-from handler.portal import change_portal, portal_path, read_portal
+from handler.portal import Portal, change_portal, portal_path, read_portal
 from handler.records.documents import DELETIONS, QUARANTINE, RECORDED_AT
 from handler.settings import Settings, parse_cache_seconds
 from handler.stores.interface import EXPIRING, Store
@@ -54,8 +55,15 @@ def _purge(options: argparse.Namespace) -> int:
         if sys.stdin.readline().strip() != member_id:
             raise CommandError("Nothing was deleted: that is not the portal's member_id.")
     now = datetime.now(UTC)
-    change_portal(store, member_id, lambda stored: stored and stored.removed(now), store_deadline())
-    _wait(options.settings, options.cache_seconds)
+    drains = False
+
+    def remove(stored: Portal | None) -> Portal | None:
+        nonlocal drains
+        drains = bool(stored and _may_be_drained(stored, now))
+        return stored and stored.removed(now)
+
+    change_portal(store, member_id, remove, store_deadline())
+    _wait(options.settings, options.cache_seconds, drains=drains)
     deleted = _delete_collections(store, member_id)
     portal = read_portal(store, member_id, store_deadline())
     if portal and portal.active:
@@ -84,14 +92,24 @@ def _amounts(store: Store, member_id: str) -> str:
     )
 
 
-def _wait(settings: Settings, cache_seconds: float | None) -> None:
+def _may_be_drained(portal: Portal, now: datetime) -> bool:
+    """Return whether a drain may be under way: a removal deletes the lease, but does not end it."""
+    lease = timedelta(seconds=LEASE_SECONDS)
+    return bool(portal.drain or (portal.removed_at and now - portal.removed_at < lease))
+
+
+def _wait(settings: Settings, cache_seconds: float | None, *, drains: bool) -> None:
     """Wait until no instance of the function trusts the portal's tokens or stores its data."""
     trusted = settings.token_cache_seconds if cache_seconds is None else cache_seconds
     seconds = trusted + settings.store_deadline_seconds
+    reason = (
+        "every instance of the function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS)"
+    )
+    if drains and seconds < LEASE_SECONDS:
+        seconds = LEASE_SECONDS
+        reason = "a drain of its offline queue has ended"
     print(
-        f"Its events are no longer accepted. Waiting {seconds:g} s until every instance of the"
-        " function knows (TOKEN_CACHE_SECONDS plus STORE_DEADLINE_SECONDS) ...",
-        flush=True,
+        f"Its events are no longer accepted. Waiting {seconds:g} s until {reason} ...", flush=True
     )
     time.sleep(seconds)
 

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,31 @@ def test_scripts_are_not_asked(
     assert [float(wait)] == waited
 
 
+LEASE = {"drain": {"until": MOMENT, "nonce": "n", "user": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "cache", "wait"),
+    [
+        (LEASE, "0", 12),
+        (LEASE, "5", 13),
+        ({"removed_at": LATER}, "0", 12),  # which deleted the lease, if there was one
+        ({"removed_at": MOMENT}, "0", 8),
+    ],
+)
+def test_the_wait_lasts_until_a_drain_has_ended(
+    shell: Shell, waited: list[float], fields: dict[str, Any], cache: str, wait: int
+) -> None:
+    """It continues to store deletions. The lease's own time is by another machine's clock."""
+    shell.write("portals/M", active=True, **fields)
+
+    code, out, _ = shell("portals", "purge", "M", "--yes", "--cache-seconds", cache)
+
+    assert (0, [wait]) == (code, waited)
+    until = "Waiting 12 s until a drain of its offline queue has ended ..."
+    assert (until in out) is (wait == 12)
+
+
 def test_the_services_settings_say_how_long_to_wait(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, waited: list[float]
 ) -> None:
@@ -194,7 +220,8 @@ def test_records_stored_during_the_wait_are_deleted_too(
     def wait(_seconds: float) -> None:
         fields = shell.fields(f"portals/{member_id}")
         assert fields
-        assert {"active", "installed_at", "member_id", "removed_at", "updated_at"} == fields.keys()
+        stays = {"active", "allowed", "installed_at", "member_id", "removed_at", "updated_at"}
+        assert stays == fields.keys()
         assert not fields["active"]
         meanwhile.append(app.post(late).status)
 
