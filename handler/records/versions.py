@@ -33,8 +33,9 @@ COPIED_FIELDS: Final = (
     "files",
 )
 
-# For one message. Firestore allows documents of 1 MiB and commits of 10 MiB, which may hold forty
-# of these documents; a text has up to 80 kB.
+# For one message, in bytes as stored. Firestore allows documents of 1 MiB and commits of 10 MiB,
+# which may hold forty of these documents; a text has up to 80 kB, or 120 kB as JSON, where control
+# characters have six bytes.
 _MAX_VERSIONS = 50
 _MAX_BYTES = 200_000
 
@@ -87,13 +88,13 @@ def with_version(
 ) -> list[Version]:
     """Add a version, then drop versions until they are within the limits.
 
-    Those after the deletion go first, then the oldest updates, then the oldest additions.
-    `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
+    Those after the deletion go first, then the oldest updates, then the oldest additions; one
+    always stays. `deleted_at` is when the message was deleted, if that is known, in Unix seconds.
     """
     versions = [one for one in history if one != version]
     place = bisect_right(versions, version.order, key=lambda one: one.order)
     versions.insert(place, version)
-    while len(versions) > _MAX_VERSIONS or _size(versions) > _MAX_BYTES:
+    while len(versions) > _MAX_VERSIONS or (len(versions) > 1 and _size(versions) > _MAX_BYTES):
         after = [one for one in versions if not _counts(one, deleted_at)]
         changes = [one for one in versions[:-1] if one.update]
         versions.remove((after[-1:] or changes or versions)[0])
@@ -173,7 +174,7 @@ def _counts(version: Version, deleted_at: int | None) -> bool:
 
 
 def _size(versions: Iterable[Version]) -> int:
-    return sum(len((version.text or "").encode()) for version in versions)
+    return sum(len(line.encode()) for line in encoded(versions, {}))
 
 
 def _time(seconds: int) -> datetime:

@@ -211,10 +211,31 @@ class TestHistory:
         history = arrived(add(0, long), *(update(n, f"{long[1:]}{n}") for n in range(1, 5)))
 
         assert [0, 4] == [version.at for version in history]
-        fits = 200_000 - sum(len((version.text or "").encode()) for version in history)
+        short = replace(add(5, "x"), files=("y",))
+        stored = sum(len(line.encode()) for line in encoded([*history, short], {}))
+        fits = 200_000 - stored + 1
         for size, kept in ((fits, [0, 4, 5]), (fits + 1, [0, 5])):
-            larger = replace(add(5, size * "x"), files=("y",))
+            larger = replace(short, text=size * "x")
             assert kept == [version.at for version in with_version(history, larger, None)]
+
+    def test_size_is_measured_as_stored(self) -> None:
+        """As JSON, with file names: a control character is one byte in a text, and six there."""
+        names = tuple(f"{99 * chr(1)}{n}" for n in range(100))
+        for long in (add(0, 20_000 * "\x01"), replace(add(0), files=names)):
+            history = arrived(*(replace(long, at=n) for n in range(10)))
+
+            stored = [len(line.encode()) for line in encoded(history, {})]
+            assert 200_000 - stored[-1] < sum(stored) <= 200_000
+            assert 9 == history[-1].at
+
+    def test_the_last_version_stays_whatever_its_size(self) -> None:
+        """It is far below Firestore's limit."""
+        names = tuple(f"{250 * chr(1)}{n}" for n in range(100))
+        large = replace(add(2, 20_000 * "\x01"), files=names)
+
+        assert [large] == arrived(add(1, "sent"), large)
+        (line,) = encoded([large], {})
+        assert 200_000 < len(line.encode()) < 300_000
 
 
 def test_versions_are_read_back_as_written() -> None:
