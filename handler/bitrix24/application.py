@@ -1,6 +1,7 @@
 """Handles the application's own events: install, ping, uninstall."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -44,6 +45,7 @@ class Application:
     """Answers the events about the application itself. Each method may raise `StoreUnavailable`.
 
     `proofs` limits how many installs are verified at the same time, `waiting` how many more wait.
+    `clock` is for the deadline of an install's outgoing calls.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Application:
         proofs: threading.Semaphore,
         waiting: threading.Semaphore,
         now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._open_store = open_store
@@ -62,6 +65,7 @@ class Application:
         self._proofs = proofs
         self._waiting = waiting
         self._now = now
+        self._clock = clock
 
     def install(
         self, event: Event, digest: str, url: str, ping: Delivery, log: Log, *, known: bool
@@ -71,7 +75,7 @@ class Application:
         With a known token (Reinstall), the answer says why instead, and only `updated_at` changes.
         """
         try:
-            proven, administrator = self._prove(event)
+            proven, administrator, seconds_left = self._prove(event)
         except NotProven as reason:
             if not known:
                 raise refused(reason) from None
@@ -92,6 +96,7 @@ class Application:
         held = self._leases(event).take(administrator or 0, postponable=False)
         if not isinstance(held, Held):
             return _installed([_NOT_CHECKED], warning=warning)
+        held.deadline = Deadline(seconds_left)  # waiting for the lease does not count
         upkeep, visit = self._visit(event, held, url, ping, log)
         with visit.released():
             upkeep.bind(administrator)
@@ -135,20 +140,23 @@ class Application:
             warning = _UNINSTALLED
         return Answer(200, {"status": "uninstalled"}, warning=warning)
 
-    def _prove(self, event: Event) -> tuple[Portal, int | None]:
+    def _prove(self, event: Event) -> tuple[Portal, int | None, float]:
+        """Return the portal, the administrator's id, and the seconds left for further calls."""
         if not (self._proofs.acquire(blocking=False) or self._wait()):
             raise NotProven(
                 "Too many installs at the same time.", "If it was yours, try again in a minute."
             )
+        deadline = Deadline(OUTGOING_SECONDS, self._clock)
         try:
-            return prove(
+            proven, administrator = prove(
                 event.auth,
                 self._settings,
                 lambda: read_portal(self._open_store(), event.auth.member_id, self._deadline()),
-                Deadline(OUTGOING_SECONDS),
+                deadline,
             )
         finally:
             self._proofs.release()
+        return proven, administrator, deadline.remaining
 
     def _wait(self) -> bool:
         """Wait for a turn to verify an install; return whether it came in time."""

@@ -2,14 +2,25 @@
 
 import json
 import os
+import threading
+from collections.abc import Callable
+from io import StringIO
 
 import pytest
 
 from handler.bitrix24 import portal_problems as problems
+from handler.bitrix24.application import Application
 from handler.bitrix24.rest import Rest
 from handler.bitrix24.subscription import subscribe
 from handler.commands import main
 from handler.deadline import Deadline
+from handler.events.body import FORM, decode_body
+from handler.events.envelope import parse_event
+from handler.log import Log
+from handler.records.documents import Delivery
+from handler.records.recorder import Recorder
+from handler.settings import Settings
+from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
 from tests.doubles.bitrix24 import (
@@ -22,7 +33,10 @@ from tests.doubles.bitrix24 import (
     Refusal,
     Value,
 )
+from tests.doubles.bitrix24.faults import Exchange
+from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.function import Response
+from tests.doubles.memory_store import NOW
 from tests.samples import in_portal
 
 DELETE = "ONOPENLINEMESSAGEDELETE"
@@ -551,6 +565,37 @@ def test_administrators_profile_may_lack_an_id(
     installation.lose_bindings()
     assert install(app, installation).json == INSTALLED
     assert bound(installation) == EVERYTHING
+
+
+@pytest.mark.parametrize(("seconds", "subscribed"), [(0, True), (10, False)])
+def test_proof_and_bindings_share_ten_seconds(
+    stage: Stage, portal: Portal, seconds: float, *, subscribed: bool
+) -> None:
+    """After a slow proof, little time is left to bind; Reinstall continues."""
+    installation, store, passed = portal.install(), LocalStore(str(stage.store)), 0.0
+
+    def answer_late(exchange: Exchange, effect: Callable[[], Message]) -> None:
+        nonlocal passed
+        passed = seconds
+        exchange.write(effect().encode())
+
+    stage.bitrix.fault("profile", answer_late)
+    servers = tuple(stage.bitrix.oauth_servers.split(","))
+    settings = Settings(allowed_portals=frozenset({portal.domain}), oauth_servers=servers)
+    application = Application(
+        settings,
+        lambda: store,
+        Recorder(lambda: store, settings, lambda: NOW),
+        proofs=threading.Semaphore(),
+        waiting=threading.Semaphore(),
+        now=lambda: NOW,
+        clock=lambda: passed,
+    )
+    event = parse_event(decode_body(FORM, installation.install_event(installation.token())))
+    ping = Delivery(member_id=portal.member_id, event=event.name, via="online")
+    answer = application.install(event, "digest", f"{ADDRESS}/", ping, Log(StringIO()), known=False)
+    assert answer.body["subscribed"] is subscribed
+    assert ("no time was left" in str(answer.body.get("detail"))) is not subscribed
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
