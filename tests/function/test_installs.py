@@ -377,6 +377,12 @@ class TestAllowedOnce:
         added_anew = renamed.delete_and_add()
         assert install(app, added_anew).json == INSTALLED
 
+    def test_a_portal_entered_by_hand_is_not_recognised(self, stage: Stage, portal: Portal) -> None:
+        """No setting accepted it."""
+        stage.write(f"portals/{portal.member_id}", {"token_digests": ["d"], "active": True})
+        app = stage.start(ALLOWED_PORTALS="another.bitrix24.com")
+        assert install(app, portal.install()).status == 403
+
     @pytest.mark.parametrize(
         ("client_id", "allowed", "accepted"),
         [
