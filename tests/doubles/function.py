@@ -83,9 +83,10 @@ class Function:
         self._process.wait(_START_SECONDS)
 
     def kill(self) -> None:
-        """Kill it, including its worker."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(_START_SECONDS)
+        """Kill it, including its worker; another thread may start it again meanwhile."""
+        process = self._process
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_START_SECONDS)
 
     def post(
         self, body: bytes, content_type: str = FORM, path: str = "/", **headers: str
