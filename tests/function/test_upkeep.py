@@ -279,6 +279,13 @@ class TestRenamed:
         assert life.document["domain"] == "renamed.bitrix24.com"
         assert life.document["client_id"] == "local.ours"
 
+    def test_a_portal_that_has_answered_is_not_looked_up(self, life: Life) -> None:
+        """Only a later call failed."""
+        life.delete()
+        life.stage.bitrix.fault("event.offline.clear", Disconnect())
+        assert "detail" in life.ping().json
+        assert life.asked == ["event.offline.get", "event.offline.clear"]
+
     def test_address_is_looked_up_once_an_hour(self, life: Life) -> None:
         """A portal whose licence has ended redirects as well, but has no other address."""
         gone = Redirect("https://www.bitrix24.com/")
@@ -403,3 +410,5 @@ class TestReminders:
         life.app.post(life.installation.uninstall_event())
         assert "problem" not in life.document
         assert life.outcomes == ["portal_problem", "portal_well"]
+        *_, ended, _ = life.app.log_lines
+        assert (ended["outcome"], ended["event"]) == ("portal_well", "ONAPPUNINSTALL")

@@ -112,6 +112,19 @@ def test_records_without_event_at_are_merged_in(store: Store) -> None:
     assert ["old"] == [one.fields["message_id"] for one in read(store, since)]
 
 
+def test_records_can_be_read_by_when_they_were_recorded(local_store: Store) -> None:
+    """Of several portals, too; `--follow` needs that."""
+    noon = datetime(2026, 3, 17, 12, tzinfo=UTC)
+    for member_id, recorded, deleted in (("M", 0, -2), ("N", -1, 0)):
+        times = {"recorded_at": recorded, "event_at": deleted}
+        fields = {name: noon + timedelta(hours=hours) for name, hours in times.items()}
+        local_store.put(Document(f"portals/{member_id}/deletions/1", fields), Deadline(60))
+
+    for by, members in (("recorded_at", ["M", "N"]), ("event_at", ["N", "M"])):
+        found = Reading(local_store, BOTH, silent(), by=by).records()
+        assert members == [record.path.split("/")[1] for record in found]
+
+
 def test_counting_matches_is_limited(
     local_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
