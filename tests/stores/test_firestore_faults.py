@@ -64,9 +64,13 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 @contextmanager
 def unavailable_after(seconds: float, message: str | None = None) -> Iterator[Deadline]:
-    """Expect `StoreUnavailable` at the deadline, at most a second late."""
+    """Expect `StoreUnavailable` at the deadline, at most a second late.
+
+    A stalled machine can pass it before the call that should fail.
+    """
     deadline = Deadline(seconds)
-    with Stopwatch() as watch, pytest.raises(StoreUnavailable, match=message):
+    expected = message and f"{message}|no time was left"
+    with Stopwatch() as watch, pytest.raises(StoreUnavailable, match=expected):
         yield deadline
     assert deadline.remaining <= seconds * 0.1
     assert watch.seconds < seconds + 1
@@ -182,7 +186,7 @@ class TestAnswers:
         """Attempts end in time, are not too frequent, and the last problem is reported."""
         double.refuse(call.method, StatusCode.RESOURCE_EXHAUSTED, times=1_000)
 
-        with unavailable_after(0.5, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
+        with unavailable_after(2, "RESOURCE_EXHAUSTED: refused by a test") as deadline:
             call.run(store, deadline)
 
         assert 2 <= double.calls[call.method] < 100
