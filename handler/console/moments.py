@@ -83,12 +83,13 @@ def zone(name: str) -> tzinfo:
 
 
 def time_text(moment: datetime, zone: tzinfo) -> str:
-    """Format a moment as local time in a zone; such texts sort by local time."""
+    """Format a moment as local time, with the offset only in an hour that the clocks repeat."""
     try:
         moment = moment.astimezone(zone)
     except OverflowError:  # within a day of Python's first or last
         moment = moment.astimezone(UTC)
-    return moment.replace(tzinfo=None).isoformat(" ", "seconds")
+    is_repeated = moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset()
+    return (moment if is_repeated else moment.replace(tzinfo=None)).isoformat(" ", "seconds")
 
 
 def _start(moment: When, zone: tzinfo) -> datetime:

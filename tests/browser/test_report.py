@@ -174,6 +174,18 @@ class TestTable:
         assert [] == cells(browser, 1)
         assert search(browser, "") == f"1 to 100 of {len(DELETIONS)}"
 
+    def test_search_finds_a_record_by_its_id(self, browser: Chromium, a_month: Path) -> None:
+        """As the log and the other formats name it; the cell of the message has it, too."""
+        browser.open(a_month)
+        one = DELETIONS[100]
+
+        told = search(browser, one.name.upper())
+
+        assert told == f"1 to 1 of 1 found, of {len(DELETIONS)}"
+        assert [one.fields["message_id"]] == cells(browser, 5)
+        title = "document.querySelector('#table tbody td:nth-child(5)').title"
+        assert f"record {one.name}" == browser.run(title)
+
     def test_search_works_while_typing(self, browser: Chromium, a_month: Path) -> None:
         """Without a click; the result is announced."""
         browser.open(a_month)

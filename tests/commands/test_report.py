@@ -120,6 +120,23 @@ def test_report_names_its_selection(shell: Shell, page: Path) -> None:
     assert "2026-03-01 00:00 to 2026-03-17 15:30" in hours
 
 
+def test_a_whole_day_may_start_with_a_repeated_hour(shell: Shell, page: Path) -> None:
+    """In Havana, 1 November 2026 has midnight twice; both deletions belong to it."""
+    shell.write("portals/M", active=True)
+    midnight = datetime(2026, 11, 1, 4, tzinfo=UTC)
+    keep(shell, "1", event_at=midnight)
+    keep(shell, "2", event_at=midnight + timedelta(hours=1))
+
+    html = make(
+        shell, page, "--since=2026-11-01", "--until=2026-11-01", "--timezone=America/Havana"
+    )
+
+    assert "1 November 2026, times in America/Havana" in html
+    assert ["2026-11-01 00:00:00-05:00", "2026-11-01 00:00:00-04:00"] == [
+        row[0] for row in data(html)["rows"]
+    ]
+
+
 def test_empty_report_says_so(shell: Shell, page: Path) -> None:
     """And so does the command, with a reason."""
     shell.write("portals/M", active=True)

@@ -2,7 +2,7 @@
 // Shows, searches and sorts the table. Data is only ever inserted as textContent.
 (() => {
   const DELETED = 0, SIDE = 1, USER = 2, CONNECTOR = 3, LINE = 4, CHAT = 5;
-  const MESSAGE = 6, IM_CHAT = 7, TEXT = 8, NOTES = 9, PORTAL = 10;
+  const MESSAGE = 6, IM_CHAT = 7, TEXT = 8, NOTES = 9, PORTAL = 10, ID = 11;
   const SIDES = ["staff", "customer"];
   const PAGE = 100;
   const ON_PAPER = 2000;
@@ -59,6 +59,10 @@
     const isLinked = row[IM_CHAT] && portals[row[PORTAL]][1];
     idCell(cell, isLinked ? link(chat, address(row, `/online/?IM_DIALOG=chat${row[IM_CHAT]}`)) : chat);
   };
+  const messageCell = (row, cell) => {
+    idCell(cell, orDash(row[MESSAGE]));
+    cell.title = `record ${row[ID]}`;
+  };
   const portalCell = (row, cell) => {
     cell.dir = "auto";
     cell.append(portals[row[PORTAL]][0]);
@@ -89,7 +93,7 @@
     { value: (row) => `${SIDES[row[SIDE]]} ${row[USER] ?? ""}`, fill: byCell },
     { value: (row) => `${orDash(row[CONNECTOR])}, line ${orDash(row[LINE])}`, fill: lineCell },
     { value: (row) => row[CHAT], fill: chatCell },
-    { value: (row) => row[MESSAGE], fill: (row, cell) => idCell(cell, orDash(row[MESSAGE])) },
+    { value: (row) => row[MESSAGE], fill: messageCell },
     ...(hasText ? [{ value: (row) => row[TEXT], fill: textCell }] : []),
     ...(hasPortals ? [{ value: (row) => portals[row[PORTAL]][0], fill: portalCell }] : []),
   ];
@@ -154,7 +158,7 @@
   const indexed = () => {
     index ??= rows.map((row) => [
       row[DELETED], SIDES[row[SIDE]], row[USER], row[CONNECTOR], row[LINE], row[CHAT],
-      row[MESSAGE], row[TEXT], row[NOTES], portals[row[PORTAL]][0],
+      row[MESSAGE], row[TEXT], row[NOTES], portals[row[PORTAL]][0], row[ID],
     ].join("\n").toLowerCase());
     return index;
   };

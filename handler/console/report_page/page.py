@@ -77,7 +77,7 @@ def render(report: Report) -> Iterator[str]:
 def _range(report: Report, zone: tzinfo) -> str:
     """Format whole days as days, and anything else to the minute."""
     since, until = time_text(report.since, zone), time_text(report.until, zone)
-    if since.endswith("00:00:00") and until.endswith("00:00:00"):
+    if since[11:19] == until[11:19] == "00:00:00":
         first, last = report.since, report.until - timedelta.resolution
         since, until = (_date(day_of(moment, zone)) for moment in (first, last))
         return since if since == until else f"{since} to {until}"

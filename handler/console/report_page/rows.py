@@ -46,6 +46,7 @@ class Rows:
             one.text,
             notes(one, self._zone),
             portal,
+            one.id,
         ]
         self._file.write(f"{',' if self.count else ''}\n{_json(row)}")
         self.count += 1

@@ -129,6 +129,23 @@ def test_moments_are_shown_in_local_time() -> None:
     assert "9999-12-31 23:59:59" == moments.time_text(last, BERLIN)
 
 
+def test_moments_of_a_repeated_hour_show_their_offset() -> None:
+    """On 25 October 2026, Berlin's clocks show 2:00 to 3:00 twice."""
+    first = datetime(2026, 10, 25, 0, tzinfo=UTC)
+
+    assert [
+        "2026-10-25 01:59:59",
+        "2026-10-25 02:00:00+02:00",
+        "2026-10-25 02:59:59+02:00",
+        "2026-10-25 02:00:00+01:00",
+        "2026-10-25 02:59:59+01:00",
+        "2026-10-25 03:00:00",
+    ] == [
+        moments.time_text(first + timedelta(seconds=seconds), BERLIN)
+        for seconds in (-1, 0, 3599, 3600, 7199, 7200)
+    ]
+
+
 def test_a_range_without_ends_is_everything() -> None:
     """By default, nothing is excluded."""
     options = Namespace(since=None, until=date(2026, 1, 1), timezone=UTC)
