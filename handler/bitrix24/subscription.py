@@ -167,7 +167,7 @@ def subscribe(
     if len(url) > MAX_HANDLER_URL:
         detail = f"The function's URL is longer than {MAX_HANDLER_URL} characters."
         events = {binding.event for binding in bindings}
-        return Corrected([detail], [Bitrix24Error(detail)], events)
+        return Corrected([detail], not_bound=events)
     found = compare(bound_at(rest), bindings, url, administrator, unwanted)
     queue_is_new = any(binding.offline for binding in found.missing)
     other_hosts = [

@@ -421,12 +421,18 @@ class TestDeletions:
         """By when it was recorded: an old deletion may arrive only now."""
         shell.write("portals/M", active=True)
         self.keep(shell, "M", 1)
-        self.keep(shell, "M", 2, origin="customer", event_at=MOMENT - timedelta(days=1))
+        by_customer = {"origin": "customer", "event_at": MOMENT - timedelta(days=1)}
+        self.keep(shell, "M", 2, **by_customer)
+
+        def delete_more() -> None:
+            self.keep(shell, "M", 3)
+            self.keep(shell, "M", 4, **by_customer)
 
         flags = ["--by", "customer", "--timezone", "Europe/Berlin"]
-        come = self.follow(monkeypatch, tmp_path / "out", flags)
+        come = self.follow(monkeypatch, tmp_path / "out", flags, delete_more)
 
-        assert ["2026-03-16 13:00:00  M  customer  -  livechat  128  c  2\n"] == come
+        line = "2026-03-16 13:00:00  M  customer  -  livechat  128  c  {}\n"
+        assert [line.format(2), line.format(2) + line.format(4)] == come
 
     @pytest.mark.parametrize(
         ("flags", "shown", "told"),
