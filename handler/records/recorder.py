@@ -58,15 +58,12 @@ def as_decided(settings: Settings) -> Settings:
     """Return the settings for what the service decided on: a dead letter, a quarantined event.
 
     It is recorded later from an operator's shell, whose settings may be missing or different. So
-    CONNECTORS and RETENTION_DAYS are ignored: letters and documents have the service's. Without
-    KEEP_TEXT_DAYS, texts are looked up nevertheless, and messages expire when they would have.
+    RETENTION_DAYS is ignored: letters and documents have the service's. (They have its CONNECTORS,
+    too: see `Recorder.with_connectors`.) Without KEEP_TEXT_DAYS, texts are looked up nevertheless,
+    and messages expire when they would have.
     """
-    return replace(
-        settings,
-        connectors=frozenset(),
-        retention_days=None,
-        keep_text_days=settings.keep_text_days or UNKNOWN_DAYS,
-    )
+    keep_text_days = settings.keep_text_days or UNKNOWN_DAYS
+    return replace(settings, retention_days=None, keep_text_days=keep_text_days)
 
 
 def name_connectors(left_out: Sequence[str]) -> Mapping[str, object]:
