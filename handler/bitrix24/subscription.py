@@ -176,16 +176,20 @@ def subscribe(
         if is_plausible_host(host) and not rest.quotes_token(host)
     ]
     corrected = Corrected(other_hosts=other_hosts[:_MAX_OTHER_HOSTS], queue_is_new=queue_is_new)
+    already_bound = set()
     for binding in found.missing:
         try:
-            _bind(rest, binding, url, administrator)
+            if not _bind(rest, binding, url, administrator):
+                already_bound.add(binding.event)
         except Bitrix24Error as error:
             corrected.not_bound.add(binding.event)
             corrected.problems.append(f"{binding} could not be bound: {error}.")
             corrected.errors.append(error)
     for one in found.stale:
-        if one.event in corrected.not_bound:
-            continue  # better than no binding at all
+        # Better than no binding at all. A portal that says that the missing one is already bound
+        # may mean this one: it may ignore case in URLs, for example.
+        if one.event in corrected.not_bound | already_bound:
+            continue
         try:
             rest.call("event.unbind", event=one.event, handler=one.handler, auth_type=one.user)
         except Bitrix24Error as error:
@@ -235,20 +239,21 @@ def _user(auth_type: object) -> int:
         return 0
 
 
-def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> None:
+def _bind(rest: Rest, binding: Binding, url: str, administrator: int | None) -> bool:
+    """Add a binding; return whether it is new. Raises `Bitrix24Error`."""
     pauses = iter(_BUSY_PAUSES_SECONDS)
     while True:
         try:
             rest.call("event.bind", **_parameters(binding, url, administrator))
         except Bitrix24Error as error:
             if _ALREADY_BOUND in error.description:
-                return
+                return False
             pause = next(pauses, None)
             if _BUSY not in error.description or pause is None or rest.remaining < pause:
                 raise
             time.sleep(pause)
         else:
-            return
+            return True
 
 
 def _parameters(binding: Binding, url: str, administrator: int | None) -> dict[str, object]:

@@ -511,6 +511,20 @@ def test_stale_binding_stays_if_its_replacement_fails(
     assert bound(installation) == [stale, *EVERYTHING[1:]]
 
 
+def test_binding_that_the_portal_takes_for_the_new_one_stays(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """It may compare URLs less exactly; without the listed one, no event would arrive."""
+    installation = portal.install()
+    rest = Rest(portal.client_endpoint, installation.token().access_token, Deadline(9))
+    rest.call("event.bind", event=DELETE, handler=ADDRESS)
+    refusal = Refusal(400, "ERROR_CORE", "Unable to set event handler: Handler already binded")
+    stage.bitrix.fault("event.bind", refusal)
+    assert install(app, installation).json == INSTALLED
+    listed = {"event": DELETE, "handler": ADDRESS, "auth_type": "0", "offline": 0}
+    assert bound(installation) == [listed, *EVERYTHING[1:]]
+
+
 def test_failed_unbinding_is_reported(stage: Stage, portal: Portal, app: App) -> None:
     """Everything is then delivered twice, which is harmless but costs."""
     installation = portal.install()
