@@ -56,7 +56,7 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
             "It has no accepted token. Enter one with `python -m handler portals add`, or install"
             " the application."
         )
-    drain = _drain_cut_short(portal, now)
+    drain = _drain_cut_short(portal, now) if portal.active else ""
     if portal.problem:
         since = f" (Since {_moment(portal.problem_since)}.)" if portal.problem_since else ""
         found.append(f"{portal.problem}{since} {drain}".rstrip())

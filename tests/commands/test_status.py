@@ -245,6 +245,14 @@ def test_advice_is_given_once(shell: Shell) -> None:
     assert told == [f"{left} {interrupted} {NEXT}"]
 
 
+def test_an_uninstalled_portal_has_no_queue_to_continue(shell: Shell) -> None:
+    """No ping comes, and Bitrix24 deletes the queue with the application."""
+    left = {"rows": 2, "at": MOMENT}
+    drain = {"until": MOMENT, "nonce": "n", "user": 1}
+
+    assert [] == needs(shell, active=False, queue_left=left, drain=drain)
+
+
 def test_request_to_delete_data_is_reported_until_decided(shell: Shell) -> None:
     """By `purge`, which deletes the document, too, or by `remove`."""
     asked = {"active": False, "installed_at": MOMENT, "clean_requested_at": MOMENT}
