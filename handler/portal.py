@@ -25,7 +25,8 @@ class Lease(Model, strict=True):
     """The lease on a portal's offline queue: which user drains it, and until when.
 
     `nonce` identifies the holder. `again`: more rows were announced since. `follows`: another event
-    is waiting for this lease to end, and will drain everything announced until then.
+    is waiting for this lease to end, and will drain everything announced until then; `follower`
+    identifies it.
     """
 
     until: datetime
@@ -33,6 +34,7 @@ class Lease(Model, strict=True):
     user: int
     again: bool = False
     follows: bool = False
+    follower: str | None = None
 
 
 class QueueLeft(Model, strict=True):

@@ -66,15 +66,19 @@ class Held:
         With `may_continue`, if more rows were announced and no other event waits for them, the note
         is removed instead, the lease continues, and `None` is returned. Raises `StoreUnavailable`.
         """
+        continues = False
 
         def end(stored: Portal | None) -> Portal | None:
+            nonlocal continues
             lease = stored.drain if stored else None
             if not stored or not lease or lease.nonce != self._nonce:
                 # Already ended by this event, perhaps in an earlier call whose answer was lost, or
                 # expired.
                 self._seen = self._seen or (self.portal, self.portal)
                 return None
-            if may_continue and lease.again and not lease.follows:
+            # The note may be gone because an earlier attempt removed it and its answer was lost.
+            continues = may_continue and not lease.follows and (lease.again or continues)
+            if continues:
                 self._seen = None
                 noted = lease.model_copy(update={"again": False})
                 return stored.model_copy(update={"drain": noted})
@@ -130,11 +134,14 @@ class Leases:
                 outcome = NotTaken.UNAVAILABLE
                 return None
             lease = stored.drain
-            if lease and lease.nonce == nonce:  # the answer to this event's own write was lost
+            # The answer to this event's own write was lost.
+            if lease and nonce in (lease.nonce, lease.follower):
                 return None
             left = self._seconds_left(lease)
             if lease and left:
-                outcome, note = _meet(lease, left, user, postponable=postponable, waits=may_wait)
+                outcome, note = _meet(
+                    lease, left, user, nonce, postponable=postponable, waits=may_wait
+                )
                 return stored.model_copy(update={"drain": note}) if note else None
             outcome = Held(self, stored, nonce, overdue=lease is not None)
             until = self._now() + timedelta(seconds=LEASE_SECONDS)
@@ -159,7 +166,7 @@ class Leases:
 
 
 def _meet(
-    lease: Lease, left: float, user: int, *, postponable: bool, waits: bool
+    lease: Lease, left: float, user: int, nonce: str, *, postponable: bool, waits: bool
 ) -> tuple[NotTaken | Lease, Lease | None]:
     """Decide whether an event waits or is postponed, and what it notes in the lease."""
     if lease.user != user or not postponable:
@@ -169,4 +176,5 @@ def _meet(
         return NotTaken.POSTPONED, None if lease.again else lease.model_copy(update=note)
     if lease.follows:
         return NotTaken.POSTPONED, None
-    return lease, lease.model_copy(update={"follows": True}) if waits else None
+    follower = {"follows": True, "follower": nonce}
+    return lease, lease.model_copy(update=follower) if waits else None

@@ -132,7 +132,7 @@ class Visit:
         """Return the portal with the results of this visit."""
         now, left = self._now(), self.done.left
         announced = stored.drain and stored.drain.again and not stored.drain.follows
-        if left == 0 and announced:
+        if not left and announced:
             left = UNKNOWN
             self.done.detail = _MORE
         update = {**self._upkeep.update, "calls_until": self._budget.paid_until}

@@ -29,7 +29,7 @@ from handler.stores.interface import Document, Fields, Store, StoreUnavailable
 from handler.stores.sqlite import LocalStore
 from tests.doubles import bitrix24
 from tests.doubles.app import ADDRESS, App, Stage
-from tests.doubles.bitrix24 import Installation
+from tests.doubles.bitrix24 import Installation, Refusal
 from tests.doubles.bitrix24.faults import Exchange
 from tests.doubles.bitrix24.http_message import Message
 from tests.doubles.memory_store import MemoryStore
@@ -82,6 +82,17 @@ class Rival:
         found = self.store.documents["portals/m"].fields.get("drain", {})
         assert isinstance(found, dict)
         return found
+
+
+class Lossy(MemoryStore):
+    """A store that loses its answers to the next `lost` writes."""
+
+    lost = 0
+
+    def put(self, document: Document, deadline: Deadline) -> bool:
+        written = super().put(document, deadline)
+        self.lost -= 1
+        return written and self.lost < 0
 
 
 @pytest.fixture
@@ -254,23 +265,43 @@ class TestLease:
     @pytest.mark.parametrize("overdue", [False, True])
     def test_lost_answer_is_not_a_conflict(self, overdue: bool) -> None:  # noqa: FBT001 - the case
         """After a lost answer, a store's retry may conflict with its own success."""
-
-        class Lossy(MemoryStore):
-            lost = 1
-
-            def put(self, document: Document, deadline: Deadline) -> bool:
-                written = super().put(document, deadline)
-                self.lost -= 1
-                return written and self.lost < 0
-
-        rival = Rival(Lossy())
+        store = Lossy()
+        rival = Rival(store)
         if overdue:
             rival.write(drain={"until": NOW, "nonce": "n", "user": 1})
+        store.lost = 1
         held = rival.held()
         assert (held.overdue, held.portal.active) == (overdue, True)
-        rival.store.lost = 1  # type: ignore[attr-defined] # it is a lossy one
+        store.lost = 1
         assert held.finish(unchanged, may_continue=True)
         assert rival.lease == {}
+
+    def test_lost_answer_to_taking_the_note_still_continues(self) -> None:
+        """Otherwise the announced rows would wait, and the queue would count as empty."""
+        store = Lossy()
+        rival = Rival(store)
+        held = rival.held()
+        assert rival.take() is NotTaken.POSTPONED
+        store.lost = 1
+        assert held.finish(unchanged, may_continue=True) is None
+        assert rival.lease["again"] is False
+        assert held.finish(unchanged, may_continue=True)
+        assert rival.lease == {}
+
+    def test_event_that_loses_the_answer_to_its_note_still_follows(self) -> None:
+        """Otherwise the holder would leave the announced rows to an event that does not come."""
+
+        class Ending(Lossy):
+            def get(self, path: str, deadline: Deadline) -> Document | None:
+                if self.reads == 2:  # the first read of the wait
+                    waiting.write(drain={})
+                return super().get(path, deadline)
+
+        store = Ending()
+        waiting = Rival(store)
+        waiting.write(drain={"until": NOW + timedelta(seconds=2), "nonce": "1", "user": 1})
+        store.lost = 1
+        assert isinstance(waiting.take(), Held)
 
     def test_a_release_whose_answer_was_lost_is_known_to_the_next_attempt(self) -> None:
         """The store became unavailable after the write; what was written is still to be logged."""
@@ -534,6 +565,23 @@ class TestPings:
 
         stage.bitrix.fault("event.bind", ping)
         app.post(installation.install_event(installation.token()))
+        left = stage.portal(installation.portal)["queue_left"]
+        assert isinstance(left, dict)
+        assert left["rows"] == "more than 0"
+
+    def test_ping_during_an_incomplete_first_install_is_not_forgotten(
+        self, stage: Stage, app: App, portal: bitrix24.Portal
+    ) -> None:
+        """Some event could not be bound; the queue was."""
+        installation = portal.install("local.ours")
+
+        def ping_and_refuse(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            body = installation.offline_ping(installation.token())
+            assert app.post(body).json == POSTPONED
+            Refusal(500, "INTERNAL_SERVER_ERROR")(exchange, effect)
+
+        stage.bitrix.fault("event.bind", ping_and_refuse, after=3)
+        assert not app.post(installation.install_event(installation.token())).json["subscribed"]
         left = stage.portal(installation.portal)["queue_left"]
         assert isinstance(left, dict)
         assert left["rows"] == "more than 0"
