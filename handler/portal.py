@@ -89,12 +89,16 @@ class Portal(Model, strict=True):
         return self.model_dump(exclude_none=True)
 
     def with_token(self, digest: str, now: datetime) -> "Portal":
-        """Accept a token from now on, along with the previous one."""
+        """Accept a token from now on, along with the previous one.
+
+        A new token may be another application's, so `client_id` is unknown until it is confirmed.
+        """
         known = self.active and digest in (self.token_digests or ())
         return self.model_copy(
             update={
                 "token_digests": [digest, *self._others(digest)][:_TOKENS_KEPT],
                 "active": True,
+                "client_id": self.client_id if known else None,
                 "installed_at": self.installed_at if known else now,
                 "updated_at": now,
                 "clean_requested_at": None,
@@ -103,10 +107,15 @@ class Portal(Model, strict=True):
         )
 
     def without_token(self, digest: str, now: datetime, *, clean: bool) -> "Portal":
-        """Stop accepting a token; a portal without tokens is inactive."""
+        """Stop accepting a token; a portal without tokens is inactive.
+
+        `client_id` belongs to the newest token; without that token, it is unknown.
+        """
         others = self._others(digest)
         active = bool(self.active and others)
+        was_newest = others == (self.token_digests or [])[1:]
         update = {
+            "client_id": None if active and was_newest else self.client_id,
             "token_digests": others,
             "active": active,
             "updated_at": now,

@@ -136,6 +136,8 @@ class Visit:
             left = UNKNOWN
             self.done.detail = _MORE
         update = {**self._upkeep.update, "calls_until": self._budget.paid_until}
+        if stored.client_id != self._held.portal.client_id:  # an application came or went meanwhile
+            update.pop("client_id", None)
         if left == 0:
             update |= {"drained_at": now, "queue_left": None}
         elif left is not None:

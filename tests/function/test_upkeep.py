@@ -1,12 +1,16 @@
 """Self-repair: what a year does to a portal, and the pings that repair it."""
 
+import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from handler.bitrix24 import portal_problems as problems
+from handler.commands import main
 from handler.tokens import token_digest
 from tests.doubles.app import event_body
 from tests.doubles.bitrix24 import (
@@ -18,7 +22,9 @@ from tests.doubles.bitrix24 import (
     Refusal,
     Silence,
 )
-from tests.doubles.function import Response
+from tests.doubles.bitrix24.faults import Exchange
+from tests.doubles.bitrix24.http_message import Message
+from tests.doubles.function import Response, environment
 from tests.function.life import DELETE, PING, Life
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -330,6 +336,62 @@ class TestRenamed:
         life.stage.bitrix.fault("event.offline.get", Disconnect())
         assert "cannot be reached" in life.ping().json["detail"]  # looked up within this hour
         assert "problem" not in life.document
+
+
+class TestOtherApplications:
+    """The portal's `client_id` is that of the newest token's application."""
+
+    def test_after_another_applications_uninstall_the_first_one_is_served_again(
+        self, life: Life
+    ) -> None:
+        """Only its token is accepted then."""
+        other = life.portal.install("local.other")
+        life.app.post(other.install_event(other.token()))
+        assert life.document["client_id"] == "local.other"
+        life.app.post(other.uninstall_event())
+        assert "client_id" not in life.document
+        life.delete()
+        life.pass_time(days=2)
+        assert life.ping().json == EMPTY | {"recorded": 1}
+        assert life.document["client_id"] == "local.ours"
+
+    def test_late_uninstall_of_the_former_application_does_not_change_it(self, life: Life) -> None:
+        """It was deleted and added again."""
+        added = life.installation.delete_and_add(client_id="local.again")
+        life.app.post(added.install_event(added.token()))
+        life.app.post(life.installation.uninstall_event(clean=True))
+        assert life.document["client_id"] == "local.again"
+
+    def test_application_whose_new_token_was_entered_by_hand_is_served(
+        self, life: Life, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the log recommends if ONAPPINSTALL could not be verified."""
+        added = life.installation.delete_and_add(client_id="local.again")
+        settings = environment(STORE="local", LOCAL_STORE_PATH=str(life.stage.store))
+        monkeypatch.setattr(os, "environ", settings)
+        where = ("--member-id", life.portal.member_id, "--token", added.application_token)
+        assert main(["portals", "add", *where]) == 0
+        life.pass_time(days=2)
+        ping = added.offline_ping(added.token())
+        assert life.app.post(ping).json == EMPTY
+        assert life.document["client_id"] == "local.again"
+        assert len(added.bindings) == 4
+
+    def test_a_check_does_not_undo_an_install_of_another_application(self, life: Life) -> None:
+        """The check began before."""
+        other = life.portal.install("local.other")
+
+        def install(exchange: Exchange, effect: Callable[[], Message]) -> None:
+            waiting = pool.submit(life.app.post, other.install_event(other.token()))
+            while life.document["client_id"] == "local.ours":
+                assert not waiting.done()
+            exchange.write(effect().encode())
+
+        life.stage.bitrix.fault("event.get", install)
+        life.pass_time(days=2)
+        with ThreadPoolExecutor() as pool:
+            assert life.ping().json == EMPTY
+        assert life.document["client_id"] == "local.other"
 
 
 class TestForgedPings:
