@@ -493,20 +493,28 @@ class TestPings:
         assert stage.portal(installation.portal)["note"] == "changed"
 
     def test_an_install_waits_for_the_drain_under_way(
-        self, stage: Stage, app: App, installation: Installation
+        self,
+        stage: Stage,
+        app: App,
+        installation: Installation,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Bindings are changed only under the lease."""
+        """Bindings are changed only under the lease, even if it is the same user's."""
         store = LocalStore(str(stage.store))
         held = Leases(store, installation.portal.member_id, now, 8).take(1)
         assert isinstance(held, Held)
         stage.bitrix.calls.clear()
-        with ThreadPoolExecutor() as pool:
-            install = pool.submit(app.post, installation.install_event(installation.token()))
-            while not stage.bitrix.calls_to("profile"):
-                time.sleep(0.01)
-            assert not install.done()
-            assert held.finish(unchanged, may_continue=True)
-            assert install.result().json["subscribed"] is True
+        calls_before_the_end: list[str] = []
+
+        def wait(_seconds: float) -> None:
+            if not calls_before_the_end:
+                calls_before_the_end.extend(call.method for call in stage.bitrix.calls)
+                assert held.finish(unchanged, may_continue=True)
+
+        monkeypatch.setattr(time, "sleep", wait)
+        answer = app.post(installation.install_event(installation.token()))
+        assert answer.json["subscribed"] is True
+        assert ["app.info", "profile"] == calls_before_the_end
         assert stage.bitrix.calls_to("event.get")
 
     def test_lease_that_changes_hands_is_given_up(
@@ -538,19 +546,21 @@ class TestPings:
     def test_install_whose_portal_is_uninstalled_while_it_waits_checks_no_bindings(
         self, stage: Stage, app: App, installation: Installation
     ) -> None:
-        """The answer says so."""
+        """The answer says so; a take-over is a warning nevertheless."""
         path = f"portals/{installation.portal.member_id}"
+        another = installation.portal.install("local.another")
         until = datetime.now(UTC) + timedelta(seconds=20)  # however late the next is
         lease: Fields = {"until": until, "nonce": "other", "user": 2}
         stage.write(path, {"drain": lease, "scope": "before"})  # type: ignore[dict-item] # a map
         with ThreadPoolExecutor() as pool:
-            install = pool.submit(app.post, installation.install_event(installation.token()))
+            install = pool.submit(app.post, another.install_event(another.token()))
             while stage.portal(installation.portal)["scope"] == "before":  # not accepted yet
                 time.sleep(0.01)
             stage.write(path, {"active": False, "drain": {}})
             answer = install.result()
         assert answer.json["subscribed"] is False
         assert answer.json["detail"].endswith("Choose Reinstall again, or install it again.")
+        assert app.log_lines[-1]["message"].startswith("Another application of the portal has")
 
     def test_ping_during_a_first_install_is_not_forgotten(
         self, stage: Stage, app: App, portal: bitrix24.Portal
