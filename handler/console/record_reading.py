@@ -178,7 +178,7 @@ class Reading:
                 after=last,
                 limit=size,
             )
-            yield from (one for one in page if isinstance(one.fields[stamp], datetime))
+            yield from page
             if len(page) < size:
                 return
             last = page[-1]

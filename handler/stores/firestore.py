@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,8 @@ _EMULATOR_PROJECT = "google-cloud-firestore-emulator"  # as in Google's clients
 
 # A commit may hold more, up to 10 MiB; deletes are small.
 _DELETES_PER_COMMIT = 300
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class Firestore:
@@ -248,12 +250,15 @@ class Firestore:
 
 
 def _between(query: Message, stamp: str, since: datetime | None, until: datetime | None) -> None:
-    """Filter by one timestamp only: its own index serves that, in either direction."""
-    bounds = ((messages.GREATER_THAN_OR_EQUAL, since), (messages.LESS_THAN, until))
+    """Filter by one timestamp only: its own index serves that, in either direction.
+
+    The filter finds only timestamps, not other types that were stored by hand.
+    """
+    bounds = ((messages.GREATER_THAN_OR_EQUAL, since or _EARLIEST), (messages.LESS_THAN, until))
     conditions = query.where.composite_filter
+    conditions.op = messages.AND
     for operator, bound in bounds:
         if bound:
-            conditions.op = messages.AND
             condition = conditions.filters.add().field_filter
             condition.field.field_path = stamp
             condition.op = operator

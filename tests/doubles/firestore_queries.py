@@ -18,10 +18,10 @@ def select(documents: Mapping[str, Any], parent: str, query: Any) -> list[Any]: 
         for name in sorted(documents, key=str.encode)
         if name.startswith(folder) and "/" not in name.removeprefix(folder)
     ]
-    if query.order_by:
-        found = _ordered(found, query)
     for condition in query.where.composite_filter.filters:
         found = [document for document in found if _meets(document, condition.field_filter)]
+    if query.order_by:
+        found = _ordered(found, query)
     if query.HasField("limit"):
         found = found[: query.limit.value]
     if query.HasField("select"):
@@ -49,11 +49,15 @@ def _ordered(found: list[Any], query: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _meets(document: Any, condition: Any) -> bool:  # noqa: ANN401
+    """Return whether a document's field meets a condition; another type never does."""
     field = condition.field.field_path
+    kind = condition.value.WhichOneof("value_type")
+    if field not in document.fields or document.fields[field].WhichOneof("value_type") != kind:
+        return False
     if condition.op == _FilterOperator.EQUAL:
-        if condition.value.WhichOneof("value_type") != "integer_value":
+        if kind != "integer_value":
             raise NotImplementedError("only numbers are equal")
-        return field in document.fields and document.fields[field] == condition.value
+        return bool(document.fields[field] == condition.value)
     time = _time(document, field)
     bound: int = condition.value.timestamp_value.ToNanoseconds()
     if condition.op == _FilterOperator.GREATER_THAN_OR_EQUAL:

@@ -375,6 +375,18 @@ class TestNewest:
         assert documents[0].path == "p/m/a/c"
         assert {STAMP: NOON + timedelta(hours=4)} == documents[0].fields
 
+    @pytest.mark.parametrize("stamp", ["2026-11-23", 5, True, ["x"], {"x": NOON}])
+    def test_only_timestamps_are_listed_and_counted(self, five: Store, stamp: Value) -> None:
+        """Documents may have been edited by hand."""
+        put_new(five, "p/m/a/z", {STAMP: stamp})
+
+        assert "c" == self.names(five.newest("p/m/a", STAMP, soon(), limit=1))
+        assert "cadbe" == self.names(five.newest("p/m/a", STAMP, soon()))
+        assert 5 == five.count("p/m/a", STAMP, soon())
+        until = NOON + timedelta(days=9)
+        assert "cadbe" == self.names(five.newest("p/m/a", STAMP, soon(), until=until))
+        assert 5 == five.count("p/m/a", STAMP, soon(), until=until)
+
     @pytest.mark.parametrize(("limit", "expected"), [(0, ""), (1, "c"), (3, "cad"), (9, "cadbe")])
     def test_a_limit_keeps_the_newest(self, five: Store, limit: int, expected: str) -> None:
         """The oldest are cut off; a limit of 0 lists none."""
