@@ -5,7 +5,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from handler.console.printing import store_deadline
 from handler.events import names
@@ -63,16 +65,18 @@ def _connectors(fields: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _delivery(document: Document) -> Delivery:
-    """Return how an event arrived; raises `ValueError` if it is not a deletion event."""
-    fields: Mapping[str, Any] = document.fields
-    if fields.get("event") not in names.DELETIONS:
+    """Return how an event arrived; raises `ValueError` if it is not a deletion event.
+
+    Or if a field has another type, since the document may have been edited by hand.
+    """
+    event_at = document.fields.get("event_at") or document.fields.get(RECEIVED_AT)
+    own = {"member_id": member_id_in(document.path), "via": "replay", "event_at": event_at}
+    given = {**document.fields, **own}
+    delivery = _DELIVERY.validate_python(given)
+    converted = any(given.get(name) != value for name, value in vars(delivery).items())
+    if delivery.event not in names.DELETIONS or converted:
         raise ValueError
-    return Delivery(
-        member_id=member_id_in(document.path),
-        event=fields["event"],
-        via="replay",
-        domain=fields.get("domain"),
-        event_at=fields.get("event_at") or fields.get(RECEIVED_AT),
-        user_id=fields.get("user_id"),
-        expires_at=fields.get("expires_at"),
-    )
+    return delivery
+
+
+_DELIVERY: Final = TypeAdapter(Delivery)

@@ -255,6 +255,24 @@ class TestQuarantine:
         assert (1, True) == (code, out.startswith("q cannot be read: "))
         assert [] == list(shell.store.names("portals/M/deletions", Deadline(5), limit=9))
 
+    @pytest.mark.parametrize(
+        "edited", [{"event_at": "then"}, {"user_id": "x"}, {"domain": True}, {"expires_at": 5}]
+    )
+    def test_an_event_edited_by_hand_is_not_recorded_as_it_is(
+        self, shell: Shell, edited: dict[str, object]
+    ) -> None:
+        """A record must not have a time that is none; other events are still retried."""
+        shell.write("portals/M", active=True)
+        self.keep(shell, "q", FITS, **edited)
+        self.keep(shell, "good", FITS.replace('"a"', '"other"'))
+
+        code, out, err = shell("quarantine", "retry")
+
+        assert (1, "") == (code, err)
+        assert out.startswith("q cannot be read: its data is incomplete.")
+        assert out.endswith("\n1 recorded, 0 already recorded, 1 left.\n")
+        assert ["other"] == [record["message_id"] for record in shell.records()]
+
     @pytest.mark.parametrize("expires", [{}, {"expires_at": MOMENT}])
     def test_shells_settings_are_ignored(
         self, shell: Shell, monkeypatch: pytest.MonkeyPatch, expires: dict[str, object]
