@@ -77,13 +77,15 @@ def _filters(options: argparse.Namespace) -> list[str]:
             (f"connector {options.connector}", options.connector),
             (f"deleted by {options.by}", options.by),
         )
-        if given
+        if given is not None
     ]
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
     """Write the file whole or not at all; raises `CommandError`."""
     try:
+        if path.exists() and not path.is_file():  # never replace a device
+            raise CommandError(f"{path} cannot be written: it is not a file")
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             whole = Path(folder, path.name)
             whole.touch(0o600)

@@ -1,6 +1,7 @@
 """`python -m handler report`; the page itself is tested in a browser."""
 
 import json
+import os
 import re
 import stat
 import tempfile
@@ -164,10 +165,19 @@ def test_a_file_that_cannot_be_written_is_an_error(shell: Shell, page: Path) -> 
     shell.write("portals/M", active=True)
     page.mkdir()
 
-    for path, reason in ((missing, "No such file or directory"), (page, "Is a directory")):
+    pipe = page.parent / "pipe"  # like a device, which an administrator could replace
+    os.mkfifo(pipe)
+
+    for path, reason in (
+        (missing, "No such file or directory"),
+        (page, "it is not a file"),
+        (pipe, "it is not a file"),
+    ):
         told = f"{path} cannot be written: {reason}\n"
         assert (1, "", told) == shell("report", "--output", str(path))
-    assert [page.name, "store.sqlite3"] == sorted(one.name for one in page.parent.iterdir())
+    left = sorted(one.name for one in page.parent.iterdir())
+    assert ["pipe", page.name, "store.sqlite3"] == left
+    assert pipe.is_fifo()
 
 
 def test_output_is_required(shell: Shell) -> None:
