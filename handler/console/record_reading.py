@@ -253,7 +253,7 @@ def _why_nothing(selection: Selection) -> str:
             ("--by", selection.origin),
             ("--connector", selection.connector),
         )
-        if value
+        if value is not None
     ]
     if options:
         return f"No records match {', '.join(options)}: try other values."

@@ -308,7 +308,7 @@ class TestDeletions:
         *_, nothing = shell("deletions")
         self.keep(shell, "M", 1)
         *_, before = shell("deletions", "--until", "2026-03-17T12:00Z", "--by", "portal")
-        *_, other = shell("deletions", "--connector", "other")
+        others = {shell("deletions", "--connector", name)[2] for name in ("other", "")}
 
         assert nothing == (
             "No records: nothing has been recorded yet. `status` shows whether events arrive.\n"
@@ -316,7 +316,7 @@ class TestDeletions:
         assert before == (
             "No records match --until 2026-03-17 12:00:00 UTC, --by: try other values.\n"
         )
-        assert other == "No records match --connector: try other values.\n"
+        assert others == {"No records match --connector: try other values.\n"}
 
     def test_records_beyond_the_limit_are_counted_within_the_range(self, shell: Shell) -> None:
         """Not those before or after it."""
