@@ -27,6 +27,8 @@ from handler.stores.interface import StoreError
 def main(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code, which is 0 only on success."""
     warnings.simplefilter("ignore", append=True)  # unless Python's -W enables them
+    # Texts may contain characters that the terminal's encoding, or that of a file, does not have.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # it is a TextIOWrapper
     parser = argparse.ArgumentParser(
         prog="python -m handler",
         description="Commands for operating the receiver of Bitrix24 open-line deletions.",
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 0 if getattr(options, "follow", False) else 130
-    except BrokenPipeError:  # the reader, such as `| head`, has closed the pipe
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `| head`, has closed it
+            print(f"Input or output failed: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (SettingError, StoreError, CommandError) as error:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from google.cloud.firestore_v1 import types
 from handler.commands import main
 from handler.console.printing import print_json
 from handler.stores.interface import Document
-from tests.commands.shell import Shell
+from tests.commands.shell import MOMENT, Shell
 from tests.doubles.function import ROOT, environment
 
 HELP: dict[str, list[str]] = {}
@@ -151,6 +152,39 @@ def test_reader_may_close_the_pipe_early(
     with os.fdopen(writer, "w") as closed:
         monkeypatch.setattr("sys.stdout", closed)
         assert 1 == main(["deletions", *flags])
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--csv"]])
+def test_output_that_cannot_be_written_is_an_error(
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+) -> None:
+    """On a full disk: no traceback follows, not even when the program ends."""
+    shell.write("portals/M", active=True)
+    shell.record("M", "one")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert 1 == main(["deletions", *flags])
+
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "Input or output failed: [Errno 28] No space left on device" == told
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_texts_are_shown_in_any_encoding(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
+) -> None:
+    """Windows writes a redirected output in a code page without most of Unicode."""
+    shell.write("portals/M", active=True)
+    shell.write("portals/M/deletions/1", recorded_at=MOMENT, event_at=MOMENT, text="привет")
+    output = tmp_path / "output"
+    with output.open("w", encoding=encoding) as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert 0 == main(["deletions"])
+
+    assert r"\u043f\u0440\u0438\u0432\u0435\u0442" in output.read_text(encoding)
 
 
 def test_an_interrupted_command_is_not_a_success(
