@@ -89,7 +89,9 @@ class Application:
             before = stored
             confirmed = {name: getattr(proven, name) for name in proven.model_fields_set}
             known = stored or proven.model_copy(update={"allowed": False})
-            return known.with_token(digest, now).model_copy(update=confirmed)
+            # Until the bindings are checked, they may be missing.
+            update = {**confirmed, "checked_at": None}
+            return known.with_token(digest, now).model_copy(update=update)
 
         self._change(event, accept)
         warning = _TAKEN_OVER if _is_taken_over(before, proven) else ""

@@ -62,6 +62,11 @@ def needs(store: Store, portal: Portal, quarantined: int, now: datetime) -> list
         found.append(f"{portal.problem}{since} {drain}".rstrip())
     elif drain:
         found.append(f"{drain} {_NEXT_PING}")
+    if _is_half_installed(portal, now):
+        found.append(
+            "Its last install ended before the bindings were checked, so events may not arrive:"
+            f" {_REINSTALL}."
+        )
     if stopped := _pings_stopped(store, portal, now):
         found.append(stopped)
     if quarantined:
@@ -91,6 +96,13 @@ def _drain_cut_short(portal: Portal, now: datetime) -> str:
     if portal.drain and portal.drain.until < now:
         said.append(f"A drain was interrupted: it did not end by {_moment(portal.drain.until)}.")
     return " ".join(said)
+
+
+def _is_half_installed(portal: Portal, now: datetime) -> bool:
+    """Return whether an install was accepted but then interrupted; 0.1.0 left no trace of it."""
+    drains = portal.drain and portal.drain.until >= now
+    known = portal.allowed is None or portal.checked_at or portal.problem
+    return bool(portal.active and not known and not drains)
 
 
 def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handler.deadline import Deadline
-from handler.stores.interface import Document
+from handler.stores.interface import Document, Fields
 from tests.commands.shell import MOMENT, Shell
 
 NOT_SEEN_HERE = (
@@ -220,6 +220,29 @@ def test_rows_left_by_a_drain_are_reported(shell: Shell, rows: int | str, left: 
     )
 
     assert [told] == needs(shell, queue_left={"rows": rows, "at": MOMENT})
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {},
+        {"checked_at": MOMENT},
+        {"allowed": None},  # entered by hand, or installed by 0.1.0
+        {"drain": {"until": FUTURE, "nonce": "n", "user": 1}},
+        {"problem": "P."},
+        {"active": False},
+    ],
+)
+def test_interrupted_install_is_reported(shell: Shell, otherwise: Fields) -> None:
+    """Without bindings, no event arrives that could repair them."""
+    told = (
+        "Its last install ended before the bindings were checked, so events may not arrive:"
+        f" {REINSTALL}."
+    )
+
+    found = needs(shell, **{"allowed": False, **otherwise})
+
+    assert (told in found) is (otherwise == {})
 
 
 @pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])

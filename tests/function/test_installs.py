@@ -20,6 +20,7 @@ from handler.log import Log
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder
 from handler.settings import Settings
+from handler.stores.interface import Fields
 from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
@@ -616,6 +617,25 @@ def test_proof_and_bindings_share_ten_seconds(
     answer = application.install(event, "digest", f"{ADDRESS}/", ping, Log(StringIO()), known=False)
     assert answer.body["subscribed"] is subscribed
     assert ("no time was left" in str(answer.body.get("detail"))) is not subscribed
+
+
+def test_bindings_of_an_interrupted_install_count_as_unchecked(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """Its instance was killed after it had stored the portal; the former install was complete."""
+    installation = portal.install()
+    assert install(app, installation).json == INSTALLED
+    assert "checked_at" in stage.portal(portal)
+
+    def interrupt(exchange: Exchange, effect: Callable[[], Message]) -> None:
+        interrupted.append(stage.portal(portal))
+        exchange.write(effect().encode())
+
+    interrupted: list[Fields] = []
+    stage.bitrix.fault("event.get", interrupt)
+    install(app, installation)
+    assert "checked_at" not in interrupted[0]
+    assert "checked_at" in stage.portal(portal)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
