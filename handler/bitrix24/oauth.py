@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
-from handler.bitrix24.rest import Bitrix24Error, Rest
+from handler.bitrix24.rest import OUTGOING_SECONDS, Bitrix24Error, Rest
 from handler.deadline import Deadline
 from handler.events.envelope import Auth
 from handler.events.fields import Model, OrNone, Text, UserId
@@ -21,6 +21,9 @@ from handler.urls import rest_endpoint
 # Zones of portals that belong to oauth.bitrix24.tech; all others belong to oauth.bitrix.info.
 _TECH_ZONES = (".ru", ".by", ".kz", ".uz", ".am", ".az", ".ge", ".kg")
 _TECH = ".tech"
+
+# If one server hangs, this leaves time to ask the other.
+_LONGEST_OF_TWO_SECONDS = 4
 
 
 class UnknownServerError(Bitrix24Error):
@@ -52,8 +55,15 @@ class Confirmed(Model):
     user_id: int | None
 
 
-def confirm(auth: Auth, token: str, settings: Settings, deadline: Deadline) -> Confirmed:
-    """Look up the event's access token; raises `Bitrix24Error`.
+def confirm(
+    auth: Auth,
+    token: str,
+    settings: Settings,
+    deadline: Deadline,
+    *,
+    longest: float = OUTGOING_SECONDS,
+) -> Confirmed:
+    """Look up the event's access token, for at most `longest` seconds; raises `Bitrix24Error`.
 
     The server is the one that the event names, if it is known. If it names none, both are asked,
     starting with the one of the portal's zone.
@@ -61,8 +71,8 @@ def confirm(auth: Auth, token: str, settings: Settings, deadline: Deadline) -> C
     *others, last = _servers(auth, settings.oauth_servers)
     for server in others:
         with suppress(Bitrix24Error):  # the other server may know the token
-            return _ask(server, token, deadline)
-    return _ask(last, token, deadline)
+            return _ask(server, token, deadline, min(longest, _LONGEST_OF_TWO_SECONDS))
+    return _ask(last, token, deadline, longest)
 
 
 def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:
@@ -79,9 +89,10 @@ def _servers(auth: Auth, known: Sequence[str]) -> Sequence[str]:
     )
 
 
-def _ask(server: str, token: str, deadline: Deadline) -> Confirmed:
+def _ask(server: str, token: str, deadline: Deadline, longest: float) -> Confirmed:
+    rest = Rest(f"{server}/rest/", token, deadline, longest=longest)
     try:
-        info = _AppInfo.model_validate(Rest(f"{server}/rest/", token, deadline).call("app.info"))
+        info = _AppInfo.model_validate(rest.call("app.info"))
     except ValidationError:
         raise Bitrix24Error("its answer to app.info is not valid") from None
     known = {name: getattr(info.install, name) for name in info.install.model_fields_set}

@@ -29,7 +29,8 @@ _CHECK_INTERVAL = timedelta(days=1)
 _RETRY_INTERVAL = timedelta(minutes=10)  # while there is a problem
 _ASK_INTERVAL = timedelta(hours=1)
 
-# If the old address hangs, this leaves time to ask for the new one.
+# If the old address hangs, this leaves time to ask for the new one; if the OAuth server does, to
+# drain the queue.
 _LONGEST_CALL_SECONDS = 4
 
 
@@ -133,7 +134,13 @@ class Upkeep:
         """
         self.update["asked_at"] = self._now()
         try:
-            confirmed = confirm(self._auth, self._token, self._settings, self._deadline)
+            confirmed = confirm(
+                self._auth,
+                self._token,
+                self._settings,
+                self._deadline,
+                longest=_LONGEST_CALL_SECONDS,
+            )
         except Bitrix24Error as error:
             self.details.append(f"The portal could not be checked: {error}.")
             return True

@@ -32,6 +32,7 @@ from tests.doubles.bitrix24 import (
     Portal,
     Redirect,
     Refusal,
+    Silence,
     Value,
 )
 from tests.doubles.bitrix24.faults import Exchange
@@ -418,9 +419,14 @@ def test_without_a_server_endpoint_both_oauth_servers_may_be_asked(
     assert len(stage.bitrix.calls_to("app.info")) == 1  # first at the server of its zone
 
 
-def test_without_a_server_endpoint_the_other_oauth_server_is_asked_next(stage: Stage) -> None:
-    """A portal's own domain does not show its zone."""
+@pytest.mark.parametrize("hangs", [False, True])
+def test_without_a_server_endpoint_the_other_oauth_server_is_asked_next(
+    stage: Stage, *, hangs: bool
+) -> None:
+    """A portal's own domain does not show its zone; the first server may hang, too."""
     portal = stage.bitrix.add_portal("ours.bitrix24.ru")
+    if hangs:
+        stage.bitrix.fault("app.info", Silence())
     installation = portal.install()
     token = installation.token()
     body = install_body(installation, token, server_endpoint=None, domain="crm.example.com")

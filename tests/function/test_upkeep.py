@@ -111,6 +111,14 @@ class TestChecks:
         assert life.installation.bindings == before
         assert "problem" not in life.document
 
+    def test_an_oauth_server_that_hangs_leaves_time_to_drain(self, life: Life) -> None:
+        """The check is repeated later; the next ping may not come for days."""
+        life.pass_time(days=2)
+        life.delete()
+        life.stage.bitrix.fault("app.info", Silence())
+        assert life.ping().json["recorded"] == 1
+        assert life.queue == 0
+
     @pytest.mark.parametrize(
         ("fault", "problem", "then"),
         [
