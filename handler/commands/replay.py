@@ -27,6 +27,8 @@ _EXPORT: Final = (
 _YAML: Final = re.compile(
     r"^(---|(- )?(insertId|jsonPayload|logName|severity|textPayload|timestamp):)", re.MULTILINE
 )
+# An array of entries, not a log line's prefix in brackets; without its end, it is incomplete.
+_ARRAY: Final = re.compile(r"\s*\[\s*\{")
 # A line of field names: the first line of `--format=csv` and of the Logs Explorer's CSV.
 _CSV: Final = re.compile(r'\s*"?[\w.]+"?(,"?[\w. ]*"?)+\s*')
 
@@ -66,6 +68,10 @@ def _replay(options: argparse.Namespace) -> int:
         replay.take(letter)
     done = replay.finish()
     problems = [*(f"Line {line}: damaged." for line in damaged), *done.problems]
+    if _ARRAY.match(text) and "]" not in text.rpartition("}")[2]:
+        problems.append(
+            f"{name} ends within its list: the export was interrupted. Export it again."
+        )
     for sentence in [*problems, *done.notes]:
         print(sentence, file=sys.stderr)
     result = {**asdict(done), **vars(done.counts), "problems": problems}

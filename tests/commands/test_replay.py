@@ -72,6 +72,22 @@ def test_every_encoding_of_a_shell_is_read(
     assert "event_at" in record  # when it was replayed: the event has no time
 
 
+@pytest.mark.parametrize("rest", ["", ",", ',\n {"insertId": "x", "jsonPayl'])
+def test_an_interrupted_export_is_a_problem(shell: Shell, saved: Path, rest: str) -> None:
+    """What it has is recorded, but the letters after it are missing."""
+    shell.write("portals/M", active=True)
+    saved.write_text(f"[\n {letters(FITS)}{rest}")
+
+    code, out, err = shell("replay", str(saved))
+
+    told = f"{saved} ends within its list: the export was interrupted. Export it again.\n"
+    assert (1, told) == (code, err)
+    assert out.endswith(
+        "1 recorded, 0 already recorded, 0 quarantined, 0 skipped as forged, 0 of"
+        " unknown portals, 1 problem.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
