@@ -748,8 +748,7 @@ status() {
 
 # remove_listed TITLE LIST GROUP OF COMMANDS: removes what has that title, if it exists.
 remove_listed() {
-	local title=$1 group=("${@:3}")
-	! look_listed "$title" 'value(name)' "${group[@]}" "$2" || run "${group[@]}" delete "$ANSWER" --project="$O_project" --quiet
+	! look_listed "$1" 'value(name)' "${@:3}" "$2" || run "${@:3}" delete "$ANSWER" --project="$O_project" --quiet
 }
 
 # remove NAME GROUP OF COMMANDS: removes what has that name, if it exists.
@@ -760,8 +759,9 @@ remove() {
 destroy() {
 	local name
 	step destroy
+	[ "$SERVICE_EXISTS" = yes ] || ! look gcloud run services list --project="$O_project" --filter="metadata.name=$O_service" --format='value(status.url)' || ! on "$ANSWER" || die "It is not in $O_region, but runs at $ANSWER, with the accounts that this would remove: use its --region."
 	confirm "$O_service"
-	[ "$SERVICE_EXISTS" = no ] || run gcloud run services delete "$O_service" "${HERE[@]}" --quiet
+	if [ "$SERVICE_EXISTS" = yes ]; then run gcloud run services delete "$O_service" "${HERE[@]}" --quiet; else note "It does not exist."; fi
 	step destroy-watching
 	monitoring policies alpha
 	for name in $ALERTS health; do remove_listed "$(policy_title "$name")" list "${MONITORING[@]}"; done

@@ -30,7 +30,20 @@ def test_destroying_keeps_the_data_and_says_so(deployed: Cloud) -> None:
     assert list(state["buckets"]) == [f"europe-west1 {SERVICE}-dead-letters"]
     assert "All records in Firestore" in output
 
-    deployed.run("--project=my-project", "--destroy", "--yes")
+    again = deployed.run("--project=my-project", "--destroy", "--yes")
+    assert deployed.changes == []
+    assert "It does not exist." in again
+
+
+def test_destroying_in_the_wrong_region_removes_nothing(deployed: Cloud) -> None:
+    """The accounts, which the service would lose, have the same names in every region."""
+    url = f"https://{SERVICE}-123456789012.us-central1.run.app"
+    deployed.state.update(services={}, elsewhere={SERVICE: url})
+
+    code, output = deployed.attempt("--project=my-project", "--destroy", "--yes")
+
+    assert code == 1
+    assert f"It is not in europe-west1, but runs at {url}, with the accounts that this" in output
     assert deployed.changes == []
 
 

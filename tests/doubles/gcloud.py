@@ -293,6 +293,9 @@ class FakeCloud:
                 if name not in self.things("services"):
                     refuse(f"Cannot find service [{name}]")
                 answer(self.service_state(self.things("services")[name]))
+            case ["run", "services", "list"]:
+                name = self.flags["filter"].removeprefix("metadata.name=")
+                answer(self.things("elsewhere").get(name, ""))
             case ["run", "services", "update-traffic", name]:
                 service = self.things("services")[name]
                 service.update(serving=service["revisions"][-1], checking=None)
