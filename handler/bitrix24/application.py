@@ -86,7 +86,7 @@ class Application:
 
         def accept(stored: Portal | None) -> Portal:
             nonlocal before
-            before = stored
+            before = before or stored  # a lost answer leads to another attempt
             confirmed = {name: getattr(proven, name) for name in proven.model_fields_set}
             known = stored or proven.model_copy(update={"allowed": False})
             # Until the bindings are checked, they may be missing.
@@ -132,7 +132,7 @@ class Application:
 
         def give_up(stored: Portal | None) -> Portal | None:
             nonlocal before
-            before = stored
+            before = before or stored
             return stored and stored.without_token(digest, now, clean=clean)
 
         after = change_portal(self._open_store(), event.auth.member_id, give_up, deadline)

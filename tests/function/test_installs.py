@@ -15,12 +15,12 @@ from handler.bitrix24.subscription import subscribe
 from handler.commands import main
 from handler.deadline import Deadline
 from handler.events.body import FORM, decode_body
-from handler.events.envelope import parse_event
+from handler.events.envelope import Event, parse_event
 from handler.log import Log
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder
 from handler.settings import Settings
-from handler.stores.interface import Fields
+from handler.stores.interface import Document, Fields
 from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
@@ -791,6 +791,49 @@ def test_another_application_that_takes_over_is_a_warning(portal: Portal, app: A
     assert install(app, right).json == INSTALLED
     assert app.log_lines[-1]["severity"] == "INFO"
     assert (accepts(app, wrong), accepts(app, right)) == (False, True)
+
+
+def test_a_lost_answer_of_the_store_hides_neither_warning(
+    stage: Stage, portal: Portal, app: App
+) -> None:
+    """The second attempt finds what the first one wrote."""
+
+    class Lossy(LocalStore):
+        lost = 1
+
+        def put(self, document: Document, deadline: Deadline) -> bool:
+            written = super().put(document, deadline)
+            self.lost -= 1
+            return written and self.lost < 0
+
+    first, second = portal.install("local.first"), portal.install("local.second")
+    install(app, first)
+    servers = tuple(stage.bitrix.oauth_servers.split(","))
+    settings = Settings(allowed_portals=frozenset({portal.domain}), oauth_servers=servers)
+
+    def application() -> Application:
+        store = Lossy(str(stage.store))
+        return Application(
+            settings,
+            lambda: store,
+            Recorder(lambda: store, settings, lambda: NOW),
+            proofs=threading.Semaphore(),
+            waiting=threading.Semaphore(),
+            now=lambda: NOW,
+        )
+
+    def parsed(body: bytes) -> tuple[Event, str]:
+        event = parse_event(decode_body(FORM, body))
+        return event, token_digest(event.auth.application_token.get_secret_value())
+
+    log, deadline = Log(StringIO()), Deadline(9)
+    event, digest = parsed(second.install_event(second.token()))
+    ping = Delivery(member_id=portal.member_id, event=event.name, via="online")
+    answer = application().install(event, digest, f"{ADDRESS}/", ping, log, known=False)
+    assert answer.warning.startswith("Another application of the portal has taken over")
+    app.post(first.uninstall_event())
+    answer = application().uninstall(*parsed(second.uninstall_event()), log, deadline)
+    assert answer.warning.startswith("The application was uninstalled")
 
 
 def test_leaked_application_token_is_revoked_by_removing_the_portal_and_adding_the_application(
