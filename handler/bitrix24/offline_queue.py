@@ -9,10 +9,11 @@ the same rows into the same documents.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from handler.bitrix24.call_budget import Budget, OutOfTime
 from handler.bitrix24.rest import Bitrix24Error, Rest
@@ -281,6 +282,13 @@ class _Additional(Model):
     user_id: UserId = None
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # within a day of Python's first or last; no store accepts it
+        raise ValueError from None
+
+
 class _Row(Model):
     """A row of the queue. `EVENT_DATA` and `EVENT_ADDITIONAL` can be `false`."""
 
@@ -288,7 +296,9 @@ class _Row(Model):
     event: str = Field(alias="EVENT_NAME")
     data: Any = Field(None, alias="EVENT_DATA")
     additional: Annotated[_Additional | None, OrNone] = Field(None, alias="EVENT_ADDITIONAL")
-    time: Annotated[AwareDatetime | None, OrNone] = Field(None, alias="TIMESTAMP_X")
+    time: Annotated[Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, OrNone] = Field(
+        None, alias="TIMESTAMP_X"
+    )
     process_id: Annotated[Text | None, OrNone] = Field(None, alias="PROCESS_ID")
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from handler.bitrix24.rest import Bitrix24Error, Rest
 from handler.events import names
-from handler.events.fields import whole_number
+from handler.events.fields import MAX_INTEGER, whole_number
 from handler.settings import Settings
 from handler.urls import MAX_HANDLER_URL, host_of, is_plausible_host, same_address
 
@@ -101,9 +101,10 @@ def administrator_id(rest: Rest, otherwise: int | None) -> int | None:
     if not isinstance(profile, Mapping) or profile.get("ADMIN") is not True:
         raise NotAdministratorError("the token's user is not an administrator of the portal")
     try:
-        return whole_number(profile.get("ID"))
+        number = whole_number(profile.get("ID"))
     except ValueError:
         return otherwise
+    return number if number <= MAX_INTEGER else otherwise
 
 
 class NotAdministratorError(Bitrix24Error):

@@ -578,7 +578,7 @@ def test_rate_limited_install_is_slowed_down(stage: Stage, portal: Portal, app: 
     assert len(stage.bitrix.calls_to("event.bind")) > len(EVERYTHING)
 
 
-@pytest.mark.parametrize("user", [None, "", "one", "-1", True, [], {}, 1.5, 1e999])
+@pytest.mark.parametrize("user", [None, "", "one", "-1", True, [], {}, 1.5, 1e999, 2**63])
 def test_administrators_profile_may_lack_an_id(
     stage: Stage, portal: Portal, app: App, user: object
 ) -> None:

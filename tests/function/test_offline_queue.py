@@ -246,7 +246,13 @@ def test_row_without_a_user_does_not_get_the_pings(scene: Scene, additional: Val
     assert "user_id" not in document
 
 
-@pytest.mark.parametrize("time", [None, "", "yesterday", "2026-03-17T12:00:00", []])
+@pytest.mark.parametrize(
+    "time",
+    [
+        *(None, "", "yesterday", "2026-03-17T12:00:00", []),
+        *("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"),
+    ],
+)
 def test_row_without_a_valid_time_is_dated_on_receipt(extended: Scene, time: Value) -> None:
     """The ping's own time is not the row's."""
     extended.delete(1)
