@@ -111,4 +111,4 @@ audit: $(TOOLS)
 	$(BIN)/pip-licenses --format=markdown --packages $$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements.txt)
 
 clean:
-	rm -rf $(VENV) tests/browser/node_modules .coverage* .data .hypothesis .mypy_cache .pytest_cache .ruff_cache mutants
+	rm -rf $(VENV) tests/browser/node_modules .coverage* .data/try-* .hypothesis .mypy_cache .pytest_cache .ruff_cache mutants

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from handler.settings import Settings
 from tests.doubles.function import ROOT, environment, free_port
 
 INSTALLED = ".venv/.installed"
@@ -102,3 +104,17 @@ def test_invalid_port_is_distinguished_from_a_taken_one(port: str) -> None:
     told = f"PORT={port} is not valid: use a number from 1 to 65535, as in make run PORT=8081"
     assert told in said
     assert running.returncode != 0
+
+
+def test_cleaning_keeps_the_records_of_an_embedded_store(tmp_path: Path) -> None:
+    """It removes the stores of `make run` only, not the one that STORE=local uses by default."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    store = tmp_path / Settings().local_store_path
+    tried = store.with_name("try-8080.sqlite3")
+    store.parent.mkdir()
+    store.touch()
+    tried.touch()
+
+    subprocess.run(["/usr/bin/env", "make", "clean"], cwd=tmp_path, env=environment(), check=True)
+
+    assert [True, False] == [store.exists(), tried.exists()]
