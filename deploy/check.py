@@ -8,6 +8,7 @@ so it uses only the standard library.
 """
 
 import hashlib
+import http.client
 import json
 import secrets
 import signal
@@ -63,7 +64,7 @@ class Documents:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
                 return json.load(answer)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             raise CheckError(
@@ -154,12 +155,13 @@ def _send(documents: Documents, url: str, body: bytes, pause: Callable[[float], 
 
 def _post(url: str, body: bytes) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, body, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        try:
+            answer = urllib.request.urlopen(url, body, timeout=TIMEOUT_SECONDS)  # noqa: S310
+        except urllib.error.HTTPError as refusal:
+            answer = refusal
+        with answer:
             return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return refusal.code, refusal.read().decode(errors="replace")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
 
 

@@ -29,6 +29,7 @@ class Server(Loopback):
         self.refused: dict[str, int] = {}
         self.answers: list[tuple[int, str]] = []
         self.elsewhere = False
+        self.cut = ""
         self.events: list[dict[str, list[str]]] = []
         self.authorized: set[str | None] = set()
 
@@ -69,7 +70,8 @@ class Handler(QuietHandler):
             (portal,) = self.server.events[-1]["auth[member_id]"]
             for group in ("deletions", "openline_messages"):
                 self.server.documents[f"/portals/{portal}/{group}/1"] = {}
-        self.respond(status, text.encode())
+        announced = len(text) + (f"{self.command} {self.path}".startswith(self.server.cut or "-"))
+        self.respond(status, text.encode(), **{"Content-Length": str(announced)})
 
 
 RECORDED = (200, '{"status": "recorded", "recorded": 1, "duplicates": 0}')
@@ -188,3 +190,23 @@ def test_a_function_that_does_not_answer_is_a_failure(server: Server) -> None:
     with pytest.raises(check.CheckError, match="Connection refused"):
         check.check(documents, "http://127.0.0.1:9/hook", "livechat")
     assert server.documents == {}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_breaks_off_is_a_failure(server: Server, status: int) -> None:
+    """The made-up portal is removed, and no traceback is shown."""
+    server.answers = [(status, "x")]
+    server.cut = "POST /hook"
+
+    with pytest.raises(check.CheckError, match="IncompleteRead"):
+        run(server)
+    assert server.documents == {}
+
+
+def test_a_removal_whose_answer_breaks_off_is_reported_with_a_command(server: Server) -> None:
+    """It may not have been carried out."""
+    server.answers = [RECORDED]
+    server.cut = "DELETE"
+
+    with pytest.raises(check.CheckError, match="python -m handler portals purge deploy-check-"):
+        run(server)
