@@ -153,7 +153,10 @@ def _store(environment: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(filter(None, map(str.strip, text.split(","))))
+    names = frozenset(filter(None, map(str.strip, text.split(","))))
+    if not names:  # this must not mean all of them
+        raise ValueError("use names, separated by commas.")
+    return names
 
 
 def _lower_names(text: str) -> frozenset[str]:
@@ -181,6 +184,7 @@ def _function_url(text: str) -> str:
         parts.scheme not in ("http", "https")
         or not parts.hostname
         or parts.port == 0
+        or [text] != text.split()
         or len(text) > MAX_HANDLER_URL
     ):
         raise ValueError(f"use the function's http(s) URL, at most {MAX_HANDLER_URL} characters.")

@@ -61,18 +61,22 @@ class MessageDocument:
 
     @classmethod
     def read(cls, path: str, found: Document | None, now: datetime) -> "MessageDocument":
-        """Read a document; one that has expired counts as absent, but has to be replaced."""
+        """Read a document; one that has expired counts as absent, but has to be replaced.
+
+        So does one whose `expires_at` was removed by hand.
+        """
         if found is None:
             return cls(path)
         fields: Mapping[str, Any] = found.fields
-        if fields[EXPIRES_AT] <= now:
+        expires_at = fields.get(EXPIRES_AT)
+        if not isinstance(expires_at, datetime) or expires_at <= now:
             return cls(path, stored=found.version)
         return cls(
             path,
             decoded(fields.get("versions", ()), fields),
             [Join.read(text) for text in fields.get("records", ())],
             bool(fields.get("contested")),
-            fields[EXPIRES_AT],
+            expires_at,
             found.version,
         )
 

@@ -155,7 +155,7 @@ def find_credentials() -> tuple[Callable[[], Token], str | None]:
     credentials: Any
     try:
         credentials, project = google.auth.default(scopes=_SCOPES)
-    except (GoogleAuthError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - the file may contain anything
         raise _no_credentials(error) from None
 
     def fetch() -> Token:

@@ -705,7 +705,9 @@ class TestConnecting:
             " login`, or set STORE=local to try it without Google Cloud." == str(caught.value)
         )
 
-    @pytest.mark.parametrize("content", [None, "", "{", "{}", '{"type": "other"}', "\xff", "/"])
+    @pytest.mark.parametrize(
+        "content", [None, "", "{", "{}", "[]", '{"type": "other"}', "\xff", "/"]
+    )
     def test_unusable_credentials_count_as_missing(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
     ) -> None:

@@ -123,7 +123,7 @@ def test_limits_are_inclusive(name: str, values: list[str]) -> None:
         ("STORE", ["redis", "Local"], "use firestore or local."),
         (
             "ALLOWED_PORTALS",
-            ["ftp://a.bitrix24.com", "a.com b.com", "https://", "a@b.com", "a..b", "/"],
+            ["ftp://a.bitrix24.com", "a.com b.com", "https://", "a@b.com", "a..b", "/", ","],
             "use domains such as mycompany.bitrix24.com, separated by commas.",
         ),
         (
@@ -139,6 +139,7 @@ def test_limits_are_inclusive(name: str, values: list[str]) -> None:
             ["0", "-1", "100000", "1.5", "1e2", "x", "1_0", "٣", "9" * 5_000],
             "use a whole number of days from 1 to 99999.",
         ),
+        ("CONNECTORS", [",", ", ,"], "use names, separated by commas."),
         ("KEEP_TEXT_DAYS", ["0", "367", "x"], "use a whole number of days from 1 to 366."),
         (
             "TOKEN_CACHE_SECONDS",
@@ -157,7 +158,17 @@ def test_limits_are_inclusive(name: str, values: list[str]) -> None:
         ),
         (
             "FUNCTION_URL",
-            ["x", "ftp://a", "https://", "http://:80", "https://a:0", "https://a/" + "x" * 171],
+            [
+                *(
+                    "x",
+                    "ftp://a",
+                    "https://",
+                    "http://:80",
+                    "https://a:0",
+                    "https://a/" + "x" * 171,
+                ),
+                *("https://a.run.app/ x", "https://a.run\n.app"),
+            ],
             "use the function's http(s) URL, at most 180 characters.",
         ),
         ("FUNCTION_URL", ["https://[a", "https://a:b", "https://a:65536"], ""),

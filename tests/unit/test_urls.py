@@ -46,10 +46,13 @@ def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
     assert rest_endpoint(f"https://a.bitrix24.com/BX{slashes}") == "https://a.bitrix24.com/BX/"
 
 
-def test_rest_endpoint_without_tls_is_refused() -> None:
+@pytest.mark.parametrize(
+    "start", ["http://a.bitrix24.com", "https://a. bitrix24.com", "https://a\n"]
+)
+def test_rest_endpoint_without_tls_or_with_spaces_is_refused(start: str) -> None:
     """Tokens are sent there."""
     with pytest.raises(ValueError, match=r"^use https://…/rest/"):
-        rest_endpoint("http://a.bitrix24.com/rest/")
+        rest_endpoint(f"{start}/rest/")
 
 
 @pytest.mark.parametrize(

@@ -384,6 +384,22 @@ class TestExpiry:
 
         assert [None] == stage.texts()
 
+    @pytest.mark.parametrize("expires_at", [None, "tomorrow"])
+    def test_message_whose_expiry_was_edited_by_hand_has_expired(
+        self, stage: Stage, expires_at: str | None
+    ) -> None:
+        """Firestore would never delete it, and its days are unknown."""
+        stage.say(OPERATORS, 10, "one")
+        (document,) = stage.found("openline_messages")
+        fields = {name: value for name, value in document.fields.items() if name != "expires_at"}
+        if expires_at:
+            fields["expires_at"] = expires_at
+        assert stage.store.put(replace(document, fields=fields), DEADLINE)
+
+        assert 1 == stage.delete(deletion())
+
+        assert [None] == stage.texts()
+
 
 class TestUnknownDays:
     """An operator's shell may not know KEEP_TEXT_DAYS."""
