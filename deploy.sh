@@ -287,44 +287,43 @@ check_billing() {
 	esac
 }
 
-# Reads the service once: its settings, and which revision has the traffic.
+# Reads once which revision serves, and its settings: the template has those of an update that failed.
 read_service() {
 	SERVICE_EXISTS=no
-	local container='spec.template.spec.containers[0]'
+	local part='@spec.containers[0]'
+	local all="$part.env,$part.resources.limits.cpu:label=cpu,$part.resources.limits.memory:label=memory,@spec.timeoutSeconds:label=timeout,@spec.containerConcurrency:label=concurrency,@metadata.annotations"
 	! look gcloud run services describe "$O_service" "${HERE[@]}" \
-		--format="flattened[no-pad]($container.env,$container.resources.limits.cpu:label=cpu,$container.resources.limits.memory:label=memory,spec.template.spec.timeoutSeconds:label=timeout,spec.template.metadata.annotations,status.traffic,status.latestReadyRevisionName:label=latest)" ||
-		SERVICE_EXISTS=yes
-	SERVICE_STATE=$ANSWER
+		--format="flattened[no-pad](${all//@/spec.template.},status.traffic,status.latestReadyRevisionName:label=latest)" || SERVICE_EXISTS=yes
+	TEMPLATE=$ANSWER SERVICE_STATE=$ANSWER
+	LATEST=$(property latest)
+	# Those that have traffic, each as NAME=PERCENT; the one with the most comes first.
+	SERVING=$(awk <<<"$ANSWER" '
+		{ split($1, part, /[][]\.?/) }
+		part[1] == "status.traffic" && part[3] == "percent:" { percent[part[2]] = $2 }
+		part[1] == "status.traffic" && part[3] == "revisionName:" { name[part[2]] = $2 }
+		END { for (n = 100; n; n--) for (entry in percent) if (percent[entry] == n) { printf "%s%s=%s", comma, name[entry], n; comma = "," } }')
+	! on "$SERVING" || ! look gcloud run revisions describe "${SERVING%%=*}" "${HERE[@]}" --format="flattened[no-pad](${all//@/})" || SERVICE_STATE=$ANSWER
 	DATABASE_BEFORE=$(setting FIRESTORE_DATABASE)
 	DATABASE_BEFORE=${DATABASE_BEFORE:-(default)}
 	DATABASE=${O_database-$DATABASE_BEFORE}
 	IN=(--project="$O_project" --database="$DATABASE")
 }
 
-# setting NAME: the service's value of an environment variable.
+# setting NAME [STATE]: the value of an environment variable.
 setting() {
-	printf '%s\n' "$SERVICE_STATE" | awk -v name="$1" '
+	printf '%s\n' "${2-$SERVICE_STATE}" | awk -v name="$1" '
 		/\.name: / { found = ($2 == name) }
 		/\.value: / && found { sub(/^[^ ]* /, ""); print; exit }'
 }
 
-# property LABEL: the service's value of anything else.
-property() { printf '%s\n' "$SERVICE_STATE" | awk -v label="$1:" '$1 == label { print $2; exit }'; }
-
-# The revisions that have traffic, each as NAME=PERCENT.
-serving() {
-	printf '%s\n' "$SERVICE_STATE" | awk '
-		{ split($1, part, /[][]\.?/) }
-		part[1] == "status.traffic" && part[3] == "percent:" { percent[part[2]] = $2 }
-		part[1] == "status.traffic" && part[3] == "revisionName:" { name[part[2]] = $2 }
-		END { for (entry in percent) if (percent[entry] > 0) { printf "%s%s=%s", comma, name[entry], percent[entry]; comma = "," } }'
-}
+# property LABEL: the value of anything else; of an annotation, by the end of its name.
+property() { printf '%s\n' "$SERVICE_STATE" | awk -v label="(^|/)$1:$" '$1 ~ label { print $2; exit }'; }
 
 version_at() { # version_at HOST: the version that answers at this host
 	{ curl --silent --max-time 10 "https://$1/health" || :; } 2>/dev/null | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'
 }
 
-# Shows how each setting changes. SETTINGS has the given ones; others, or those set by hand, stay.
+# Shows how each setting changes. SETTINGS has what the template lacks; those set by hand stay.
 show_settings() {
 	local option name what empty old new
 	SETTINGS="^@^GOOGLE_CLOUD_PROJECT=$O_project"
@@ -334,11 +333,11 @@ show_settings() {
 		if given "$option"; then
 			new=O_${option//-/_}
 			new=${!new}
-			SETTINGS="$SETTINGS@$name=$new"
 		fi
+		[ "$new" = "$(setting "$name" "$TEMPLATE")" ] || SETTINGS="$SETTINGS@$name=$new"
 		change "$what" "${old:-$empty}" "${new:-$empty}"
 	done <<<"$(table settings.txt)"
-	old=$(property spec.template.metadata.annotations.autoscaling.knative.dev/maxScale)
+	old=$(property maxScale)
 	change "Maximum number of instances" "$old" "${O_max_instances-$old}"
 }
 
@@ -353,6 +352,7 @@ service_settings() {
 		: "${O_concurrency=32}" "${O_max_instances=3}"
 	fi
 	show_settings
+	: "${O_concurrency=$(property concurrency)}" "${O_max_instances=$(property maxScale)}"
 	# Bitrix24 should call this URL, even if an install came in at another.
 	on "$(setting THREADS)" || SETTINGS="$SETTINGS@FUNCTION_URL=https://$HOST"
 	if [ "$SERVICE_EXISTS" = yes ]; then
@@ -565,7 +565,7 @@ deploy_service() {
 	step deploy
 	# gcloud refuses --no-traffic if there is no other revision to serve it.
 	set --
-	if on "$(property latest)"; then
+	if on "$LATEST"; then
 		CHECK_HOST="check---$HOST"
 		say keeps-traffic
 		set -- --no-traffic --tag=check
@@ -623,7 +623,7 @@ all_traffic_to_latest() {
 	[ "$CHECK_HOST" != "$HOST" ] || return 0
 	step traffic
 	run gcloud run services update-traffic "$O_service" "${HERE[@]}" --to-latest --remove-tags=check
-	note "To go back: gcloud run services update-traffic $O_service ${HERE[*]} --to-revisions=$(serving)"
+	note "To go back: gcloud run services update-traffic $O_service ${HERE[*]} --to-revisions=$SERVING"
 }
 
 # ---------------------------------------------------------------- monitoring
@@ -730,7 +730,7 @@ status() {
 	[ "$SERVICE_EXISTS" = yes ] || die "There is no service $O_service in $O_region of $O_project."
 	step status
 	kept=$(version_at "$HOST")
-	note "Version that answers: ${kept:-none, or older than 0.2}" "Traffic: $(serving)" "Latest revision that started: $(property latest)"
+	note "Version that answers: ${kept:-none, or older than 0.2}" "Traffic: $SERVING" "Latest revision that started: $LATEST"
 	show_settings
 	step database
 	look gcloud firestore databases describe "${IN[@]}" --format='value(locationId)' || die "It does not exist, so every event is refused."

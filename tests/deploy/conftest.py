@@ -39,6 +39,15 @@ def old(cloud: Cloud) -> Cloud:
     build = RUN.replace("-run@", "-build@")
     policy = {"content": "-", "channels": "projects/p/notificationChannels/1"}
     revision = f"{SERVICE}-00001-abc"
+    template = {
+        "env": {
+            "GOOGLE_CLOUD_PROJECT": "my-project",
+            "FUNCTION_URL": f"https://{HOST}",
+            "ALLOWED_PORTALS": "mycompany.bitrix24.com",
+            "THREADS": "16",
+        },
+        "limits": {"concurrency": "16", "max-instances": "3"},
+    }
     cloud.state.update(
         apis=dict.fromkeys(
             f"{api}.googleapis.com"
@@ -77,16 +86,10 @@ def old(cloud: Cloud) -> Cloud:
         },
         services={
             SERVICE: {
-                "env": {
-                    "GOOGLE_CLOUD_PROJECT": "my-project",
-                    "FUNCTION_URL": f"https://{HOST}",
-                    "ALLOWED_PORTALS": "mycompany.bitrix24.com",
-                    "THREADS": "16",
-                },
-                "revisions": [revision],
+                **template,
+                "revisions": {revision: copy.deepcopy(template)},
                 "serving": revision,
                 "checking": None,
-                "max": "3",
             }
         },
     )

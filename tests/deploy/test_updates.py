@@ -43,13 +43,57 @@ def test_a_version_that_fails_its_checks_gets_no_traffic(
 
 def test_second_run_keeps_other_settings(deployed: Cloud) -> None:
     """Settings, and the limits on instances, change only if given."""
-    before = copy.copy(deployed.service["env"])
+    before = copy.deepcopy(deployed.service)
     deployed.run("--project=my-project")
 
-    deploy = deployed.changes[0]
     assert deployed.settings() == {"GOOGLE_CLOUD_PROJECT": "my-project"}
-    assert deployed.service["env"] == before
-    assert not [word for word in deploy if word.startswith(("--concurrency", "--max-instances"))]
+    assert deployed.service["env"] == before["env"]
+    assert deployed.service["limits"] == before["limits"]
+    assert deployed.service["limits"] == {"concurrency": "32", "max-instances": "3"}
+
+
+def test_settings_of_an_update_that_failed_are_not_taken_for_current(deployed: Cloud) -> None:
+    """The service's template has them, but another revision serves: its settings count."""
+    deployed.state.update(portals={"(default)": 3, "other": 0}, check=[(1, "no\n"), (0, "")])
+    before = copy.deepcopy(deployed.service)
+    options = (
+        *("--project=my-project", "--database=other", "--portal=two.example.com", "--yes"),
+        *("--connectors=livechat", "--concurrency=40", "--max-instances=5"),
+    )
+    code, _ = deployed.attempt(*options)
+    assert code == 1
+    assert deployed.service["env"]["FIRESTORE_DATABASE"] == "other"
+
+    status = deployed.run("--project=my-project", "--status")
+    assert "Firestore database: (default)\n" in status
+    assert "Active portals: 3" in status
+    assert "Maximum number of instances: 3\n" in status
+
+    code, output = deployed.attempt(*options[:2])
+    assert code == 1
+    assert "Firestore database: (default) -> other\n" in output
+    assert "To continue, type other: " in output
+
+    deployed.run("--project=my-project")
+    assert {name: value for name, value in deployed.service["env"].items() if value} == before[
+        "env"
+    ]
+    assert deployed.service["limits"] == before["limits"]
+    assert deployed.service["serving"] == f"{SERVICE}-00003-abc"
+    assert deployed.state["bindings"][RUN] == ["roles/datastore.user\tdatabase-(default)"]
+
+
+def test_after_a_rollback_the_settings_of_what_serves_are_kept(deployed: Cloud) -> None:
+    """Of several revisions with traffic, those of the one with the most."""
+    deployed.run("--project=my-project", "--retention-days=90")
+    first, second = deployed.service["revisions"]
+    deployed.service["split"] = {second: 10, first: 90}
+
+    output = deployed.run("--project=my-project")
+
+    assert "Days until a record is deleted: no limit, never deleted\n" in output
+    assert f"--to-revisions={first}=90,{second}=10\n" in output
+    assert deployed.settings()["RETENTION_DAYS"] == ""
 
 
 def test_update_shows_how_each_setting_changes(deployed: Cloud) -> None:
@@ -76,7 +120,6 @@ def test_update_shows_how_each_setting_changes(deployed: Cloud) -> None:
         "GOOGLE_CLOUD_PROJECT": "my-project",
         "ALLOWED_PORTALS": "one.bitrix24.com,two.example.com,three.bitrix24.eu",
         "CLIENT_ID": "local.5f",
-        "CONNECTORS": "",
         "RETENTION_DAYS": "90",
         "THREADS": "40",
     }

@@ -4,6 +4,7 @@ The programs on PATH are a few lines of bash that ask this object over loopback:
 each of the thousands of calls would take a minute.
 """
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -24,6 +25,11 @@ printf '%s' "$output"
 exit "$code"
 """
 PYTHON = "gcloud-python"
+# Flags of a deployment, and what deploy.sh reads of them later.
+LIMITS = {
+    "concurrency": "concurrency",
+    "max-instances": "@metadata.annotations.autoscaling.knative.dev/maxScale",
+}
 
 
 class Answered(Exception):  # noqa: N818 - it is how a command ends, well or not
@@ -175,32 +181,41 @@ class FakeCloud:
     def deploy(self, name: str) -> None:
         """Create a revision; it gets traffic by default."""
         service = self.things("services").setdefault(
-            name, {"env": {}, "revisions": [], "serving": None, "checking": None, "max": ""}
+            name, {"env": {}, "limits": {}, "revisions": {}, "serving": None, "checking": None}
         )
         pairs = self.flags["update-env-vars"].removeprefix("^@^").split("@")
         service["env"].update(pair.split("=", 1) for pair in pairs)
-        service["max"] = self.flags.get("max-instances", service["max"])
+        limits = {key: self.flags[key] for key in LIMITS if key in self.flags}
+        service["limits"].update(limits)
         revision = f"{name}-{len(service['revisions']) + 1:05}-abc"
-        service["revisions"].append(revision)
+        template = {"env": service["env"], "limits": service["limits"]}
+        service["revisions"][revision] = copy.deepcopy(template)
         if "no-traffic" in self.flags:
             service["checking"] = revision
         else:
             service["serving"] = revision
 
-    def service_state(self, service: dict[str, Any]) -> str:
-        """Format a service like flattened[no-pad](...) in deploy.sh."""
-        limit = "spec.template.metadata.annotations.autoscaling.knative.dev/maxScale"
-        lines = ["cpu: 1", "memory: 512Mi", "timeout: 60", f"{limit}: {service['max']}"]
-        for index, (name, value) in enumerate(service["env"].items()):
-            lines.append(f"spec.template.spec.containers[0].env[{index}].name: {name}")
+    def revision_state(self, revision: dict[str, Any], where: str = "") -> list[str]:
+        """Format a revision, or a service's template, like flattened[no-pad](...) in deploy.sh."""
+        lines = ["cpu: 1", "memory: 512Mi", "timeout: 60"]
+        for key, value in revision["limits"].items():
+            lines.append(f"{LIMITS[key].replace('@', where)}: {value}")
+        for index, (name, value) in enumerate(revision["env"].items()):
+            lines.append(f"{where}spec.containers[0].env[{index}].name: {name}")
             if value:
-                lines.append(f"spec.template.spec.containers[0].env[{index}].value: {value}")
-        lines.append(f"latest: {service['revisions'][-1]}")
-        lines.append("status.traffic[0].percent: 100")
-        lines.append(f"status.traffic[0].revisionName: {service['serving']}")
+                lines.append(f"{where}spec.containers[0].env[{index}].value: {value}")
+        return lines
+
+    def service_state(self, service: dict[str, Any]) -> str:
+        lines = self.revision_state(service, "spec.template.")
+        lines.append(f"latest: {list(service['revisions'])[-1]}")
+        shares = service.get("split", {service["serving"]: 100})
+        for index, (revision, percent) in enumerate(shares.items()):
+            lines.append(f"status.traffic[{index}].percent: {percent}")
+            lines.append(f"status.traffic[{index}].revisionName: {revision}")
         if service["checking"]:
-            lines.append(f"status.traffic[1].revisionName: {service['checking']}")
-            lines.append("status.traffic[1].tag: check")
+            lines.append(f"status.traffic[{len(shares)}].revisionName: {service['checking']}")
+            lines.append(f"status.traffic[{len(shares)}].tag: check")
         return "\n".join(lines)
 
     def gcloud(self, words: list[str]) -> None:  # noqa: C901, PLR0912, PLR0915 - a table of commands
@@ -293,12 +308,19 @@ class FakeCloud:
                 if name not in self.things("services"):
                     refuse(f"Cannot find service [{name}]")
                 answer(self.service_state(self.things("services")[name]))
+            case ["run", "revisions", "describe", name]:
+                services = self.things("services").values()
+                revisions = next(
+                    each["revisions"] for each in services if name in each["revisions"]
+                )
+                answer("\n".join(self.revision_state(revisions[name])))
             case ["run", "services", "list"]:
                 name = self.flags["filter"].removeprefix("metadata.name=")
                 answer(self.things("elsewhere").get(name, ""))
             case ["run", "services", "update-traffic", name]:
                 service = self.things("services")[name]
-                service.update(serving=service["revisions"][-1], checking=None)
+                service.update(serving=list(service["revisions"])[-1], checking=None)
+                service.pop("split", None)
             case ["run", "services", "delete", name]:
                 del self.things("services")[name]
             case ["run", "deploy", name]:
