@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,3 +75,24 @@ def test_tests_run_with_the_deployed_versions() -> None:
     tested = dict(pins.findall((ROOT / "requirements-dev.txt").read_text()))
 
     assert deployed == {name: tested[name] for name in deployed}
+
+
+def test_an_update_of_the_dependencies_is_tested(tmp_path: Path) -> None:
+    """A pull request that GITHUB_TOKEN opens starts no tests, so the workflow starts them."""
+    workflows = ROOT / ".github/workflows"
+    update = (workflows / "update.yml").read_text()
+    script = textwrap.dedent(update.rpartition("        run: |\n")[2])
+    for name in ("git", "gh"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n[ "$2" != --quiet ]\n')
+        (tmp_path / name).chmod(0o755)
+    command = [shutil.which("bash") or "bash", "-e", "-c", script]
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+
+    pushed, tested, proposed = done.stdout.splitlines()[-3:]
+    assert pushed == "git push --force origin update-dependencies"
+    assert tested == "gh workflow run test.yml --ref update-dependencies"
+    assert proposed.startswith("gh pr create ")
+    assert "\npermissions:\n  actions: write\n" in update
+    assert "\n  workflow_dispatch:\n" in (workflows / "test.yml").read_text()
