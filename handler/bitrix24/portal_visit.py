@@ -137,7 +137,7 @@ class Visit:
             self.done.detail = _MORE
         update = {**self._upkeep.update, "calls_until": self._budget.paid_until}
         if stored.client_id != self._held.portal.client_id:  # an application came or went meanwhile
-            update.pop("client_id", None)
+            update["client_id"] = stored.client_id
         if left == 0:
             update |= {"drained_at": now, "queue_left": None}
         elif left is not None:

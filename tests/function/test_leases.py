@@ -262,6 +262,13 @@ class TestLease:
         held.finish(lambda portal: portal.model_copy(update={"scope": "x"}), may_continue=False)
         assert rival.store.documents["portals/m"].fields == {"active": False}
 
+    def test_release_does_not_create_a_portal_that_was_purged(self, rival: Rival) -> None:
+        """The drain itself may have taken longer than `portals purge` waited."""
+        held = rival.held()
+        del rival.store.documents["portals/m"]
+        assert held.finish(unchanged, may_continue=True)
+        assert rival.store.documents == {}
+
     @pytest.mark.parametrize("overdue", [False, True])
     def test_lost_answer_is_not_a_conflict(self, overdue: bool) -> None:  # noqa: FBT001 - the case
         """After a lost answer, a store's retry may conflict with its own success."""

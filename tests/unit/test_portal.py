@@ -127,9 +127,10 @@ def test_request_to_delete_data_outlasts_the_next_uninstall() -> None:
 
 def test_install_with_a_known_token_is_not_a_new_installation() -> None:
     """Reinstall keeps the token; after an uninstall or `portals remove`, it is a new one."""
-    portal = BARE.with_token("a", NOW).with_token("b", NOW)
+    portal = BARE.with_token("a", NOW).with_token("b", NOW).model_copy(update={"client_id": "c"})
     again = portal.with_token("a", LATER)
     assert (["a", "b"], NOW, LATER) == (again.token_digests, again.installed_at, again.updated_at)
+    assert "c" == again.client_id
     removed = portal.model_copy(update={"active": False, "removed_at": NOW})
     back = removed.with_token("a", LATER)
     assert (LATER, None, True) == (back.installed_at, back.removed_at, back.active)
