@@ -61,6 +61,23 @@ run_patiently() {
 	done
 }
 
+# An existing trigger is not changed below, and one in another location would fire as well.
+if exists gcloud iam service-accounts describe "$account" --project="$project"; then
+	triggers=$(gcloud eventarc triggers list --project="$project" --location=- --flatten='eventFilters[]' \
+		--filter="name~/triggers/$service\$ AND eventFilters.attribute=database" \
+		--format='value(name.segment(3),eventFilters.value,destination.cloudRun.region)')
+	while read -r location its_database its_region; do
+		if [ -n "$location" ] && [ "$its_database $its_region" != "$database $region" ]; then
+			printf 'Nothing was changed: the trigger %s sends new records of the database %s to the function in %s.\n' \
+				"$service" "$its_database" "$its_region"
+			printf 'To keep it, use --database=%q --region=%s; for a second function, another --service; to replace it, delete it first:\n' \
+				"$its_database" "$its_region"
+			printf '  gcloud eventarc triggers delete %s --location=%s --project=%s\n' "$service" "$location" "$project"
+			exit 1
+		fi >&2
+	done <<<"$triggers"
+fi
+
 printf 'Google Cloud services\n'
 run gcloud services enable run.googleapis.com cloudbuild.googleapis.com artifactregistry.googleapis.com \
 	eventarc.googleapis.com secretmanager.googleapis.com --project="$project"

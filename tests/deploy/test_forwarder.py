@@ -1,7 +1,10 @@
 """The forwarder as functions-framework runs it, from Eventarc's event to the receiver."""
 
 import json
+import os
+import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +19,7 @@ from standardwebhooks import Webhook
 from tests.deploy.cloud import BASH
 from tests.deploy.test_script import gcloud_output, offline_gcloud
 from tests.doubles.function import ROOT, Function
+from tests.doubles.gcloud import FakeCloud, answer, refuse
 from tests.doubles.loopback import Receiver
 
 EXAMPLE = ROOT / "examples/on-deletion"
@@ -136,6 +140,82 @@ def test_real_gcloud_accepts_its_deployment(tmp_path: Path) -> None:
     assert len(commands) == 10
     said = gcloud_output(environment, commands)
     assert [each for each in said if "active account" not in each] == []
+
+
+class ForwarderCloud(FakeCloud):
+    """A Google Cloud project as the forwarder's deploy.sh sees it."""
+
+    def gcloud(self, words: list[str]) -> None:
+        match words:
+            case ["eventarc", "triggers", "list"]:
+                _, _, wanted = self.flags["filter"].partition("name~/triggers/")
+                name = wanted.split("$")[0]
+                found = [each for (_, named), each in self.triggers.items() if named == name]
+                answer("\n".join(found))
+            case ["eventarc", "triggers", "describe", name]:
+                if (self.flags["location"], name) not in self.triggers:
+                    refuse("NOT_FOUND: Resource not found.")
+            case ["eventarc", "triggers", "create", name]:
+                (database,) = re.findall(
+                    r"--event-filters=database=(\S+)", " ".join(self.arguments)
+                )
+                where = (self.flags["location"], database, self.flags["destination-run-region"])
+                self.triggers[where[0], name] = "\t".join(where)
+            case ["eventarc", "triggers", "delete", name]:
+                del self.triggers[self.flags["location"], name]
+            case ["secrets", "describe", _]:
+                refuse("NOT_FOUND: Secret not found.")
+            case ["secrets" | "run", *_]:
+                pass
+            case _:
+                super().gcloud(words)
+
+    @property
+    def triggers(self) -> dict[Any, Any]:
+        return self.things("triggers")
+
+
+@pytest.mark.parametrize("location", ["europe-west1", "eur3"])
+def test_a_trigger_of_another_database_is_reported(tmp_path: Path, location: str) -> None:
+    """It would go on firing, and one in the same location even prevent the new one."""
+    databases = {"(default)": "europe-west1", "other": location}
+    cloud = ForwarderCloud(databases=databases)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def run(*options: str) -> tuple[int, str]:
+        cloud.calls.clear()
+        script = str(EXAMPLE / "deploy.sh")
+        command = [script, "--project=p", "--url=https://example.com", *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    (tmp_path / "bash").symlink_to(shutil.which(BASH) or BASH)
+    with cloud.serve(tmp_path, "gcloud", "sleep") as server:
+        assert run() == (0, "")
+        assert run() == (0, ""), "again with the same database"
+        code, error = run("--database=other")
+        assert code == 1
+        assert "new records of the database (default) to the function in europe-west1" in error
+        assert [call[1:4] for call in cloud.calls] == [
+            ["iam", "service-accounts", "describe"],
+            ["eventarc", "triggers", "list"],
+        ]
+
+        cloud.ask(shlex.split(error.splitlines()[-1]))
+        assert run("--database=other") == (0, "")
+        assert cloud.triggers == {(location, "on-deletion"): f"{location}\tother\teurope-west1"}
+        server.shutdown()
+
+
+def test_real_gcloud_accepts_how_it_looks_for_triggers(tmp_path: Path) -> None:
+    """A dry run does not print it."""
+    script = (EXAMPLE / "deploy.sh").read_text()
+    (command,) = re.findall(r"\$\((gcloud eventarc triggers list .*?)\)\n", script, re.DOTALL)
+    filled = command.replace("\\\n", " ").replace("$project", "my-project")
+    words = shlex.split(filled)[1:]
+
+    (said,) = gcloud_output(offline_gcloud(tmp_path), [words])
+    assert "active account" in said
 
 
 def test_its_deployment_needs_a_project_and_an_https_url() -> None:
