@@ -274,6 +274,21 @@ def test_unknown_token_learns_nothing_else(event: str, known: bool) -> None:  # 
     assert before == instance.store.documents
 
 
+@pytest.mark.parametrize("event", [DELETION, "ONAPPTEST", "ONAPPINSTALL", "ONAPPUNINSTALL"])
+@pytest.mark.parametrize("known", [True, False])
+def test_each_event_of_a_stranger_costs_one_read(event: str, known: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """No more, however often it comes; nor less, so that its time does not say who is known."""
+    instance = Instance()
+    if not known:
+        del instance.store.documents["portals/M"]
+    before = dict(instance.store.documents)
+
+    for reads in (1, 2):
+        assert 403 == instance.send(event, DATA, "of nobody").status
+        assert reads == instance.store.reads
+    assert before == instance.store.documents
+
+
 @pytest.mark.parametrize(
     "fields", [{"active": False}, {"active": False, "removed_at": NOW}, {"token_digests": "none"}]
 )
