@@ -133,6 +133,8 @@ def test_a_whole_day_may_start_with_a_repeated_hour(shell: Shell, page: Path) ->
     )
 
     assert "1 November 2026, times in America/Havana" in html
+    before = make(shell, page, "--until=2026-10-31", "--timezone=America/Havana")
+    assert "1 March 2026 to 31 October 2026, times in America/Havana" in before
     assert ["2026-11-01 00:00:00-05:00", "2026-11-01 00:00:00-04:00"] == [
         row[0] for row in data(html)["rows"]
     ]
