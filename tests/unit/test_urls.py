@@ -46,13 +46,10 @@ def test_rest_endpoint_ends_with_one_slash(slashes: str) -> None:
     assert rest_endpoint(f"https://a.bitrix24.com/BX{slashes}") == "https://a.bitrix24.com/BX/"
 
 
-@pytest.mark.parametrize(
-    "start", ["http://a.bitrix24.com", "https://a. bitrix24.com", "https://a\n"]
-)
-def test_rest_endpoint_without_tls_or_with_spaces_is_refused(start: str) -> None:
+def test_rest_endpoint_without_tls_is_refused() -> None:
     """Tokens are sent there."""
     with pytest.raises(ValueError, match=r"^use https://…/rest/"):
-        rest_endpoint(f"{start}/rest/")
+        rest_endpoint("http://a.bitrix24.com/rest/")
 
 
 @pytest.mark.parametrize(
