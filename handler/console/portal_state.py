@@ -99,10 +99,14 @@ def _drain_cut_short(portal: Portal, now: datetime) -> str:
 
 
 def _is_half_installed(portal: Portal, now: datetime) -> bool:
-    """Return whether an install was accepted but then interrupted; 0.1.0 left no trace of it."""
+    """Return whether an install was accepted but then interrupted; 0.1.0 left no trace of it.
+
+    A token that was entered by hand has no application, and nothing to check.
+    """
     drains = portal.drain and portal.drain.until >= now
-    known = portal.allowed is None or portal.checked_at or portal.problem
-    return bool(portal.active and not known and not drains)
+    is_installed = portal.client_id is not None and portal.allowed is not None
+    checked = portal.checked_at or portal.problem
+    return bool(portal.active and is_installed and not checked and not drains)
 
 
 def _pings_stopped(store: Store, portal: Portal, now: datetime) -> str | None:

@@ -228,6 +228,7 @@ def test_rows_left_by_a_drain_are_reported(shell: Shell, rows: int | str, left: 
         {},
         {"checked_at": MOMENT},
         {"allowed": None},  # entered by hand, or installed by 0.1.0
+        {"client_id": None},  # removed, and then entered by hand
         {"drain": {"until": FUTURE, "nonce": "n", "user": 1}},
         {"problem": "P."},
         {"active": False},
@@ -240,9 +241,19 @@ def test_interrupted_install_is_reported(shell: Shell, otherwise: Fields) -> Non
         f" {REINSTALL}."
     )
 
-    found = needs(shell, **{"allowed": False, **otherwise})
+    found = needs(shell, **{"allowed": False, "client_id": "local.ours", **otherwise})
 
     assert (told in found) is (otherwise == {})
+
+
+def test_portal_that_was_removed_and_entered_again_needs_nothing(shell: Shell) -> None:
+    """Nothing was installed, so there are no bindings to check."""
+    add = ("portals", "add", "--member-id", "M", "--token", "T")
+
+    for command in (add, ("portals", "remove", "M"), add):
+        assert 0 == shell(*command)[0]
+
+    assert 0 == shell("status")[0]
 
 
 @pytest.mark.parametrize(("until", "ended"), [(MOMENT, True), (FUTURE, False)])
