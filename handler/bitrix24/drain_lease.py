@@ -4,7 +4,7 @@ A lease lasts 12 seconds and is never renewed, so it expires if its instance is 
 under it ends after 10. If another event of the same user arrives, it notes in the lease that more
 rows were announced, and is done. In the last seconds, one such event waits for the lease instead.
 An event of another user always waits: its token may be the only one that can read the queue. An
-install waits for several leases if necessary, because nobody repeats it.
+install waits for two leases if necessary, because nobody repeats it.
 """
 
 import time

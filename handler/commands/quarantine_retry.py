@@ -65,9 +65,9 @@ def _connectors(fields: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _delivery(document: Document) -> Delivery:
-    """Return how an event arrived; raises `ValueError` if it is not a deletion event.
+    """Return how an event arrived.
 
-    Or if a field has another type, since the document may have been edited by hand.
+    Raises `ValueError` if it is not a deletion event, or if a field's type was changed by hand.
     """
     event_at = document.fields.get("event_at") or document.fields.get(RECEIVED_AT)
     own = {"member_id": member_id_in(document.path), "via": "replay", "event_at": event_at}

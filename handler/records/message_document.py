@@ -63,7 +63,7 @@ class MessageDocument:
     def read(cls, path: str, found: Document | None, now: datetime) -> "MessageDocument":
         """Read a document; one that has expired counts as absent, but has to be replaced.
 
-        So does one whose `expires_at` was removed by hand.
+        One whose `expires_at` was removed by hand has expired.
         """
         if found is None:
             return cls(path)

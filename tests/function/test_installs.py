@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from io import StringIO
 
@@ -20,7 +21,7 @@ from handler.log import Log
 from handler.records.documents import Delivery
 from handler.records.recorder import Recorder
 from handler.settings import Settings
-from handler.stores.interface import Document, Fields
+from handler.stores.interface import Document, Fields, Store
 from handler.stores.sqlite import LocalStore
 from handler.tokens import token_digest
 from tests.doubles.app import ADDRESS, App, Stage, app_info, install_body
@@ -69,6 +70,23 @@ def bound(installation: Installation) -> list[dict[str, object]]:
 def install(app: App, installation: Installation) -> Response:
     """Send a genuine install, by an administrator."""
     return app.post(installation.install_event(installation.token()))
+
+
+def application(
+    stage: Stage, portal: Portal, store: Store, clock: Callable[[], float] = time.monotonic
+) -> Application:
+    """Return what answers the application's events, with a store and a clock of the test's own."""
+    servers = tuple(stage.bitrix.oauth_servers.split(","))
+    settings = Settings(allowed_portals=frozenset({portal.domain}), oauth_servers=servers)
+    return Application(
+        settings,
+        lambda: store,
+        Recorder(lambda: store, settings, lambda: NOW),
+        proofs=threading.Semaphore(),
+        waiting=threading.Semaphore(),
+        now=lambda: NOW,
+        clock=clock,
+    )
 
 
 def remove(app: App, portal: Portal) -> None:
@@ -607,20 +625,10 @@ def test_proof_and_bindings_share_ten_seconds(
         exchange.write(effect().encode())
 
     stage.bitrix.fault("profile", answer_late)
-    servers = tuple(stage.bitrix.oauth_servers.split(","))
-    settings = Settings(allowed_portals=frozenset({portal.domain}), oauth_servers=servers)
-    application = Application(
-        settings,
-        lambda: store,
-        Recorder(lambda: store, settings, lambda: NOW),
-        proofs=threading.Semaphore(),
-        waiting=threading.Semaphore(),
-        now=lambda: NOW,
-        clock=lambda: passed,
-    )
     event = parse_event(decode_body(FORM, installation.install_event(installation.token())))
     ping = Delivery(member_id=portal.member_id, event=event.name, via="online")
-    answer = application.install(event, "digest", f"{ADDRESS}/", ping, Log(StringIO()), known=False)
+    slow = application(stage, portal, store, lambda: passed)
+    answer = slow.install(event, "digest", f"{ADDRESS}/", ping, Log(StringIO()), known=False)
     assert answer.body["subscribed"] is subscribed
     assert ("no time was left" in str(answer.body.get("detail"))) is not subscribed
 
@@ -808,19 +816,9 @@ def test_a_lost_answer_of_the_store_hides_neither_warning(
 
     first, second = portal.install("local.first"), portal.install("local.second")
     install(app, first)
-    servers = tuple(stage.bitrix.oauth_servers.split(","))
-    settings = Settings(allowed_portals=frozenset({portal.domain}), oauth_servers=servers)
 
-    def application() -> Application:
-        store = Lossy(str(stage.store))
-        return Application(
-            settings,
-            lambda: store,
-            Recorder(lambda: store, settings, lambda: NOW),
-            proofs=threading.Semaphore(),
-            waiting=threading.Semaphore(),
-            now=lambda: NOW,
-        )
+    def lossy() -> Application:
+        return application(stage, portal, Lossy(str(stage.store)))
 
     def parsed(body: bytes) -> tuple[Event, str]:
         event = parse_event(decode_body(FORM, body))
@@ -829,10 +827,10 @@ def test_a_lost_answer_of_the_store_hides_neither_warning(
     log, deadline = Log(StringIO()), Deadline(9)
     event, digest = parsed(second.install_event(second.token()))
     ping = Delivery(member_id=portal.member_id, event=event.name, via="online")
-    answer = application().install(event, digest, f"{ADDRESS}/", ping, log, known=False)
+    answer = lossy().install(event, digest, f"{ADDRESS}/", ping, log, known=False)
     assert answer.warning.startswith("Another application of the portal has taken over")
     app.post(first.uninstall_event())
-    answer = application().uninstall(*parsed(second.uninstall_event()), log, deadline)
+    answer = lossy().uninstall(*parsed(second.uninstall_event()), log, deadline)
     assert answer.warning.startswith("The application was uninstalled")
 
 
